@@ -1,7 +1,7 @@
-"""Benchmark the quality and cost of the same model on the same data under different machine-learning frameworks.
+"""Benchmark the quality and cost of a model on the same data in different machine learning frameworks.
 
 The public interface for scripts and plugins consists of the names in ``__all__``. Public names are listed in
-``__init__.pyi`` and imported on first use, so that ``import harness`` is fast.
+``__init__.pyi`` and imported when they are first used, so that ``import harness`` is fast.
 """
 
 from __future__ import annotations

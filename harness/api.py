@@ -39,9 +39,9 @@ class Results(Sequence[RunRecord]):
     problems : iterable of str, optional
         A message for each record file that could not be read.
     verdicts : iterable of ParityVerdict, optional
-        Results of parity checks, which are shown in the comparison table.
+        Results of parity checks, for display in the comparison table.
     metrics : iterable of Metric, optional
-        Metrics provided by plugins. The comparison table shows their units and directions.
+        Metrics provided by plugins, whose units and directions are shown in the comparison table.
     directory : Path, optional
         Results directory that contains the runs.
 
@@ -50,9 +50,9 @@ class Results(Sequence[RunRecord]):
     records : tuple of RunRecord
         The records, in order.
     problems : tuple of str
-        A message for each record file that could not be read, with the file's path and the reason.
+        A message for each record file that could not be read, including its path and the reason.
     reused : int
-        Number of records that come from earlier runs, which were not executed again.
+        Number of records from earlier runs that were reused instead of being executed again.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class Results(Sequence[RunRecord]):
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Runs with their directories, in the order of `records`. They give access to predictions and trained models.
+        """The runs, in the order of `records`. A run gives access to its directory, its predictions and its trained
+        model.
 
         Raises `UsageError` if the results directory is not known.
         """
@@ -108,8 +109,7 @@ class Results(Sequence[RunRecord]):
         Parameters
         ----------
         price_per_hour : float, optional
-            Hourly price of the machine, in any currency. If given, the table also includes the cost per million
-            samples.
+            Hourly price of the machine, in any currency. If given, the table includes the cost per million samples.
 
         Returns
         -------
@@ -126,8 +126,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         pandas.DataFrame
-            One row for each row in `table`. Metrics are floats. Each column of means is accompanied by a column with
-            the half-width of the 95% confidence interval.
+            One row for each row in `table`. Metrics are floats. For each column of means, there is a column with the
+            half-width of the 95% confidence interval.
         """
         return self.table().frame()
 
@@ -136,8 +136,8 @@ class Results(Sequence[RunRecord]):
     ) -> Ranking:
         """Return a ranking of backends, models or other settings across datasets.
 
-        This function is the Python equivalent of ``harness rank``, except that scores are compared only across seeds or
-        splits, not across the test examples of a single run.
+        This method is the Python equivalent of ``harness rank``, with one difference: scores are compared only across
+        seeds or splits, and never across the test examples of a single run.
 
         Parameters
         ----------
@@ -147,17 +147,18 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Reference candidate for the ratios. Its runs replace the other candidates' failed runs. By default, the
-            candidate with results on the most datasets; the first such candidate if several tie.
+            Reference candidate for the ratios. Its runs also replace failed runs of other candidates. By default, the
+            first candidate with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
-            ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
-            means tie.
+            With ``"verdict"``, two candidates tie on a dataset if their comparison is inconclusive. With ``"exact"``,
+            they tie only if their means are equal.
 
         Returns
         -------
         Ranking
-            Mean ranks, win rates and ratios with 95% intervals, once with failed runs excluded and once with failed
-            runs imputed, in the format of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+            Mean ranks, win rates and ratios with 95% intervals. They are computed twice: with failed runs excluded, and
+            with failed runs imputed. The fields are those of ``harness rank --format json`` (see
+            ``docs/reference/report-columns.md``).
 
         Raises
         ------
@@ -235,11 +236,11 @@ def run(
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records of the runs.
 
-    This function is the Python equivalent of ``harness run``. If arguments have several values, all combinations are
-    run. A failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. If arguments have several values, all combinations of the
+    values are run. A failed run does not raise an exception; its record contains a `Failure`.
 
-    If the results directory already contains the record of a run, the run is not executed again, and the stored record
-    is returned instead. See ``docs/how-to/many-runs.md`` for the conditions.
+    If the results directory already contains the record of a run, this record is returned, and the run is not executed
+    again. See ``docs/how-to/many-runs.md`` for the conditions.
 
     Parameters
     ----------
@@ -252,89 +253,89 @@ def run(
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model.
     env : str or iterable of str, optional
-        Names of environments created with ``harness env create`` in which to execute the runs. ``"current"`` is the
-        environment of this process, which is the default.
+        Environments in which to execute the runs, by their names in ``harness env create``. ``"current"`` (the default)
+        is the environment of this process.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     devices : int or iterable of int, optional
-        Numbers of devices on which to train a model, with one process per device. Each number is a separate run. By
+        Numbers of devices on which to train a model, with one process per device. Each number gives a separate run. By
         default, 1.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
     metric : str, optional
-        Name of the primary metric, used to choose the best epoch and to compare runs. By default, the primary
+        Name of the primary metric, which is used to select the best epoch and to compare runs. By default, the primary
         metric of each task.
     parity : bool, default=False
-        Before starting the runs, check that the backends compute the same results, and store the verdict in the
-        records.
+        Check that the backends compute the same results before the runs start, and store the verdict in the records.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
     weights : str, path-like or iterable of str, optional
-        Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
-        runs determine the task, data and model.
+        Ids or paths of runs with saved weights. No model is trained. Only inference with these weights is measured,
+        using the task, data and model of each run.
     teacher : str or path-like, optional
-        Id or path of a run with saved weights, whose model is the teacher in knowledge distillation. The run must have
-        been trained on the same data. By default, models are trained without a teacher.
+        Id or path of a run with saved weights. Its model is the teacher in knowledge distillation, and must have been
+        trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
-        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the protocol's seeds: 0, or 0, 1
-        and 2 for ``"publish"``.
+        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, 0, or 0, 1 and 2 for the protocol
+        ``"publish"``.
     split : int, iterable of int or "all", optional
         Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
         Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
         largest number of devices.
     repeat : int, optional
-        Number of repeats of each run. Repeats are interleaved. The default is 1, or 5 with the protocol ``"publish"``.
+        Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 for the protocol ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
-        Measurement effort: the duration and the required precision of the measurements.
+        Measurement effort, that is, the duration and the required precision of the measurements.
     overrides : mapping or iterable of str, optional
         Settings to change, as a mapping such as ``{"recipe.epochs": 3}`` or as strings such as
         ``"recipe.epochs=3"``.
     results : str or path-like, optional
         Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
     timeout_s : float, optional
-        Maximum duration of a run, in seconds; a longer run is stopped and recorded as failed. By default, 3600.
+        Maximum duration of a run, in seconds. A run that takes longer is stopped and recorded as failed. By default,
+        3600.
     memory_limit : str or int, optional
-        Maximum host memory of a run and its child processes, such as ``"4GiB"`` or a number of bytes. A run that
-        exceeds the limit is stopped and recorded with the failure ``"oom"``. By default, memory is not limited.
+        Maximum host memory of a run and its child processes, as a string such as ``"4GiB"`` or a number of bytes. A run
+        that exceeds the limit is stopped and recorded with the failure ``"oom"``. By default, memory is not limited.
     batch_size_backoff : bool, default=False
-        If a run exceeds the available memory, repeat it with half the batch size, down to 1. The record contains the
-        original batch size.
+        If a run exceeds the available memory, repeat it with half the batch size, if necessary several times. The
+        record contains the original batch size.
     executor : str, default="local"
         Name of the executor, which determines where the runs are executed.
     executor_options : mapping of str to str, optional
         Options of the executor, such as ``{"address": "auto"}`` for the ``ray`` executor.
     detach : bool, default=False
-        Submit the runs and return immediately, if the executor can execute them without this process. A later call with
-        the same arguments and without `detach` waits for the runs and returns their records.
+        Submit the runs and return immediately. The executor must be able to execute the runs without this process. A
+        later call with the same arguments and without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Only failed runs with one of these kinds of failures
-        are executed again. By default, all failed runs are executed again.
+        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Failed runs are executed again only if they failed in
+        one of these ways. By default, all failed runs are executed again.
     jobs : int, default=1
-        Number of runs that are executed at the same time, each on its own cores and, on a machine with GPUs, on its own
-        GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs; otherwise,
-        only quality is measured.
+        Number of runs that are executed at the same time. Each run uses separate cores and, on a machine with GPUs, a
+        separate GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs.
+        Otherwise, only quality is measured.
     quality_only : bool, default=False
         Measure only quality, not throughput or latency.
     wait : bool, default=False
-        If another harness process is measuring on the same device, wait until it ends.
+        If another harness process is measuring on the same device, wait until that process ends.
     trackers : iterable of str, optional
-        Experiment trackers to which the runs are logged, such as ``"tensorboard"``, or ``"tensorboard:directory=logs"``
-        with an option. ``harness list trackers`` lists the trackers and their options.
+        Experiment trackers to which the runs are logged, such as ``"tensorboard"``. Options are appended, as in
+        ``"tensorboard:directory=logs"``. ``harness list trackers`` lists the trackers and their options.
     checkpoint_every : str or int, optional
-        Interval between checkpoints of training: a number of epochs such as 1, a number of steps such as
-        ``"500steps"``, or a time such as ``"10min"``. By default, no checkpoints are written.
+        Interval between training checkpoints: a number of epochs such as 1, a number of steps such as ``"500steps"``,
+        or a duration such as ``"10min"``. By default, no checkpoints are written.
     resume : bool, optional
         By default, an interrupted run continues from its last checkpoint if its plugin code, package versions and
-        machine class are unchanged. If True, a run that has a checkpoint but cannot continue from it is an error. If
-        False, all runs start from the beginning.
+        machine class are unchanged. If True, an error is raised if a run cannot continue from its checkpoint. If False,
+        all runs start from the beginning.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -348,7 +349,7 @@ def run(
     UsageError
         If the request is invalid. No run is started.
     PluginError
-        If a requested name is provided by more than one plugin, or a plugin in `plugins` cannot be loaded.
+        If several plugins provide a requested name, or if a plugin in `plugins` cannot be loaded.
     RecordError
         If results cannot be written.
     BusyError
@@ -445,29 +446,29 @@ def carry_out(
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
-    """Execute planned runs, after a parity check if `parity` is true, and return their records.
+    """Execute planned runs and return their records. If `parity` is true, a parity check is performed first.
 
-    Unless `rerun` is true, runs that are already in the store are not executed again, and the stored records are
-    returned instead; see `harness.execute.resume.decide`. If another process is measuring on the same device,
-    `harness.BusyError` is raised or, if `wait` is true, this function waits for the other process to end. After
-    `budget_s` seconds, no further runs are started, and the number of remaining runs is reported. `command` contains
-    the arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
+    Unless `rerun` is true, runs that are already in the store are not executed again, and their stored records are
+    returned (see `harness.execute.resume.decide`). If another process is measuring on the same device,
+    `harness.BusyError` is raised. If `wait` is true, the function waits for the other process to end instead. No runs
+    are started after `budget_s` seconds, and the number of remaining runs is reported. `command` contains the arguments
+    of the ``harness`` command, which ``harness status`` prints if the plan is interrupted.
 
-    Results of runs that were submitted earlier with `detach` are stored first. With `detach`, the remaining runs are
-    submitted to the executor, and only the stored records are returned. Otherwise, this function waits for submitted
-    runs that are part of `specs`.
+    First, the results of runs that were submitted earlier with `detach` are stored. With `detach`, the remaining runs
+    are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
+    submitted runs that are part of `specs`.
 
-    With `quality_only`, throughput and latency are not measured. If more than one run is executed at a time (`jobs`),
-    throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits it.
+    With `quality_only`, throughput and latency are not measured. If several runs are executed at a time (`jobs`),
+    throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits this.
 
-    With `checkpoint_every`, runs write checkpoints. `resume` determines whether runs continue from their checkpoints;
-    see `harness.execute.checkpoints.assign`.
+    With `checkpoint_every`, runs write checkpoints. `resume` determines which runs continue from their checkpoints (see
+    `harness.execute.checkpoints.assign`).
 
-    If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
-    error such as a full disk.
+    At the end, `show` is called with the finished runs, if there are any. This also happens if the execution is stopped
+    by Ctrl-C or by an error such as a full disk.
 
-    Raises the same errors as `harness.execute.runner.run_all`, and `harness.UsageError` if `parity` is true and fewer
-    than two backends are selected.
+    Raises the same errors as `harness.execute.runner.run_all`. Also raises `harness.UsageError` if `parity` is true and
+    fewer than two backends are selected.
     """
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
@@ -520,7 +521,7 @@ def carry_out(
             batch_size_backoff=batch_size_backoff,
         )
         if jobs != 1 and executor != LOCAL:
-            raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
+            raise UsageError(f"--jobs requires the executor {LOCAL!r}; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
 
         def permitted() -> Part:
@@ -677,12 +678,12 @@ class TuningResults:
     studies : iterable of Study
         The studies, one for each backend.
     results : Results
-        Records of the runs that confirm the settings with fresh seeds.
+        Records of the runs with fresh seeds, which confirm the settings.
 
     Attributes
     ----------
     studies : tuple of Study
-        The studies, one for each backend, with their trials, their cost, and the numbers of the best trials.
+        The studies, one for each backend. A study contains its trials, its cost, and the numbers of its best trials.
     results : Results
         Records of the runs with the default settings and with the best settings. The records of the best settings
         contain the cost of tuning.
@@ -696,8 +697,8 @@ class TuningResults:
     def best(self) -> dict[str, dict[str, Any]]:
         """The best settings by backend, as overrides for `run`.
 
-        With several objectives, these are the best settings for the first objective. Backends without complete
-        trials are omitted.
+        With several objectives, these settings are the best ones for the first objective. Backends without a completed
+        trial are omitted.
         """
         found = {}
         for study in self.studies:
@@ -748,21 +749,22 @@ def tune(
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> TuningResults:
-    """Search for settings that improve a model on the validation split, and compare them with the default settings.
+    """Search for settings that improve a model on the validation split, and compare the best settings with the default
+    settings.
 
-    This function is the Python equivalent of ``harness tune``. Arguments not described here have the same meaning as in
-    `run`, but accept only one value. Trials do not use the test split. See ``docs/how-to/tuning.md``.
+    This function is the Python equivalent of ``harness tune``. Arguments that are not described here have the same
+    meaning as in `run`, but accept only one value. The test split is not used in trials. See ``docs/how-to/tuning.md``.
 
     Parameters
     ----------
     task : str
         Name of the task.
     backend : str or iterable of str, optional
-        Names of backends. Each backend has its own study, with the same search space, number of trials and sampler
-        seed. By default, all available backends that implement the model.
+        Names of backends. Each backend has a separate study. All studies have the same search space, number of trials
+        and sampler seed. By default, all available backends that implement the model.
     search : mapping of str to str or sequence
-        Values of each setting to search: a sequence of values, such as ``[16, 32, 64]``, or a range as in ``--search``,
-        such as ``"0.0:0.5"`` or ``"log:1e-4:1e-2"``.
+        Mapping from each setting to its values: a sequence such as ``[16, 32, 64]``, or a range in the format of
+        ``--search``, such as ``"0.0:0.5"`` or ``"log:1e-4:1e-2"``.
     trials : int, default=20
         Number of trials per backend.
     objective : str or iterable of str, default="quality"
@@ -774,22 +776,22 @@ def tune(
     sampler_seed : int, default=0
         Seed of the sampler.
     pruner : {"median", "hyperband", "none"}, optional
-        Rule for ending unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
+        Algorithm that stops unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
         several.
     confirm : int, default=3
-        Number of fresh seeds. With each seed, models are trained with the best and the default settings and scored on
-        the test split.
+        Number of fresh seeds. For each of them, a model is trained with the best settings and one with the default
+        settings, and both are scored on the test split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
     seed : int, default=0
-        Seed of the trials. The fresh seeds are the consecutive numbers after `seed`.
+        Seed of the trials. The fresh seeds are the numbers that follow `seed`.
     rerun : bool, default=False
-        Start a new study, even if one with the same settings exists.
+        Start a new study, even if a study with the same settings exists.
 
     Returns
     -------
     TuningResults
-        The studies, and the records of the runs that confirm the settings.
+        The studies, and the records of the runs that confirm the best settings.
 
     Raises
     ------
@@ -875,7 +877,7 @@ def tune_selection(
     wait: bool = False,
     listener: Listener | None = None,
 ) -> TuningResults:
-    """Execute planned studies; see `harness.tuning.driver.tune` for the errors raised."""
+    """Execute planned studies. Raises the same errors as `harness.tuning.driver.tune`."""
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
