@@ -1,4 +1,4 @@
-"""Run the loop benchmarks, each framework in its own process, and print a table of relative throughputs."""
+"""Run the loop benchmarks and print a table of relative throughputs. Each framework runs in a separate process."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ class Parts(NamedTuple):
     network: Network
     model: Any
     step: Callable[[Any, Any, Any], Any]
-    """Training step ``(inputs, targets, learning rate) -> loss`` that has not been traced yet."""
+    """Training step ``(inputs, targets, learning rate) -> loss``. It has not been traced yet."""
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build a model with the given weights, and the function for its training steps.
+    """Build a model with the given weights and the function for its training steps.
 
-    The optimizer comes from the backend, because Keras's optimizers use different formulas. The benchmark therefore
-    compares only the loops.
+    The optimizer is that of the backend, so that the benchmark compares only the loops. Keras's optimizers use
+    different formulas.
     """
     network = request.build(request.config, request.info, request.recipe.dropout)
     model, recipe = network.module, request.recipe

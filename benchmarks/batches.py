@@ -1,4 +1,4 @@
-"""A low-overhead dataset for ``torch.utils.data.DataLoader`` that slices whole batches from memory."""
+"""A dataset for ``torch.utils.data.DataLoader`` with low overhead, which slices whole batches from memory."""
 
 from __future__ import annotations
 

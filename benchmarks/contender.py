@@ -1,4 +1,5 @@
-"""The contenders in the comparison. Each module in `CONTENDERS` has a function `prepare(request, weights)`."""
+"""The training and inference loops (*contenders*) that are compared. Each module in `CONTENDERS` defines a function
+`prepare(request, weights)`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""Modules by framework and name. harness and the other contenders are compared with the first module."""
+"""Modules by framework and name. The first module is the baseline of the comparison."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
 """Packages that a contender requires."""
 
@@ -26,7 +27,7 @@ class Contender:
     """Training and prediction loops over full batches."""
 
     train: Callable[[Split, Any], float | None]
-    """Function `train(split, order)` that trains once on every example, in the given order. The function returns the
+    """Function `train(split, order)` that trains on every example once, in the given order. The function returns the
     duration of the training loop in seconds, or None if the whole call should be timed."""
     infer: Callable[[Split], Any]
     """Function that returns the predictions for all full batches, ``[N, outputs]``."""
@@ -35,7 +36,7 @@ class Contender:
 
 
 def weights_of(network: Network, request: SessionRequest, read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the canonical weights of a network. `read` converts a variable to an array."""
+    """Return the canonical weights of a network. The function `read` converts a variable to an array."""
     shapes = {parameter.name: parameter.shape for parameter in request.parameters}
     return {
         name: binding.to_canonical(read(binding.variable), shapes[name]) for name, binding in network.bindings.items()
@@ -43,6 +44,6 @@ def weights_of(network: Network, request: SessionRequest, read: Callable[[Any], 
 
 
 def permuted(split: Split, order: Any, size: int) -> tuple[Mapping[str, Any], Any]:
-    """Return the inputs and targets of the full batches, in the given order."""
+    """Return the inputs and targets in the given order, without the last batch if it is incomplete."""
     order = order[: len(order) // size * size]
     return {name: array[order] for name, array in split.inputs.items()}, split.targets[order]

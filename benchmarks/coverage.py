@@ -1,8 +1,8 @@
 """Simulate the coverage of confidence intervals (the probability that an interval contains the true value).
 
-``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
-`harness.measure.quality.intervals` for each of them. The command also simulates the windows of a run with
-autocorrelated noise, and computes their within-run range. ``--samples N`` sets the number of simulations per case.
+``python -m benchmarks.coverage`` simulates test splits with known true scores, and computes the intervals of
+`harness.measure.quality.intervals` for each split. The command also simulates windows of runs with autocorrelated
+noise, and computes the within-run ranges. ``--samples N`` sets the number of simulations per case.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "t(3)": lambda rng, n: rng.standard_t(3, n),
     "log-normal": lambda rng, n: np.exp(rng.standard_normal(n)) - math.exp(0.5),
 }
-"""Error distributions with mean zero."""
+"""Error distributions with a mean of zero."""
 MEAN_SQUARES = {"normal": 1.0, "Laplace": 2.0, "t(5)": 5 / 3, "t(3)": 3.0, "log-normal": (math.e - 1) * math.e}
 MEAN_ABSOLUTES = {
     "normal": math.sqrt(2 / math.pi),
@@ -54,7 +54,7 @@ class Case:
     examples: int
     truth: dict[str, float]
     draw: Callable[[np.random.Generator], Bounds]
-    """Function that draws a test split and returns its intervals by metric."""
+    """Function that draws a test split and returns its intervals, keyed by metric."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,10 @@ def proportion(n: int, accuracy: float) -> Case:
 
 
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mistaken_for_first: bool = False) -> Case:
-    """Return a case with a fixed number of examples in each class and the same kind of error in every class.
-
-    `accuracy` contains the probability that an example is predicted correctly, for each class. If an example is
-    predicted incorrectly, all other classes are equally likely. If `mistaken_for_first` is True, incorrect predictions
-    are always the first class, or the last class for examples of the first. The true scores are those of an infinite
-    test split with the same class proportions.
+    """Return a case with a fixed number of examples in each class. `accuracy` contains the probability of a correct
+    prediction for each class. In incorrect predictions, all other classes are equally likely. If `mistaken_for_first`
+    is True, incorrect predictions are always the first class (or the last class, for examples of the first class). The
+    true scores are those of an infinite test split with the same class proportions.
     """
     number, n = len(counts), sum(counts)
     wrong = 1 - np.array(accuracy)
@@ -146,9 +144,8 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
 
 
 def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, mistaken_for_first: bool) -> Case:
-    """Return a case with about `n` examples, of which the given fraction belongs to the rarer half of the classes.
-
-    `shares` are the accuracies of the frequent and the rare classes.
+    """Return a case with about `n` examples, in which half of the classes are rare and together have the given fraction
+    of the examples. `shares` contains the accuracies of the frequent and of the rare classes.
     """
     few = number // 2
     frequent, seldom = (max(1, round(n * part)) for part in ((1 - fraction) / (number - few), fraction / few))
@@ -165,7 +162,7 @@ def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, m
 
 
 def regression(kind: str, n: int, targets: int = 1) -> Case:
-    """Return a case whose errors follow the distribution `kind` and have half the variance of the targets."""
+    """Return a case in which the errors follow the distribution `kind` and have half the variance of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
     name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
 
@@ -178,8 +175,8 @@ def regression(kind: str, n: int, targets: int = 1) -> Case:
 
 
 def area(name: str, counts: tuple[int, int], second: Callable[[np.random.Generator, int], Array], truth: float) -> Case:
-    """Return a case with two classes. The difference between the logits is normally distributed for the first class and
-    drawn by the function `second` for the second class. `truth` is the area under the ROC curve.
+    """Return a case with two classes. For the first class, the difference between the logits is normally distributed.
+    For the second class, it is drawn by the function `second`. `truth` is the area under the ROC curve.
     """
 
     def draw(rng: np.random.Generator) -> Bounds:
@@ -198,8 +195,8 @@ def shifted(counts: tuple[int, int], mean: float, deviation: float = 1.0) -> Cas
 
 
 def misranked(counts: tuple[int, int], fraction: float) -> Case:
-    """Return a case with outputs that separate the classes, except that a fraction of the second class is below all
-    examples of the first.
+    """Return a case in which the outputs separate the classes, except for a fraction of the second class whose outputs
+    are below those of the first class.
     """
 
     def second(rng: np.random.Generator, n: int) -> Array:
@@ -222,7 +219,7 @@ CONFIDENCES: dict[str, Callable[[np.random.Generator, int], tuple[Array, Array]]
     "calibrated, confident": lambda rng, n: _calibrated(rng, 1 - 10 ** -rng.uniform(0.3, 6, n)),
     "overconfident": lambda rng, n: (1 - 10 ** -rng.uniform(1, 4, n), rng.random(n) < 0.9),
 }
-"""Distributions of the probability of the second class, and of its occurrence."""
+"""Functions that draw the probability of the second class and the true class of each example."""
 
 
 def _calibrated(rng: np.random.Generator, chances: Array) -> tuple[Array, Array]:
@@ -230,8 +227,8 @@ def _calibrated(rng: np.random.Generator, chances: Array) -> tuple[Array, Array]
 
 
 def probabilistic(kind: str, n: int) -> Case:
-    """Return a case of `n` examples with probabilities of two classes. The true scores are those of a million
-    examples."""
+    """Return a case of `n` examples with predicted probabilities for two classes. The true scores are computed from a
+    million examples."""
 
     def drawn(rng: np.random.Generator, examples: int) -> tuple[Array, Array]:
         chances, occurs = CONFIDENCES[kind](rng, examples)
@@ -280,9 +277,9 @@ def cases() -> Iterator[Case]:
 
 
 def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> float:
-    """Return the fraction of simulated runs in which the within-run range of `n` windows contains the true median.
+    """Return the fraction of simulated runs with `n` windows in which the within-run range contains the true median.
 
-    The window noise is normally distributed and follows a first-order autoregressive process.
+    The noise of the windows is a first-order autoregressive process with a normal distribution.
     """
     rng, covered = np.random.default_rng(seed), 0
     scale = math.sqrt(1 - autocorrelation**2)

@@ -1,9 +1,9 @@
-"""Measure the time needed to prepare SST-2, and the memory needed to train on a dataset larger than memory.
+"""Measure the time needed to prepare SST-2, and the memory needed to train on a dataset that does not fit into memory.
 
 ``python -m benchmarks.data sst2`` measures how long it takes to prepare SST-2 and to load it from the cache. Each
-measurement runs in a separate process and excludes the time for imports. ``python -m benchmarks.data large [--gigabytes
-5]`` creates images in a temporary folder, trains on them with ``harness run``, and prints the peak host memory from the
-record.
+measurement runs in a separate process and does not include the time for imports. ``python -m benchmarks.data large
+[--gigabytes 5]`` creates images in a temporary folder, trains on them with ``harness run``, and prints the peak host
+memory from the record.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Measure the false positive rate of the parity check's comparison of dropout masks: ``python -m
+"""Measure the false positive rate of the comparison of dropout masks in parity checks: ``python -m
 benchmarks.dropout_masks``.
 
 One backend generates many masks for one batch. Disjoint sets of these masks are compared in the same way as the masks
-of two backends. For several nominal false positive rates, the table shows the threshold and how often the largest
-difference exceeds it.
+of two backends. The table shows the threshold for several nominal false positive rates, and how often the largest
+difference exceeds the threshold.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Number of tests that are part of a parity check but are not simulated by this benchmark. These tests compare the
-losses of training steps, repeated masks and successive masks."""
+"""Number of tests in a parity check that this benchmark does not simulate: those of the losses of training steps, of
+repeated masks and of successive masks."""
 
 
 def main() -> None:
@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
-    """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rates of a parity check, and
-    the statistics of the weight changes in training steps, ``[steps, tests]``. The number of steps is chosen so that
-    the steps form as many disjoint sets of size `CHANGES` as the masks form disjoint sets of size `MASKS`."""
+    """Return the statistics of each mask, ``[masks, tests]``, and the statistics of the weight changes in training
+    steps, ``[steps, tests]``. The weights and dropout rates are those of a parity check. The number of steps is chosen
+    so that the number of disjoint sets of `CHANGES` steps is equal to the number of disjoint sets of `MASKS` masks."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)
@@ -85,7 +85,7 @@ def _parameters(found: dict[str, Array]) -> Iterator[Array]:
 
 
 def p_values(values: tuple[Array, Array], orders: int) -> Iterator[float]:
-    """Yield, for each pair of disjoint sets of masks, the smallest p-value of Welch's t-tests between the sets."""
+    """Yield the smallest p-value of Welch's t-tests between two sets of masks, for each pair of disjoint sets."""
     rng = np.random.default_rng(0)
     for _ in range(orders):
         lowest = []

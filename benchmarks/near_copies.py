@@ -1,4 +1,4 @@
-"""Measure the fraction of near copies found, the number of false matches, and the CPU time of the search.
+"""Measure the fraction of near copies that are found, the number of false matches, and the CPU time of the search.
 
 Run ``python -m benchmarks.near_copies`` with the datasets ``mnist``, ``fashion-mnist`` and ``fsdd`` in the cache or in
 a mirror. The photographs are the sample images of scikit-learn.
@@ -48,7 +48,7 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 
 
 def everything(name: str) -> tuple[str, list[Array], list[int]]:
-    """Return the dataset's kind, all of its images or recordings, and the sample rates of the recordings."""
+    """Return the kind of a dataset, all its images or recordings, and the sample rates of the recordings."""
     dataset = discover().dataset(name)
     raw = dataset.load(dataset.Options())
     key = "image" if dataset.kind == "image" else "waveform"
@@ -57,7 +57,8 @@ def everything(name: str) -> tuple[str, list[Array], list[int]]:
 
 
 def crops(side: int, count: int) -> list[Array]:
-    """Return random parts of two photographs, excluding parts whose pixel values have a standard deviation below 8."""
+    """Return random parts of two photographs. Parts whose pixel values have a standard deviation below 8 are
+    excluded."""
     from sklearn.datasets import load_sample_image
 
     photographs = [np.asarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]

@@ -1,7 +1,7 @@
 """Training and inference with Keras's ``fit`` and ``predict``, fed from memory through ``tf.data``.
 
-``train_step`` runs the step of the bare loop, because Keras's optimizers use different formulas and the network's
-variables are TensorFlow variables. The measurement therefore compares only the loops.
+``train_step`` runs the step of the bare loop, so that the measurement compares only the loops. Keras's own step cannot
+be used, because Keras's optimizers use different formulas and the variables of the network are TensorFlow variables.
 """
 
 from __future__ import annotations

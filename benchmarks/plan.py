@@ -1,9 +1,9 @@
 """Measure the time needed to plan many runs and to skip them: ``python -m benchmarks.plan [--runs 10000]``.
 
 Each plan has 10,000 runs of real tasks. The runs differ in their seeds, in their settings or in both. All runs of the
-plan are already in the results directory, so no run is executed. Their records are copies of a record in
-``results/reference`` with the settings, plugins and environment of the planned run. The time is the CPU time of this
-process in user mode. The index of the results directory is written in the first round.
+plan are already in the results directory, so no run is executed. The records of these runs are copies of a record in
+``results/reference``, with the settings, plugins and environment of the planned runs. The measured time is the CPU time
+of this process in user mode. The index of the results directory is written in the first round.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def plans(runs: int) -> dict[str, Selection]:
 
 
 def write(directory: Path, specs: Sequence[RunSpec], catalog: Catalog) -> None:
-    """Write a record for each of `specs`, as if the run had been executed on this machine."""
+    """Write a record for each of `specs`, as if these runs had been executed on this machine."""
     sample = next(run.record for run in Store(DEFAULTS).load().runs if run.record.spec.task == specs[0].task)
     assert isinstance(sample.outcome, Success)
     digest = cache(with_digest)

@@ -35,13 +35,14 @@ GROUPS = ("uci", "published")
 """Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Options that shorten the throughput measurement. The UCI datasets have many splits and therefore many runs."""
+"""Options that shorten the measurement of throughput. They are used for the UCI datasets, which have many splits and
+therefore many runs."""
 BACKENDS = ("torch", "tensorflow")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A published test score that a model should reach with the recipe that the dataset declares for it."""
+    """A published test score that a model should reach with the recipe that the dataset declares for this model."""
 
     task: str
     dataset: str
@@ -84,10 +85,9 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 
 
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
-    """Return a claim about the RMSE over the published splits for a network with one hidden layer of 50 units.
-
-    The published values come from the author's rerun of the grid search in the code published with Gal and Ghahramani
-    2016 (arXiv:1506.02142).
+    """Return a claim about the RMSE of a network with one hidden layer of 50 units, over the published splits. The
+    values were published with the code of Gal and Ghahramani 2016 (arXiv:1506.02142), after the author had repeated the
+    grid search.
     """
     return Claim(
         task="regression",
@@ -149,8 +149,8 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
 def _identity(spec: RunSpec, catalog: Catalog) -> str:
     """Return a key built from the settings that affect the scores.
 
-    The speed measurement protocol is excluded, and missing options are set to their defaults, so runs from older
-    versions have the same key.
+    The protocol for measuring speed is excluded, and missing options are set to their defaults. Runs from older
+    versions therefore have the same keys.
     """
     task, (model, _) = catalog.task(spec.task), catalog.model(spec.model)
 
@@ -168,7 +168,7 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Return the comparison in Markdown, with one row for each combination of a claim and a backend that has runs.
+    """Return the comparison in Markdown. It has one row for each claim and each backend with runs.
 
     The table has no speed column, because other programs were running at the same time.
     """

@@ -1,11 +1,11 @@
 """Simulate the coverage of the intervals that ``harness rank`` prints, for several numbers of datasets.
 
-``python -m benchmarks.rank_coverage`` draws datasets from a population in which the mean ranks and the geometric mean
-ratios of four backends are known, and ranks the backends with `harness.analysis.standings`. The logarithm of a
-backend's performance is the sum of the backend's mean, a random dataset effect, and a random seed effect. There are
-five seeds. The baseline has no dataset effects, so the distribution of the ratios is skewed if the distribution of the
-dataset effects is skewed. ``--samples N`` sets the number of simulations per case. The command also prints how often
-Friedman's test and the critical difference report a difference between backends that do not differ.
+``python -m benchmarks.rank_coverage`` draws datasets from a population with known mean ranks and geometric mean ratios
+of four backends. It then ranks the backends with `harness.analysis.standings`. The logarithm of a backend's performance
+is the sum of the backend's mean, a random dataset effect, and a random seed effect. There are five seeds. The baseline
+has no dataset effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed
+distribution. ``--samples N`` sets the number of simulations per case. The command also prints how often Friedman's test
+and the critical difference report a difference between equal backends.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - math.exp(0.5),
     "none": lambda rng, shape: np.zeros(shape),
 }
-"""Distributions from which the dataset effects are drawn. Each has mean zero, and the draws are scaled by 0.2."""
+"""Distributions of the dataset effects. They have a mean of zero, and the draws are multiplied by 0.2."""
 LARGE = 40_000
 """Number of datasets from which the true mean ranks are computed."""
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False) -> Array:
-    """Draw the logarithms of the backends' performance, float ``[datasets, backends, SEEDS]``.
+    """Draw the logarithms of the performance of the backends, float ``[datasets, backends, SEEDS]``.
 
     If `equal` is True, all backends have the same distribution. Otherwise, the means of the backends differ, and the
     baseline has no dataset effects.
@@ -55,9 +55,8 @@ def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = 
 
 
 def ties(values: Array) -> NDArray[np.bool_]:
-    """Return the pairs of backends that tie, as a boolean array ``[datasets, backends, backends]``.
-
-    A pair ties if a paired t-test over seeds, as in ``harness compare``, is not significant at the 5% level.
+    """Return a boolean array ``[datasets, backends, backends]`` that is True for pairs of backends that tie. A pair
+    ties if a paired t-test over seeds is not significant at the 5% level, as in ``harness compare``.
     """
     differences = values[:, :, None, :] - values[:, None, :, :]
     error = differences.std(axis=-1, ddof=1) / math.sqrt(SEEDS)
@@ -115,7 +114,8 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list
 
 
 def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a table row with the fraction of simulations of equal backends in which each test finds a difference."""
+    """Return a table row that shows in which fraction of the simulations of equal backends each test finds a
+    difference."""
     rng = np.random.default_rng([datasets, 7])
     friedman = nemenyi = 0
     for _ in range(samples):

@@ -1,10 +1,10 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
-The command executes the runs that are missing from the directories of `GROUPS`: the default runs of every task with
-both frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the ``lstm`` model.
-The command then copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the
-figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, the
-command executes no runs, and only writes the tables, the figure and the overview.
+The command executes the runs that are missing from the directories in `GROUPS`. These are the default runs of every
+task with both frameworks and the baseline, the runs of ``make demo``, and the runs of the ``lstm`` model. The default
+runs start with a parity check. The command then copies the verdicts of the parity checks to
+``results/reference/parity``. Finally, it writes the tables, the figure ``docs/pareto.svg`` and the overview in
+``results/reference/README.md``. With ``--no-run``, only this last step is performed.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ END = "<!-- end -->\n"
 
 @dataclass(frozen=True)
 class Group:
-    """A results directory, the commands that produce its runs, and the page that shows the runs."""
+    """A results directory, the commands that produce its runs, and the page that shows these runs."""
 
     results: Path
     commands: Sequence[Sequence[str]]
-    """Arguments of ``harness run``, with the options ``--task``, ``--backend`` and ``--seed`` first."""
+    """Arguments of ``harness run``. The options ``--task``, ``--backend`` and ``--seed`` come first."""
     page: Path
     begin: str
-    """Line of the page after which the table of runs is inserted, up to `END`."""
+    """Line of the page after which the table of runs is inserted. The table extends to the line `END`."""
     shown: Callable[[Report], str]
 
     def records(self) -> list[RunRecord]:
         return [run.record for run in Store(self.results).load().runs]
 
     def report(self) -> Report:
-        """Return the report on the runs, sorted in the order of `TASKS` and `BACKENDS`."""
+        """Return the report on the runs. Rows are in the order of `TASKS` and `BACKENDS`."""
         runs = Store(self.results).load().runs
         runs.sort(key=lambda run: (TASKS.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
         verdicts = tuple(load_verdicts(self.results).values())
@@ -146,8 +146,8 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""Pages that show the runs of each results directory, and the command that produced these runs. The keys are the names
-of the directories. The command is empty if a group defines it.
+"""For each results directory, the page that shows its runs and the command that produced them. The keys are the names
+of the directories. The command is empty if it is defined in `GROUPS`.
 """
 
 
@@ -158,7 +158,7 @@ def verdicts() -> list[ParityVerdict]:
 
 
 def overview() -> str:
-    """Return a table of the results directories that shows when and on which machine their runs were executed."""
+    """Return a table that shows when and on which machine the runs in each results directory were executed."""
     rows = []
     for name, (shown, command) in SHOWN.items():
         if name == FOLDER:

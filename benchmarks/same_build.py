@@ -1,9 +1,10 @@
-"""Measure the error rates of `harness compare`: false differences, and detection of an artificial slowdown.
+"""Measure how often `harness compare` reports a false difference, and how often it detects an artificial slowdown.
 
-``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
-autocorrelated, assigns the runs to two groups in several orders, and compares the groups. With ``--results DIR`` or
-``--runs N``, the command uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is
-repeated after reducing the training throughput of one group. Different comparisons of real runs may share runs.
+``python -m benchmarks.same_build`` simulates runs of one build on a machine with drifting speed or autocorrelated
+noise. The runs are assigned to two groups in several orders, and the groups are compared. Each comparison is repeated
+after the training throughput of one group has been reduced. Repeats of one real run can be used instead of simulated
+runs: ``--results DIR`` uses the repeats in a directory, and ``--runs N`` executes N new repeats. Comparisons of real
+runs may have runs in common.
 
 Orders: ``ABBA`` is the order in which `harness run` executes runs. ``ABAB`` alternates the groups, ``AABB`` alternates
 pairs of runs of one group, and ``AAA BBB`` places all runs of one group before those of the other.
@@ -37,19 +38,20 @@ from harness.records import RunRecord
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
-"""Arguments of the real run. The run uses one thread, which leaves a core free for other processes."""
+"""Arguments of the real run. It uses one thread, so that a core remains free for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
-"""Directory whose first record is the template of simulated runs."""
+"""Directory containing the record from which simulated runs are created."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 class Noise(NamedTuple):
-    """Noise of simulated runs, relative to their speed."""
+    """Noise in the speed of simulated runs."""
 
     name: str
     deviation: float = 0.01
     drift: float = 0.0
-    """Relative change in the machine's speed from the first run to the last, identical for all metrics."""
+    """Relative change in the speed of the machine between the first and the last run. It is the same for all
+    metrics."""
     autocorrelation: float = 0.0
     """Correlation of the noise of consecutive runs."""
 
@@ -75,14 +77,14 @@ ORDERS = ("ABBA", "ABAB", "AABB", "AAA BBB")
 
 
 def letters(order: str, size: int) -> str:
-    """Return the group of each of ``2 * size`` runs, in chronological order."""
+    """Return the groups of ``2 * size`` runs, in chronological order."""
     if order == "AAA BBB":
         return "A" * size + "B" * size
     return "".join(order[index % len(order)] for index in range(2 * size))
 
 
 def split(runs: Sequence[StoredRun], order: str, flip: bool) -> Match:
-    """Assign consecutive runs to two groups in the given order; exchange the groups if `flip` is True."""
+    """Assign consecutive runs to two groups in the given order. If `flip` is True, exchange the groups."""
     sides: dict[str, list[StoredRun]] = {"A": [], "B": []}
     for run, letter in zip(runs, letters(order, len(runs) // 2), strict=True):
         sides[letter].append(run)
@@ -186,10 +188,10 @@ def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_build", description=__doc__)
     parser.add_argument(
-        "--results", type=Path, help="compare the repeats of one run in this folder instead of simulated runs"
+        "--results", type=Path, help="compare repeats of one run, read from this directory, instead of simulated runs"
     )
     parser.add_argument(
-        "--runs", type=int, help="compare this number of new repeats of one run instead of simulated runs"
+        "--runs", type=int, help="execute this number of repeats of one run and compare them, instead of simulated runs"
     )
     parser.add_argument("--backend", default="torch", help="backend of the new runs [torch]")
     parser.add_argument("--order", default=",".join(ORDERS), help=f"orders of the runs [{','.join(ORDERS)}]")

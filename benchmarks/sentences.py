@@ -1,8 +1,9 @@
-"""Sample sentences of the project for review by a reader who does not know it: ``python -m benchmarks.sentences``.
+"""Print a random sample of the project's sentences, for review by a reader who does not know the project: ``python -m
+benchmarks.sentences``.
 
 Sentences come from docstrings, error and help texts (string literals that read like prose), and the Markdown pages.
-Comments are excluded, because they are read together with the code. The sample depends only on the seed and the files,
-so a review can be repeated. The output is a numbered list with the location of each sentence.
+Comments are not included, because they are read together with the code. The sample depends only on the seed and the
+files, so a review can be repeated. The output is a numbered list with the location of each sentence.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MIN_WORDS = 5
 _TYPED = re.compile(
     r"^(?P<indent> *)(?:Returns|Yields|Raises)\n *-{4,}\n(?:(?! *[A-Z][a-z]+\n *-{4,}).*\n?)*", re.MULTILINE
 )
-"""Numpydoc sections in which types are on lines without extra indentation and descriptions are indented."""
+"""Numpydoc sections in which each type is followed by an indented description."""
 
 
 def prose(text: str) -> Iterator[str]:

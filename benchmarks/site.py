@@ -1,10 +1,10 @@
 """Build time, memory use and load time of the HTML report: ``python -m benchmarks.site [--runs 100,10000]``.
 
-The runs of the four default tasks in a results directory are copied with new seeds until the requested number is
-reached; their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
-new process, and the time and peak memory of that process are measured. Chromium then opens each of two pages, the home
-page and the list of all runs, seven times with an empty cache, and reports the time until the tables are ready and the
-time until the first figure is drawn.
+The runs of the four default tasks in a results directory are copied with new seeds until the requested number of runs
+is reached. Their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
+new process, whose duration and peak memory are measured. Chromium then opens the home page and the list of all runs,
+each seven times with an empty cache. It reports how long it takes until the tables are ready, and until the first
+figure is drawn.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def build(results: Path, site: Path) -> tuple[float, float]:
 
 
 def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
-    """Return the median times from the start of navigation to usable tables and to the first figure, in milliseconds.
+    """Return the median times from the start of navigation until the tables are ready and until the first figure is
+    drawn, in milliseconds.
 
     The time to the first figure is None if the page has no figure.
     """

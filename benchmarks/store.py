@@ -1,16 +1,16 @@
 """Measure the time and memory of commands on large results directories: ``python -m benchmarks.store [--records
 10000,100000]``.
 
-The runs of the four default tasks in ``results/reference`` are copied with new ids, seeds, tasks and datasets until the
-requested number is reached. Each copied task has 1,000 runs, and the commands select the first task, ``nlp-0``.
-Each command runs in a new process:
+The runs of the four default tasks in ``results/reference`` are copied until the requested number of runs is reached.
+The copies have new ids, seeds, tasks and datasets. Each new task has 1,000 runs, and the commands select the first
+task, ``nlp-0``. Each command runs in a new process, in one of these states:
 
 - cold: The index does not exist, and the pages of the records are removed from the system's page cache.
 - new: The index does not exist, but the pages of the records are in the page cache.
 - warm: The index exists, and the pages are in the page cache (median of `--rounds` processes).
 - changed: 100 records were added after the index was written.
 
-The CPU time includes the start of Python and the time in the kernel. The memory is the peak resident set size.
+CPU times include the startup of Python and the time spent in the kernel. Memory is the peak resident set size.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RUNS_PER_TASK = 1000
 TASK = "nlp-0"
 MODEL = "bert-tiny"
 BYTES = 100 * 10**6
-"""Size in bytes of a record that is rejected because it is too large."""
+"""Size of a record that is rejected because it is too large, in bytes."""
 
 
 class Usage(NamedTuple):
@@ -53,7 +53,8 @@ class Usage(NamedTuple):
 def records(count: int, start: int = 0) -> Iterator[RunRecord]:
     """Yield records with different ids.
 
-    Consecutive blocks of `RUNS_PER_TASK` records have different tasks, whose names are derived from the default tasks.
+    Each block of `RUNS_PER_TASK` records has a different task. The names of these tasks are derived from the default
+    tasks.
     """
     sources: dict[str, list[RunRecord]] = {}
     for run in Store(DEFAULTS).load().runs:

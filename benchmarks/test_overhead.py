@@ -1,7 +1,7 @@
 """Comparison of the training and inference loops of harness and other trainers with bare loops, in one process.
 
-Before the measurement, all contenders start from the same weights, train on four batches without dropout, and must end
-with the same weights.
+Before the measurement, all contenders train on four batches without dropout. They start from the same weights, and must
+end with the same weights.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
 ROUND_S = 0.5
-"""Target duration of one contender's measurement in a round, in seconds."""
+"""Target duration of the measurement of one contender in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The allowed
-error is the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
+"""Number of training steps before weights are compared, and the maximum norm-wise relative error. This error is the
+tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def pairs(pytestconfig: pytest.Config) -> int:
 
 
 class Bench:
-    """Benchmark of one model: every contender runs it on the same data."""
+    """Benchmark of one model, in which all contenders use the same data."""
 
     def __init__(self, model: str, framework: str, *, dropout: bool = True) -> None:
         catalog = plugins.discover()
@@ -90,7 +90,7 @@ class Bench:
         self.contenders["harness"] = Contender(self._train, self._infer, self.session.get_weights)
 
     def order(self, examples: int) -> Any:
-        """Return the order in which harness visits the examples in the first epoch."""
+        """Return the order of the examples in the first epoch of a run."""
         return np.random.default_rng([self.spec.seed, 1]).permutation(examples)
 
     def _train(self, split: Split, order: Any) -> None:
@@ -106,8 +106,7 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Return full batches of training examples, repeated as often as necessary for `run` to take about
-        `ROUND_S`."""
+        """Return full batches of training examples. Examples are repeated so that `run` takes about `ROUND_S`."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
             split = self.data.train.take(np.resize(np.arange(len(self.data.train)), count * size))
@@ -159,7 +158,7 @@ def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
 def compare(
     benchmark: Any, pairs: int, phase: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
 ) -> None:
-    """Time every contender once per round, and reverse the order from round to round.
+    """Time every contender once per round. The order is reversed from round to round.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """

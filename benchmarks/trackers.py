@@ -1,8 +1,8 @@
 """Compare the measurements of runs with and without experiment trackers.
 
-``python -m benchmarks.trackers`` executes pairs of runs of the same settings, one without trackers (A) and one with
-trackers (B), in the order A B B A. The command prints the ratio B / A of each measurement with its 95% confidence
-interval, and the smallest change that the pairs would have detected with probability 0.95.
+``python -m benchmarks.trackers`` executes pairs of runs with the same settings, one without trackers (A) and one with
+trackers (B), in the order A B B A. For each measurement, the command prints the ratio B / A with a 95% confidence
+interval. It also prints the smallest change that would have been detected with a probability of 0.95.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MEASUREMENTS: dict[str, Callable[[Success], float | None]] = {
 
 
 def measured(record: RunRecord) -> dict[str, float]:
-    """Return the logarithm of each measurement. Exit if the run failed."""
+    """Return the logarithms of the measurements. Exit if the run failed."""
     if not isinstance(record.outcome, Success):
         raise SystemExit(f"the run failed: {record.outcome}")
     values = {name: of(record.outcome) for name, of in MEASUREMENTS.items()}
