@@ -89,8 +89,7 @@ class Results(Sequence[RunRecord]):
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs, in the order of `records`. A run gives access to its directory, its predictions and its trained
-        model.
+        """The runs, in the order of `records`. A run provides its predictions and its trained model.
 
         Raises `UsageError` if the results directory is not known.
         """
@@ -749,8 +748,7 @@ def tune(
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> TuningResults:
-    """Search for settings that improve a model on the validation split, and compare the best settings with the default
-    settings.
+    """Search for settings that improve a model on the validation split, and compare them with the defaults.
 
     This function is the Python equivalent of ``harness tune``. Arguments that are not described here have the same
     meaning as in `run`, but accept only one value. The test split is not used in trials. See ``docs/how-to/tuning.md``.

@@ -5,13 +5,14 @@ returns a `harness.Network`:
 
 - ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. The function is
   traced inside `jax.jit`, once per batch size and mode.
-- ``params`` and ``statistics`` are dicts of arrays: the trainable parameters of the model, and its running statistics,
-  which are returned unchanged in evaluation mode. The arrays in both dicts are float32 (float64 at precision ``fp64``).
-- ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` with the
-  training flag, the compute dtype and the random key for the step. ``outputs`` are ``[B, outputs]`` in any floating
-  dtype: logits or standardized regression targets.
-- ``bindings`` contains every canonical array; the ``variable`` of a `harness.Binding` is the array's key in these
-  dicts. The built-in networks use the canonical names and layouts, so their bindings need no conversion.
+- ``params`` is a dict of the trainable parameters, and ``statistics`` is a dict of the running statistics. In
+  evaluation mode, the running statistics are returned unchanged. The arrays in both dicts are float32, or float64 at
+  precision ``fp64``.
+- ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` that
+  contains the training flag, the compute dtype and the random key for the step. ``outputs`` has the shape ``[B,
+  outputs]`` and any floating dtype. It contains logits or standardized regression targets.
+- ``bindings`` contains a `harness.Binding` for every canonical array. Its ``variable`` is the key of the array in one
+  of these dicts. The built-in networks use the canonical names and layouts, so their bindings need no conversion.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 
 
 class JaxBackend(harness.Backend):
-    """Backend that trains and runs models with JAX: one `jax.jit` program per step, compiled by XLA."""
+    """Backend that trains and runs models with JAX. Each step is one `jax.jit` program, compiled by XLA."""
 
     name = "jax"
     summary = "JAX on CPU or NVIDIA GPU, compiled by XLA"

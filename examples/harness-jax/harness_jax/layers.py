@@ -1,12 +1,13 @@
-"""Layers of the JAX networks: pure functions of ``(params, x)``, numerically equivalent to PyTorch's layers.
+"""Layers of the JAX networks. They are pure functions of ``(params, x)`` and numerically equivalent to PyTorch's
+layers.
 
-`Layers` creates the layers and collects the bindings of their arrays. Arrays have the canonical layouts; on a CPU,
-transposed kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) were not faster.
+`Layers` creates the layers and collects the bindings of their arrays. Arrays have the canonical layouts, because
+transposed kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) were not faster on a CPU.
 
-Each layer computes in the dtype of its input, except that normalization layers and softmax use at least float32.
+Each layer computes in the dtype of its input, except for normalization layers and softmax, which use at least float32.
 
-In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, L for positions (tokens or
-frames), C for channels, H for the hidden size, N for heads, and D for the head size.
+Suffixes of variable names give the dimensions of arrays: B stands for the batch, L for positions (tokens or frames), C
+for channels, H for the hidden size, N for heads, and D for the head size.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Mode(NamedTuple):
     dtype: Any
     """Compute dtype: float32, bfloat16 or float64."""
     key: Any
-    """`jax.random` key for dropout in this step, or None in evaluation mode."""
+    """`jax.random` key for dropout in this step. None in evaluation mode."""
 
 
 class Layers:
@@ -75,7 +76,8 @@ class Layers:
     def layer_norm(self, name: str, epsilon: float, axis: int = -1) -> Layer:
         """Create a normalization layer over `axis`, with scale and offset along the last axis.
 
-        Axis -1 is layer normalization; axis 1 of ``[B, L, C]`` is group normalization with C groups.
+        With axis -1, the layer is layer normalization. With axis 1 of ``[B, L, C]``, it is group normalization with C
+        groups.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
 
@@ -113,7 +115,8 @@ class Layers:
         return layer
 
     def dropout(self, rate: float) -> Callable[[Array, Mode], Array]:
-        """Create a dropout layer with probability `rate`; the remaining elements are scaled by ``1 / (1 - rate)``."""
+        """Create a dropout layer with probability `rate`. Elements that are kept are multiplied by ``1 / (1 -
+        rate)``."""
         index = next(self._dropouts)
 
         def layer(x: Array, mode: Mode) -> Array:
@@ -152,8 +155,8 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
     """Compute a convolution as a single matrix product of the image patches and the kernel.
 
-    On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output (3x3
-    over 2x2 pixels), and twice as long for a one-pixel kernel.
+    On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output, such as
+    3x3 for an output of 2x2 pixels. For a kernel of one pixel, it takes twice as long.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
@@ -165,7 +168,7 @@ def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, r
 
 
 def gelu(x: Array) -> Array:
-    """Return the exact GELU ``x Phi(x)``, not its tanh approximation (Hendrycks and Gimpel 2016).
+    """Return the exact GELU ``x Phi(x)`` (Hendrycks and Gimpel 2016), without the tanh approximation.
 
     `jax.nn.gelu` uses ``erfc``, which takes twice as long on a CPU.
     """
@@ -183,8 +186,8 @@ def attention(
 ) -> Array:
     """Compute scaled dot-product attention (Vaswani et al. 2017) of projected inputs ``[B, L, H]``.
 
-    Dropout applies to the attention weights. `valid` is a bool array that is broadcast to ``[B, N, L, L]`` and is True
-    at the positions to attend to. If None, all positions are attended to.
+    Dropout applies to the attention weights. `valid` is a bool array that is True at the positions to attend to, and is
+    broadcast to ``[B, N, L, L]``. If `valid` is None, all positions are attended to.
     """
     batch, length, size = q_blh.shape
     q, k, v = (x.reshape(batch, length, heads, size // heads) for x in (q_blh, k_blh, v_blh))

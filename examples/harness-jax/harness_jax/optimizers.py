@@ -1,11 +1,13 @@
 """The optimizers of `harness.Recipe`, built from optax transformations.
 
 A transformation returns the direction ``u`` of the step ``p -= a u``. The direction does not include the learning rate
-``a``, which may change at every step. optax's transformations are used where they match the recipe: ``trace`` for
-momentum (including Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, ``scale_by_lion``,
-``scale_by_trust_ratio`` for LAMB, and ``add_decayed_weights``, which adds ``w p`` before the moments (sgd, rmsprop,
-adam, adagrad) or after them if weight decay is decoupled (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``). The
-other transformations are defined in this module.
+``a``, because it may change at every step. optax's transformations are used if they match the recipe: ``trace`` for
+momentum and Nesterov momentum, ``scale_by_rms`` for RMSProp (with epsilon outside the square root), ``scale_by_lion``
+for Lion, and ``scale_by_trust_ratio`` for LAMB. The other transformations are defined in this module.
+
+``add_decayed_weights`` adds the weight decay term ``w p``. It is applied before the moments are computed (sgd, rmsprop,
+adam, adagrad) or, if weight decay is decoupled, after they are computed, as in adamw: ``p -= a (m^ / (sqrt(s^) +
+epsilon) + w p)``.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ _RMSPROP_DECAY = 0.99
 
 
 def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientTransformation:
-    """Return the transformation from gradients to the direction ``u``. `decays` contains True for each array to which
-    weight decay applies."""
+    """Return the transformation from gradients to the direction ``u``. `decays` is True for the arrays to which weight
+    decay applies."""
     decay = [optax.add_decayed_weights(recipe.weight_decay, mask=dict(decays))] if recipe.weight_decay else []
     clip = [] if recipe.clip_norm is None else [clip_by_global_norm(recipe.clip_norm)]
     penalty = [optax.masked(add_sign_of_weights(recipe.l1), dict(decays))] if recipe.l1 else []
@@ -74,7 +76,8 @@ def scale_by_adagrad(epsilon: float) -> optax.GradientTransformation:
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scale gradients by ``min(1, limit / (norm + 1e-6))``, like PyTorch's ``clip_grad_norm_``; optax omits 1e-6."""
+    """Multiply gradients by ``min(1, limit / (norm + 1e-6))``, like PyTorch's ``clip_grad_norm_``. optax omits the
+    1e-6."""
 
     def clipped(gradients: Any, params: Any) -> Any:
         norm = jnp.sqrt(sum(jnp.square(gradient).sum() for gradient in jax.tree.leaves(gradients)))
@@ -98,8 +101,9 @@ class AdamState(NamedTuple):
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
     """Return the transformation from gradients to ``m^ / (sqrt(s^) + epsilon)`` (Kingma and Ba 2015).
 
-    ``optax.scale_by_adam`` computes ``1 - beta2 ** t`` in float32, which has a relative error of 1.3e-5 at the first
-    step with beta2 = 0.999. This function computes ``-expm1(t log(beta2))``, with the logarithm in float64.
+    ``optax.scale_by_adam`` computes ``1 - beta2 ** t`` in float32. For beta2 = 0.999, this expression has a relative
+    error of 1.3e-5 at the first step. Therefore, this function computes ``-expm1(t log(beta2))``, with the logarithm in
+    float64.
     """
 
     def init(params: dict[str, Any]) -> AdamState:

@@ -16,18 +16,18 @@ import numpy as np
 import harness
 
 _THREADS = "PJRT_NPROC"
-"""Environment variable that contains the size of the thread pools. XLA's CPU client reads it on startup. JAX does not
-document this variable (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if the variable has no
-effect."""
+"""Environment variable for the size of the thread pools, which XLA's CPU client reads on startup. JAX does not document
+this variable (see ``DefaultThreadPoolSize`` in xla/pjrt/cpu). If the variable has no effect, `tests/test_runtime.py`
+fails."""
 
 
 def _keep_freed_memory() -> None:
     """Configure glibc to keep freed memory for the next allocation (mallopt(3)).
 
-    XLA allocates the temporary arrays of a program in one block at every step. A block of more than 32 MiB would be
-    returned to the system each time, and allocating its pages again takes a third of a training step (bert-tiny: 80 ms
-    instead of 55 ms). Call this function before XLA starts its threads: each thread keeps using the arena that it
-    starts with, and only the main arena can grow without limit.
+    At every step, XLA allocates the temporary arrays of a program in one block. By default, a block of more than 32 MiB
+    is returned to the system after each step. Allocating its pages again takes a third of a training step: for
+    bert-tiny, a step takes 80 ms instead of 55 ms. Call this function before XLA starts its threads, because a thread
+    keeps the arena that it starts with, and only the main arena can grow without limit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -50,8 +50,8 @@ _CPU = harness.DeviceInfo(name="cpu", description="CPU, compiled by XLA", precis
 def _gpus() -> dict[str, Any]:
     """Return the GPUs by device name.
 
-    `local_hardware_id` is the number of a GPU in the CUDA driver, even if the ``jax_cuda_visible_devices`` option
-    excludes other GPUs.
+    The name contains `local_hardware_id`, which is the number of the GPU in the CUDA driver. The number does not change
+    if the ``jax_cuda_visible_devices`` option excludes other GPUs.
     """
     try:
         return {f"cuda:{gpu.local_hardware_id}": gpu for gpu in jax.devices("cuda")}
@@ -70,8 +70,8 @@ def _described(name: str, gpu: Any) -> harness.DeviceInfo:
 
 
 MATMUL = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default", "fp64": "highest"}
-"""`jax.default_matmul_precision` for each precision; it also applies to convolutions. On a GPU, JAX's default for
-float32 is TF32."""
+"""Value of `jax.default_matmul_precision` for each precision. It also applies to convolutions. On a GPU, JAX's default
+for float32 is TF32."""
 
 COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 """Compute dtype for each precision."""
@@ -80,8 +80,8 @@ COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "fl
 def start(device: str, precision: str, thread_count: int) -> Any:
     """Set the number of threads and the 64-bit mode, and return the requested device.
 
-    XLA's CPU client fixes the size of its thread pools when JAX first lists its devices. If another size is requested,
-    the client is restarted, which invalidates arrays and programs of earlier sessions.
+    XLA's CPU client sets the size of its thread pools when JAX lists its devices for the first time. To change the
+    size, this function restarts the client, which invalidates the arrays and programs of earlier sessions.
 
     Raises `harness.UnsupportedError` if the device does not exist or does not support the precision.
     """
@@ -106,14 +106,13 @@ def start(device: str, precision: str, thread_count: int) -> Any:
 
 
 def threads() -> str:
-    """Return the size of XLA's thread pools on the CPU, which is stored in the record."""
+    """Return the size of XLA's thread pools on the CPU, for the record."""
     return os.environ.get(_THREADS, "XLA's default")
 
 
 def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
-    """Return functions for matrix products and copies that reuse the donated memory of the previous result.
-
-    The timings of these operations therefore do not include memory allocation.
+    """Return functions for matrix products and copies. Each call reuses the memory of the previous result, so that
+    timings do not include memory allocation.
     """
     place = start(device, precision, thread_count)
     last: list[Any] = [None]

@@ -23,21 +23,22 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _MAX_IN_FLIGHT = 32
-"""Number of programs that XLA's CPU client runs concurrently; with several threads they may finish in any order."""
+"""Number of programs that XLA's CPU client runs concurrently. With several threads, these programs may finish in any
+order."""
 
 
 class Training(NamedTuple):
-    """Arrays that a training step updates. The arrays are donated to the step, which returns new arrays."""
+    """Arrays that a training step updates. Their memory is donated to the step, which returns new arrays."""
 
     params: dict[str, Any]
     statistics: dict[str, Any]
     moments: Any
     step: Any
-    """Number of completed steps, int32 ``()``; it determines the random key for dropout."""
+    """Number of completed steps, int32 ``()``. It determines the random key for dropout."""
 
 
 class Wanted(NamedTuple):
-    """The outputs that the model should have for a batch."""
+    """The targets and weights from which the loss of a batch is computed."""
 
     targets: Any
     teacher_logits: Any
@@ -124,8 +125,8 @@ class JaxSession(harness.Session):
         self._training, self._frozen, self._average = (restored[name] for name in ("training", "frozen", "average"))
 
     def _lasting(self) -> dict[str, Any]:
-        """Return the arrays that determine further training steps. The random key is not included, because it is
-        derived from the seed."""
+        """Return the arrays on which later training steps depend. The random key is not included, because it is derived
+        from the seed."""
         return {"training": self._started(), "frozen": self._frozen, "average": self._average}
 
     def train_step(self, batch: harness.Batch, learning_rate: float) -> jax.Array:
@@ -180,7 +181,8 @@ class JaxSession(harness.Session):
         self._in_flight.clear()
 
     def device_memory(self) -> harness.DeviceMemory | None:
-        """Return the peak memory since the process started (JAX cannot reset it), or None on the CPU."""
+        """Return the peak memory since the process started, because JAX cannot reset the peak. Return None on the
+        CPU."""
         if self._device.platform == "cpu":
             return None
         counters = self._device.memory_stats() or {}
@@ -270,7 +272,7 @@ class JaxSession(harness.Session):
         return (1 - alpha) * hard + alpha * (self._soft_losses(outputs, wanted.teacher_logits) * of_examples).mean()
 
     def _soft_losses(self, outputs: Any, teacher: Any) -> Any:
-        """Return the losses of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+        """Return the distillation losses (`harness.Recipe.distillation_alpha`), including the factor T^2."""
         temperature = self._request.recipe.distillation_temperature
         student, soft = (jax.nn.log_softmax(logits / temperature) for logits in (outputs, teacher.astype(self._float)))
         return temperature**2 * optax.losses.kl_divergence_with_log_targets(student, soft)
@@ -281,7 +283,7 @@ class JaxSession(harness.Session):
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """Return the arrays of a tree by their paths, such as ``training.params.classifier.weight``."""
+    """Return the arrays in a tree by their paths, such as ``training.params.classifier.weight``."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): array
         for path, array in jax.tree_util.tree_leaves_with_path(tree)

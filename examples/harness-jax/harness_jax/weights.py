@@ -38,7 +38,8 @@ class Weights:
 
     @property
     def decays(self) -> dict[str, bool]:
-        """Mapping from the key of each trainable array to a bool that is True if weight decay applies to the array."""
+        """Mapping from the keys of the trainable arrays to bool values, which are True if weight decay applies to the
+        array."""
         return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
 
     def factors(self, by_name: Mapping[str, float]) -> dict[str, float]:
@@ -52,7 +53,8 @@ class Weights:
     def place(
         self, weights: Mapping[str, Array], device: Any, dtype: Any
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
-        """Copy canonical arrays to `device`, and return dicts of trainable, statistical and frozen arrays.
+        """Copy canonical arrays to `device`, and return dicts of the trainable parameters, the running statistics and
+        the frozen parameters.
 
         Raises `harness.PluginError` if a name or shape does not match the model.
         """

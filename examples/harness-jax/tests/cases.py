@@ -21,6 +21,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("wav2vec2-tiny", {"num_hidden_layers": 1}),
     "wav2vec2-pre-norm": ("wav2vec2-tiny", {"num_hidden_layers": 1, **PRE_NORM}),
 }
-"""Mapping from the name of a case to a model variant and the options that make it small."""
+"""Mapping from the name of a case to a model variant and options for a small model."""
 
 CASES = SessionCases("jax", MODELS)

@@ -26,7 +26,7 @@ def test_the_cases_cover_every_network() -> None:
 
 @pytest.mark.parametrize("case", CASES_BY_SPEED)
 def test_gradients_equal_central_differences(case: str) -> None:
-    """Compare the derivative along a random direction, which depends on every gradient element, in float64."""
+    """Compare derivatives along a random direction in float64. They depend on every element of the gradients."""
     session = CASES.open(case, precision="fp64")
     batch = CASES.batch(case)
     weights = session.get_weights()

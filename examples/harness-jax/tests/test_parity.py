@@ -33,7 +33,7 @@ def test_fifty_steps_agree_with_torch(task: str, model: str) -> None:
 
 
 def test_fifty_steps_of_resnet_20_agree_in_float64() -> None:
-    """Use float64, because in float32, rounding leaves only two comparable steps."""
+    """Use float64, because rounding errors leave only two comparable steps in float32."""
     harness.testing.assert_parity(task="vision", model="resnet-20", backends=("torch", "jax"), precision="fp64")
 
 

@@ -42,7 +42,7 @@ def test_gradients_draw_new_dropout_masks() -> None:
 
 
 def slow(build_network: Any) -> Any:
-    """Return a builder for the same network that first multiplies matrices for a few tenths of a second."""
+    """Return a builder for the same network, preceded by matrix products that take a few tenths of a second."""
 
     def build(config: Any, info: Any, dropout: float) -> harness.Network:
         network = build_network(config, info, dropout)

@@ -9,8 +9,8 @@ from harness import Reporter, Table
 HARNESS_API_VERSION = "1.0"
 
 SERVICE = "https://img.shields.io/badge/"
-"""URL of the badge service, to be followed by ``LABEL-MESSAGE-COLOR``. Dashes, underscores and spaces in the label and
-the message are written as ``--``, ``__`` and ``_`` (https://shields.io/badges/static-badge)."""
+"""URL of the badge service. ``LABEL-MESSAGE-COLOR`` is appended to this URL. Dashes, underscores and spaces in the
+label and the message are written as ``--``, ``__`` and ``_`` (https://shields.io/badges/static-badge)."""
 
 
 def render(table: Table) -> str:
@@ -44,7 +44,7 @@ def _line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape Markdown in an image's alternative text, which may contain names chosen by users."""
+    """Escape Markdown in the alternative text of an image. The text may contain names chosen by users."""
     return "".join(f"\\{c}" if c in "\\`*_|<>[]()#!&" else c for c in _line(text))
 
 

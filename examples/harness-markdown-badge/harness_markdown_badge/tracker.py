@@ -10,7 +10,8 @@ from harness import EpochEnded, Failure, RunRecord, RunSpec, Success
 HARNESS_API_VERSION = "1.0"
 
 _open: list[Any] = []
-"""List that contains the writer for the current run, if any; runs are executed one after another."""
+"""List containing the writer for the current run. The list is empty between runs. Runs are executed one after
+another."""
 
 
 @harness.hookimpl

@@ -1,4 +1,5 @@
-"""Named-entity recognition: the ``ner`` task, two datasets, entity metrics, and ``bert-tagger`` on two backends."""
+"""Named-entity recognition: the ``ner`` task, two datasets, entity metrics, and the ``bert-tagger`` model for two
+backends."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """BERT for token classification (Devlin et al. 2019, arXiv:1810.04805).
 
-The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Parameter names and shapes match those
-of ``transformers.BertForTokenClassification``, so checkpoints of this class, or of its encoder alone, can be loaded as
-canonical weights.
+The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). The names and shapes of the parameters
+match those of ``transformers.BertForTokenClassification``. Checkpoints of this class, or of its encoder alone, can
+therefore be loaded as canonical weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sizes of a BERT model, with the field names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
-    """Width of the token representations; a multiple of `num_attention_heads`."""
+    """Width of the token representations. It must be a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12
     """Number of Transformer layers."""
     num_attention_heads: int = 12
@@ -31,7 +31,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0; the embeddings of other types are kept so that
+    """Number of token type embeddings. All tokens have type 0. The embeddings of other types exist only so that
     checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
@@ -102,21 +102,22 @@ class BertTagger(Model[BertTaggerConfig]):
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return every array of ``BertForTokenClassification``.
 
-        The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
+        The initialization is that of BERT's authors. Matrices and embeddings are drawn from a truncated normal
         distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
         sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
 
     def flops_per_sample(self, config: BertTaggerConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
+        """Return the number of FLOPs of the forward pass for one example. A multiply-add counts as two FLOPs.
 
         With T tokens (including padding), hidden size H, feed-forward size I, N layers and C outputs::
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 T H C
 
-        The terms are the query, key, value and output projections, the scores and the weighted sum, the feed-forward
-        layers, and the classifier. Embedding lookups, normalization, activations and softmax are not counted.
+        The terms are, in this order: the query, key, value and output projections; the attention scores and the
+        weighted sum; the feed-forward layers; and the classifier. Embedding lookups, normalization, activations and
+        softmax are not counted.
         """
         t, h, i = _length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i

@@ -1,8 +1,8 @@
 """Metrics for tagged sentences, computed over whole entities (by seqeval) and over words.
 
-Tags are converted to entities as in ``conlleval`` (Tjong Kim Sang and De Meulder 2003, section 2.3), which is the
-default mode of seqeval: an entity starts at a ``B-`` tag, or at an ``I-`` tag that does not continue an entity of its
-type, so every sequence of tags is valid. An entity is correct if its type, its start and its end are correct.
+Tags are converted to entities as in ``conlleval`` (Tjong Kim Sang and De Meulder 2003, section 2.3) and in seqeval's
+default mode. An entity starts at a ``B-`` tag, or at an ``I-`` tag that does not continue an entity of the same type.
+Every sequence of tags is therefore valid. An entity is correct if its type, its start and its end are correct.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Tags = list[list[str]]
 def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Tags]:
     """Return the true and the predicted tags of each sentence.
 
-    `targets` are int64 ``[N, L]``, with `IGNORED` at positions where no word starts; `outputs` are logits
-    ``[N, L, C]``; `names` are the tags of the C classes.
+    `targets` is an int64 array ``[N, L]``, with `IGNORED` at positions where no word starts. `outputs` contains logits
+    ``[N, L, C]``, and `names` contains the tags of the C classes.
     """
     words = targets != IGNORED
     true, predicted = (
@@ -35,14 +35,14 @@ def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Ta
 
 
 def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the F1 score over entities, or None if there are neither true nor predicted entities."""
+    """Return the F1 score over entities. It is None if there are no true and no predicted entities."""
     return _score("f1_score", targets, outputs, info)
 
 
 def entity_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     """Return the precision over entities.
 
-    The precision is 0 if there are true entities but no predicted ones, and None if there are neither.
+    It is 0 if there are true entities but no predicted entities. It is None if there are no entities at all.
     """
     return _score("precision_score", targets, outputs, info)
 

@@ -14,16 +14,16 @@ all other words."""
 
 
 def label_names(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes for the given entity types. The first class is ``O``, followed by ``B-type`` and ``I-type``
-    for each type."""
+    """Return the names of the classes for the given entity types: ``O``, followed by ``B-type`` and ``I-type`` for each
+    type."""
     return ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
 
 
 def split(sentences: Sequence[Sentence], names: Sequence[str]) -> Split:
     """Build a split from tagged sentences.
 
-    The input ``words`` is an object array ``[N]`` of tuples of str. The targets, int64 ``[N, W]``, contain the class of
-    each word, and `harness.IGNORED` after the last word of a sentence.
+    The input ``words`` is an object array ``[N]`` of tuples of str. The targets are int64 ``[N, W]`` and contain the
+    class of each word. Positions after the last word of a sentence are `harness.IGNORED`.
 
     Raises `harness.DataError` if a tag is not in `names`, or if a sentence has no words.
     """

@@ -29,14 +29,14 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for the ``ner`` task."""
 
     vocab_size: int = 4000
-    """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""
+    """Maximum number of WordPiece tokens in the vocabulary, including special tokens. At least 16."""
     max_length: int | None = None
-    """Tokens per sentence, including ``[CLS]`` and ``[SEP]``; at least 3. Words that are cut off are not scored. If
-    None, use the length of the longest training sentence, rounded up to a multiple of 8 and limited to 512 or to the
-    number of positions of the checkpoint."""
+    """Number of tokens per sentence, including ``[CLS]`` and ``[SEP]``. At least 3. Words that are cut off are not
+    scored. If None, the length of the longest training sentence is used, rounded up to a multiple of 8. It is limited
+    to 512 or to the number of positions in the checkpoint."""
     lowercase: bool = False
-    """True if words are converted to lower case before tokenization. False by default, because names are capitalized
-    in many languages."""
+    """True to convert words to lower case before tokenization. The default is False, because names are capitalized in
+    many languages."""
     tokenizer: str | None = None
     """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). The tokenizer is
     used unchanged, and `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
@@ -51,16 +51,19 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class NamedEntities(Task[NerOptions]):
     """Named-entity recognition.
 
-    Words are split into WordPiece tokens. The first token of a word is labeled with the tag of the word; the other
+    Words are split into WordPiece tokens. The first token of a word is labeled with the tag of the word, and the other
     tokens of the word are ignored.
 
     The prepared inputs are ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the
-    right. The targets are int64 [N, max_length], with `harness.IGNORED` at positions where no word starts. The groups
-    are those of the dataset and ``tokens``, the number of tokens before truncation, including special tokens.
-    `DataInfo.details` contains ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
-    fraction of training sentences that were truncated; ``unscored_share``, the fraction of the test split's words that
-    were cut off and are therefore not scored; ``unknown_share_training``, ``unknown_share_validation`` and
-    ``unknown_share_test``, the fraction of ``[UNK]`` among the tokens of the split before truncation.
+    right. The targets are int64 [N, max_length], with `harness.IGNORED` at positions where no word starts.
+    The groups are those of the dataset, and ``tokens``, the number of tokens before truncation, including special
+    tokens. `DataInfo.details` contains:
+
+    - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``,
+    - ``truncated_share``: the fraction of training sentences that were truncated,
+    - ``unscored_share``: the fraction of words in the test split that were cut off and are therefore not scored,
+    - ``unknown_share_training``, ``unknown_share_validation`` and ``unknown_share_test``: the fraction of ``[UNK]``
+      among the tokens of the split before truncation.
     """
 
     name = "ner"
@@ -136,8 +139,8 @@ class NamedEntities(Task[NerOptions]):
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
         """Return the option that selects the checkpoint's tokenizer.
 
-        Raises `harness.UsageError` if the checkpoint has no tokenizer: with a different vocabulary, the token ids would
-        not match the embeddings.
+        Raises `harness.UsageError` if the checkpoint has no tokenizer, because the token ids of another vocabulary
+        would not match the embeddings.
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
@@ -165,14 +168,14 @@ class NamedEntities(Task[NerOptions]):
 
 
 class CheckpointSizes(Struct, frozen=True):
-    """Sizes in a checkpoint's ``config.json``; a size is None if the file does not contain it."""
+    """Sizes in the ``config.json`` of a checkpoint. A size is None if the file does not contain it."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None
 
 
 def checkpoint_sizes(folder: Path) -> CheckpointSizes:
-    """Return the sizes in ``config.json``; all sizes are None if this file does not exist.
+    """Return the sizes in ``config.json``. If this file does not exist, all sizes are None.
 
     Raises `harness.UsageError`.
     """

@@ -2,8 +2,8 @@
 
 The network is equivalent to ``transformers.BertForTokenClassification``. All tokens have type 0.
 
-In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, L for tokens, and H for the
-hidden size.
+Suffixes of variable names give the dimensions of arrays: B stands for the batch, L for tokens, and H for the hidden
+size.
 """
 
 from __future__ import annotations

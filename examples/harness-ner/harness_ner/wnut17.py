@@ -13,7 +13,7 @@ _AT = "https://raw.githubusercontent.com/leondz/emerging_entities_17/e52a2d2a71a
 
 
 class Wnut17(Dataset):
-    """Shared task of the third Workshop on Noisy User-generated Text: 6 entity types, with the published splits.
+    """Shared task of the third Workshop on Noisy User-generated Text, with 6 entity types and the published splits.
 
     The training sentences are tweets. The validation and test sentences come from YouTube, Reddit, Stack Exchange and
     Twitter, and were selected for entities that do not occur in the training split. Published results report the
@@ -32,10 +32,12 @@ class Wnut17(Dataset):
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
     )
     notes = (
-        "Uses the publisher's splits. 103 training, 3 validation and 7 test sentences occur twice. The best "
-        "system of the shared task had an F1 of 0.42 (all six types); models trained from scratch score far lower. "
-        "A few sentences are very long: with 128 tokens, 0.8% of the words in the test split are not scored "
-        "(details.unscored_share); with --set task.max_length=240, all are scored, but training takes twice as long."
+        "Uses the publisher's splits. 103 training, 3 validation and 7 test sentences occur twice. The best system of "
+        "the shared task had an F1 score of 0.42 over all six types. Models trained from scratch have much lower "
+        "scores. "
+        "A few sentences are very long. With 128 tokens, 0.8% of the words in the test split are not scored "
+        "(details.unscored_share). With --set task.max_length=240, all words are scored, but training takes twice as "
+        "long."
     )
     examples = {"train": 3_394, "validation": 1_009, "test": 1_287}
     inputs = INPUTS
@@ -67,7 +69,7 @@ class Wnut17(Dataset):
 
 
 def read(path: Path) -> list[Sentence]:
-    """Read a CoNLL file: each line contains a word, a tab and the word's tag; a blank line ends a sentence."""
+    """Read a CoNLL file. Each line contains a word, a tab and the tag of the word. A blank line ends a sentence."""
     sentences: list[list[tuple[str, str]]] = [[]]
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         word, tab, tag = line.partition("\t")

@@ -1,8 +1,9 @@
-"""Conversion of words to WordPiece tokens, with a vocabulary from the training split or from a checkpoint.
+"""Conversion of words to WordPiece tokens, with a vocabulary that is learned on the training split or read from a
+checkpoint.
 
-As in BERT, a word is split into the longest pieces in the vocabulary, and pieces after the first start with ``##``.
-With a vocabulary from the training split, a word of more than `LONGEST_WORD` characters, such as a URL, is first
-divided into parts of this length. Published tokenizers convert such a word to ``[UNK]``.
+As in BERT, a word is split into the longest pieces in the vocabulary. All pieces except the first start with ``##``.
+Published tokenizers convert words of more than `LONGEST_WORD` characters, such as URLs, to ``[UNK]``. With a learned
+vocabulary, such words are first divided into parts of this length.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class Tokens(NamedTuple):
 def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> Any:
     """Learn a vocabulary of at most `size` pieces and return a `tokenizers.Tokenizer` that uses it.
 
-    The first four pieces are `SPECIAL_TOKENS`. The same sentences give the same vocabulary in every process. If the
-    characters alone would need more than `size` pieces, the rarest characters are omitted, and words that contain an
-    omitted character become ``[UNK]``.
+    The first four pieces are `SPECIAL_TOKENS`. The vocabulary depends only on the sentences, and is the same in every
+    process. If there are too many different characters for `size` pieces, the rarest characters are omitted. Words that
+    contain an omitted character become ``[UNK]``.
     """
     from tokenizers import trainers
 
@@ -64,8 +65,9 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
 def pretrained(folder: Path) -> Any:
     """Return the tokenizer in `folder`.
 
-    Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
-    Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
+    The tokenizer is read from ``tokenizer.json``. If this file does not exist, it is built from ``vocab.txt`` and from
+    ``do_lower_case`` in ``tokenizer_config.json``. Raises `harness.DataError` if the tokenizer cannot be read, or if it
+    does not have BERT's special tokens.
     """
     from tokenizers import Tokenizer
 
@@ -92,7 +94,7 @@ def pretrained(folder: Path) -> Any:
 def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
     """Tokenize sentences of words.
 
-    Each word has at least one piece: a word that the normalizer removes, such as a zero-width joiner, becomes
+    Each word has at least one piece. If the normalizer removes a word, such as a zero-width joiner, the word becomes
     ``[UNK]``.
     """
     unknown = tokenizer.token_to_id(UNKNOWN)

@@ -1,4 +1,4 @@
-"""Conformance tests for everything that the package provides."""
+"""Conformance tests for all plugins of the package."""
 
 from __future__ import annotations
 

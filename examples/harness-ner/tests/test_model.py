@@ -38,7 +38,7 @@ def test_names_and_shapes_equal_those_of_transformers() -> None:
 
 
 def test_flops_equal_a_count_by_hand() -> None:
-    """Use one layer, 2 tokens, hidden size 4, one head, feed-forward size 8 and 7 classes."""
+    """The model has one layer, 2 tokens, hidden size 4, one head, feed-forward size 8 and 7 classes."""
     config = BertTaggerConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     projections, attention, feed_forward, classifier = 4 * 2 * 4 * 4, 2 * 2 * 2 * 4, 2 * 2 * 4 * 8, 2 * 4 * 7
     expected = 2 * (projections + attention + feed_forward + classifier)

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron on the flattened input in JAX: dense layers with ReLU and dropout between them."""
+"""A multi-layer perceptron in JAX: dense layers on the flattened input, with ReLU and dropout between them."""
 
 from __future__ import annotations
 

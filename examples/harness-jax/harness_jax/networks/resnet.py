@@ -31,7 +31,7 @@ def _block(make: Layers, name: str, kernel: int, stride: int = 1) -> Block:
 def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, layer_type: str) -> Block:
     """Create a residual layer.
 
-    The layer consists of two 3x3 convolutions, or of a bottleneck that has a quarter of the width and applies the
+    The layer consists of two 3x3 convolutions or a bottleneck. A bottleneck has a quarter of the width, and applies the
     stride in its 3x3 convolution.
     """
     shapes = [(3, stride), (3, 1)] if layer_type == "basic" else [(1, 1), (3, stride), (1, 1)]

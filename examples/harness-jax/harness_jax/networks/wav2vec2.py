@@ -16,7 +16,7 @@ _CONVOLUTION_NORM_EPS = 1e-5
 
 
 def _feature_layer(make: Layers, name: str, stride: int, *, bias: bool, norm: str) -> Layer:
-    """Create a convolution over time, optional normalization, and GELU."""
+    """Create a convolution over time, followed by optional normalization and GELU."""
     convolution = make.convolution(f"{name}.conv", stride, bias=bias)
     if not norm:
         return lambda params, x_blc: gelu(convolution(params, x_blc))
