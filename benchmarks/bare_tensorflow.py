@@ -19,7 +19,7 @@ class Parts(NamedTuple):
     network: Network
     model: Any
     step: Callable[[Any, Any, Any], Any]
-    """Training step ``(inputs, targets, learning rate) -> loss``. It has not been traced yet."""
+    """Untraced training step, ``(inputs, targets, learning rate) -> loss``."""
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:

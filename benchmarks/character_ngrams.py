@@ -1,8 +1,8 @@
 """Scores of a linear model on character n-grams for cldr-langid: ``python -m benchmarks.character_ngrams``.
 
 The model is scikit-learn's logistic regression on TF-IDF features of character 1- to 5-grams, fitted with several
-values of C. It is an inexpensive alternative to the models of the `nlp` task. Choose the value of C with the best
-validation accuracy.
+values of C. This model is an inexpensive alternative to the models of the `nlp` task. Choose the value of C with the
+best validation accuracy.
 """
 
 from __future__ import annotations

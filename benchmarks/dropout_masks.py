@@ -30,8 +30,8 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Number of tests in a parity check that this benchmark does not simulate: those of the losses of training steps, of
-repeated masks and of successive masks."""
+"""Number of tests in a parity check that this benchmark does not simulate. These tests compare the losses of training
+steps, repeated masks and successive masks."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Overhead of LoadGen and its binding, and accuracy of the measured percentiles: ``python -m benchmarks.loadgen``.
 
-The first table shows the overhead, measured with a service that does nothing. Its columns are the time from issuing a
+The first table shows the overhead, measured with a service that does nothing. The columns are the time from issuing a
 query to its completion, and the total time per query. The second table shows the percentiles measured by LoadGen and by
 the loop of harness for a service with known latencies. The service busy-waits for 2 ms in 95% of the queries, and for
 10 ms in the others.
@@ -34,8 +34,8 @@ def nothing(samples: Sequence[int]) -> None:
 
 
 class Known:
-    """Service in which every twentieth query takes 10 ms and all other queries take 2 ms. Its p99 is 10 ms, and its p90
-    is 2 ms."""
+    """Service in which every twentieth query takes 10 ms and all other queries take 2 ms. Therefore, p99 is 10 ms and
+    p90 is 2 ms."""
 
     def __init__(self) -> None:
         self._queries = 0

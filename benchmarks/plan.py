@@ -1,4 +1,5 @@
-"""Measure the time needed to plan many runs and to skip them: ``python -m benchmarks.plan [--runs 10000]``.
+"""Measure the time needed to plan many runs, all of which are then skipped: ``python -m benchmarks.plan [--runs
+10000]``.
 
 Each plan has 10,000 runs of real tasks. The runs differ in their seeds, in their settings or in both. All runs of the
 plan are already in the results directory, so no run is executed. The records of these runs are copies of a record in

@@ -35,8 +35,8 @@ GROUPS = ("uci", "published")
 """Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Options that shorten the measurement of throughput. They are used for the UCI datasets, which have many splits and
-therefore many runs."""
+"""Options that shorten the measurement of throughput for the UCI datasets, which have many splits and therefore many
+runs."""
 BACKENDS = ("torch", "tensorflow")
 
 
@@ -168,7 +168,7 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Return the comparison in Markdown. It has one row for each claim and each backend with runs.
+    """Return the comparison in Markdown, with one row for each claim and each backend with runs.
 
     The table has no speed column, because other programs were running at the same time.
     """

@@ -1,11 +1,11 @@
 """Simulate the coverage of the intervals that ``harness rank`` prints, for several numbers of datasets.
 
 ``python -m benchmarks.rank_coverage`` draws datasets from a population with known mean ranks and geometric mean ratios
-of four backends. It then ranks the backends with `harness.analysis.standings`. The logarithm of a backend's performance
-is the sum of the backend's mean, a random dataset effect, and a random seed effect. There are five seeds. The baseline
-has no dataset effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed
-distribution. ``--samples N`` sets the number of simulations per case. The command also prints how often Friedman's test
-and the critical difference report a difference between equal backends.
+of four backends. The command then ranks the backends with `harness.analysis.standings`. The logarithm of a backend's
+performance is the sum of the backend's mean, a random dataset effect, and a random seed effect. There are five seeds.
+The baseline has no dataset effect. The distribution of the ratios is therefore skewed if the dataset effects have a
+skewed distribution. ``--samples N`` sets the number of simulations per case. The command also prints how often
+Friedman's test and the critical difference report a difference between equal backends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - math.exp(0.5),
     "none": lambda rng, shape: np.zeros(shape),
 }
-"""Distributions of the dataset effects. They have a mean of zero, and the draws are multiplied by 0.2."""
+"""Distributions of the dataset effects, each with a mean of zero. The draws are multiplied by 0.2."""
 LARGE = 40_000
 """Number of datasets from which the true mean ranks are computed."""
 
@@ -114,8 +114,8 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list
 
 
 def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a table row that shows in which fraction of the simulations of equal backends each test finds a
-    difference."""
+    """Return a table row with the fraction of simulations in which each test finds a difference between equal
+    backends."""
     rng = np.random.default_rng([datasets, 7])
     friedman = nemenyi = 0
     for _ in range(samples):

@@ -38,7 +38,7 @@ from harness.records import RunRecord
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
-"""Arguments of the real run. It uses one thread, so that a core remains free for other processes."""
+"""Arguments of the real run. The run uses one thread, so that a core remains free for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
 """Directory containing the record from which simulated runs are created."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -50,7 +50,7 @@ class Noise(NamedTuple):
     name: str
     deviation: float = 0.01
     drift: float = 0.0
-    """Relative change in the speed of the machine between the first and the last run. It is the same for all
+    """Relative change in the speed of the machine between the first and the last run, which is the same for all
     metrics."""
     autocorrelation: float = 0.0
     """Correlation of the noise of consecutive runs."""

@@ -3,8 +3,8 @@
 The runs of the four default tasks in a results directory are copied with new seeds until the requested number of runs
 is reached. Their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
 new process, whose duration and peak memory are measured. Chromium then opens the home page and the list of all runs,
-each seven times with an empty cache. It reports how long it takes until the tables are ready, and until the first
-figure is drawn.
+each seven times with an empty cache. The benchmark reports the time until the tables are ready and the time until the
+first figure is drawn.
 """
 
 from __future__ import annotations

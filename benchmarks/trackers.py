@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.trackers`` executes pairs of runs with the same settings, one without trackers (A) and one with
 trackers (B), in the order A B B A. For each measurement, the command prints the ratio B / A with a 95% confidence
-interval. It also prints the smallest change that would have been detected with a probability of 0.95.
+interval. The command also prints the smallest change that would have been detected with a probability of 0.95.
 """
 
 from __future__ import annotations

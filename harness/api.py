@@ -150,13 +150,13 @@ class Results(Sequence[RunRecord]):
             first candidate with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             With ``"verdict"``, two candidates tie on a dataset if their comparison is inconclusive. With ``"exact"``,
-            they tie only if their means are equal.
+            two candidates tie only if their means are equal.
 
         Returns
         -------
         Ranking
-            Mean ranks, win rates and ratios with 95% intervals. They are computed twice: with failed runs excluded, and
-            with failed runs imputed. The fields are those of ``harness rank --format json`` (see
+            Mean ranks, win rates and ratios with 95% intervals. All values are computed twice: with failed runs
+            excluded, and with failed runs imputed. The fields are those of ``harness rank --format json`` (see
             ``docs/reference/report-columns.md``).
 
         Raises
@@ -252,7 +252,7 @@ def run(
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model.
     env : str or iterable of str, optional
-        Environments in which to execute the runs, by their names in ``harness env create``. ``"current"`` (the default)
+        Names of the environments in which to execute the runs (see ``harness env create``). ``"current"`` (the default)
         is the environment of this process.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
@@ -280,15 +280,15 @@ def run(
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
-        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, 0, or 0, 1 and 2 for the protocol
-        ``"publish"``.
+        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the seed is 0. With the protocol
+        ``"publish"``, the seeds are 0, 1 and 2.
     split : int, iterable of int or "all", optional
         Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
         Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
         largest number of devices.
     repeat : int, optional
-        Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 for the protocol ``"publish"``.
+        Number of repeats of each run. Repeats are interleaved. The default is 1, or 5 with the protocol ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort, that is, the duration and the required precision of the measurements.
     overrides : mapping or iterable of str, optional
@@ -463,8 +463,8 @@ def carry_out(
     With `checkpoint_every`, runs write checkpoints. `resume` determines which runs continue from their checkpoints (see
     `harness.execute.checkpoints.assign`).
 
-    At the end, `show` is called with the finished runs, if there are any. This also happens if the execution is stopped
-    by Ctrl-C or by an error such as a full disk.
+    At the end, `show` is called with the finished runs, if there are any. `show` is also called if the execution is
+    stopped by Ctrl-C or by an error such as a full disk.
 
     Raises the same errors as `harness.execute.runner.run_all`. Also raises `harness.UsageError` if `parity` is true and
     fewer than two backends are selected.
@@ -777,8 +777,8 @@ def tune(
         Algorithm that stops unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
         several.
     confirm : int, default=3
-        Number of fresh seeds. For each of them, a model is trained with the best settings and one with the default
-        settings, and both are scored on the test split.
+        Number of fresh seeds. With each seed, one model is trained with the best settings and one with the default
+        settings. Both models are scored on the test split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
     seed : int, default=0

@@ -79,10 +79,10 @@ def build_table(
 ) -> Table:
     """Return the comparison table for these runs. Each run is in exactly one row.
 
-    The parity column shows the `verdicts` for the row's computation. If there are none, it shows the parity results in
-    the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios` is True. If the
-    hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per million samples, in
-    the same currency. `metrics` contains the metrics of plugins. They are needed only for older records.
+    The parity column shows the `verdicts` for the row's computation. If there are no verdicts, the column shows the
+    parity results in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
+    is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
+    million samples, in the same currency. The metrics of plugins, `metrics`, are needed only for older records.
 
     Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
     named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
@@ -192,7 +192,7 @@ def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float 
 def _flags(
     group: list[RunRecord], cells: Mapping[str, Cell], averaged: Sequence[RunMetric], metrics: Mapping[str, Metric]
 ) -> list[RowFlag]:
-    """Return the flags of a row. They include a note if the quality is an average over targets with different units."""
+    """Return the flags of a row, including a note if the quality is an average over targets with different units."""
     done = [record for record in group if isinstance(record.outcome, Success)]
     if not done:
         return []

@@ -118,7 +118,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             yield RunFlag(
                 (lower, upper),
                 f"value above {upper}",
-                f"{low:.4g} {unit} is more than {upper} ({high:.4g} {unit}), but should not be larger",
+                f"{low:.4g} {unit} exceeds {upper} ({high:.4g} {unit}), which is an upper bound",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:

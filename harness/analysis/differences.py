@@ -79,8 +79,8 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 
 
 def absent(name: str) -> str:
-    """Return the text for a setting that is missing from the result of `settings_of`. It is ``current`` for the setting
-    `env`, which stands for the environment of the command, and ``none`` for all other settings."""
+    """Return the text for a setting that is missing from the result of `settings_of`. The text is ``current`` for the
+    setting `env`, which stands for the environment of the command, and ``none`` for all other settings."""
     return "current" if name == "env" else "none"
 
 

@@ -98,8 +98,8 @@ def one_device_key(record: RunRecord) -> tuple[str, ...]:
 def rival_key(record: RunRecord) -> tuple[str, ...]:
     """Return a key that is equal for rows that are compared with each other.
 
-    The key does not include the backend, its packages and the named environment, nor the trained weights of runs
-    without training.
+    The backend, its packages, the named environment and the trained weights of runs without training are not part of
+    the key.
     """
     spec = msgspec.structs.replace(record.spec, backend="", env="", weights=None)
     return (spec.group_key, *machine_of(record).values())

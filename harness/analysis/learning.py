@@ -2,7 +2,7 @@
 
 Validation curves are averaged over blocks of consecutive epochs. A difference between blocks is flagged only if it
 cannot be explained by noise. There are two sources of noise: the sampling of the validation examples, and the
-randomness of training. The latter is estimated from the scatter of the scores around the curve.
+randomness of training. The randomness of training is estimated from the scatter of the scores around the curve.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
-        """Return the threshold for the difference between two blocks that noise alone exceeds with at most this
-        probability."""
+        """Return a threshold for the difference between two blocks. Noise alone exceeds the threshold with a
+        probability of at most `probability`."""
         if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
         # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the
@@ -162,8 +162,8 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
 def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
     """Return the standard error of a score over the validation examples.
 
-    The standard error is derived from the 95% interval over the test examples. For a fraction, it is at least the
-    standard error of a proportion. For other metrics without an interval, it is 1% of the score.
+    The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error is at
+    least that of a proportion. For other metrics without an interval, the standard error is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)
@@ -179,7 +179,7 @@ def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) 
 
 
 def _scatter(curve: Sequence[float]) -> float:
-    """Return the standard deviation of the scores around a smooth curve. It is estimated from second differences."""
+    """Estimate the standard deviation of the scores around a smooth curve from their second differences."""
     bends = [after - 2 * here + before for before, here, after in zip(curve, curve[1:], curve[2:], strict=False)]
     return math.sqrt(sum(bend * bend for bend in bends) / (6 * len(bends)))
 

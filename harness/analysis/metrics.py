@@ -30,7 +30,7 @@ class RunMetric:
     """A metric of a successful run."""
 
     name: str
-    """Name in options, columns and files. It ends with the unit, except for scores, because their unit depends on the
+    """Name in options, columns and files. The name ends with the unit, except for scores, whose unit depends on the
     data."""
     title: str
     """Header of the metric's column, without the unit."""
@@ -42,8 +42,8 @@ class RunMetric:
     A metric without a direction is shown but never ranked.
     """
     read: Callable[[RunRecord], float | None]
-    """Function that reads the value from the record of a successful run. It returns None if the record does not contain
-    a value."""
+    """Function that reads the value from the record of a successful run. The function returns None if the record does
+    not contain a value."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "model", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
@@ -55,9 +55,9 @@ class RunMetric:
     in_table: bool = True
     """True if the comparison table has a column for the metric. If False, only the details of a run show the metric."""
     compared: Literal["by default", "on request"] = "on request"
-    """When ``harness compare`` includes the metric."""
+    """Condition for including the metric in ``harness compare``."""
     never_compared: str = ""
-    """Reason why the metric cannot be compared. Empty if it can be compared."""
+    """Reason why the metric cannot be compared. Empty if the metric can be compared."""
     relative: bool = True
     """True if changes are relative to the base. False if they are absolute differences."""
     score: str = ""
@@ -401,7 +401,7 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
 
 
 def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
-    """Return `METRICS`, in which metrics that depend on the hourly price of the machine have this price."""
+    """Return `METRICS`, with `price_per_hour` set in the metrics that depend on the price."""
     return tuple(
         dataclasses.replace(metric, price_per_hour=price_per_hour) if metric.in_hours else metric for metric in METRICS
     )
@@ -443,8 +443,8 @@ def score(name: str, info: MetricInfo | None) -> RunMetric:
 def available(
     records: Sequence[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return all metrics that successful runs of one task may have, by name. Scores come first. `metrics` contains the
-    metrics of plugins. They are needed only for scores in older records.
+    """Return all metrics that successful runs of one task may have, by name. Scores come first. The metrics of plugins,
+    `metrics`, are needed only for scores in older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)

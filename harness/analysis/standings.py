@@ -54,12 +54,12 @@ class Case:
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True if geometric means over seeds and splits are used. This is the case for costs, which are compared as
-    ratios."""
+    """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
 
     @property
     def levels(self) -> list[float]:
-        """Mean of each candidate's values over splits and seeds. If `logarithmic` is True, mean of the logarithms."""
+        """Mean of each candidate's values over splits and seeds, or mean of their logarithms if `logarithmic` is
+        True."""
         return [_exact_mean(numbers) for numbers in self.scaled()]
 
     @property
@@ -68,8 +68,8 @@ class Case:
         return self.geometric and all(value > 0 for values in self.values for value in values.values())
 
     def scaled(self) -> list[list[float]]:
-        """Return the values of each candidate in order of split and seed. If `logarithmic` is True, return their
-        logarithms."""
+        """Return the values of each candidate, or their logarithms if `logarithmic` is True, in order of split and
+        seed."""
         scale: Callable[[float], float] = math.log if self.logarithmic else float
         return [[scale(values[draw]) for draw in sorted_draws(values)] for values in self.values]
 
@@ -186,7 +186,7 @@ def _exact_mean(numbers: Sequence[float]) -> float:
 def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
     """Return the ranks and log ratios in one case, and the numbers of wins, ties and losses.
 
-    Ranks and log ratios are arrays ``[1 + resamples, k]``. Their first row contains the observed values.
+    Ranks and log ratios are arrays ``[1 + resamples, k]`` with the observed values in the first row.
     """
     import numpy as np
 
@@ -238,9 +238,9 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap).
     One dataset is added, with the value `least` for the lower ends and `most` for the upper ends. The results are
-    Gaffke's bounds (2005; Learned-Miller and Thomas 2019). If all values are 0 or 1, they are equal to the
-    Clopper-Pearson interval. No distribution is known for which the coverage of these intervals is too low, even with
-    only two datasets.
+    Gaffke's bounds (2005; Learned-Miller and Thomas 2019). If all values are 0 or 1, the intervals are Clopper-Pearson
+    intervals. No distribution is known for which the coverage of these intervals is too low, even with only two
+    datasets.
     """
     import numpy as np
 
@@ -255,7 +255,8 @@ def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float |
     """Return a geometric mean and the ends of its 95% interval, computed from log ratios ``[1 + resamples, datasets]``.
 
     The interval is the union of two intervals: Student's t interval over the datasets, and the bootstrap-t interval
-    (Efron and Tibshirani 1993, section 12.5). The latter has better coverage if the distribution is skewed.
+    (Efron and Tibshirani 1993, section 12.5). The bootstrap-t interval has better coverage if the distribution is
+    skewed.
     """
     import numpy as np
     from scipy.special import stdtrit

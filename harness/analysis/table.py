@@ -27,8 +27,8 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: strings, integers, or means over seeds. A mean may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """``higher`` or ``lower`` values are better. Empty if neither direction is better, and for the quality column,
-    whose direction is given in the ``metric_better`` column of each row."""
+    """Direction in which values improve. Empty if neither direction is better. For the quality column, the direction is
+    given in the ``metric_better`` column, because it may differ between rows."""
 
     @property
     def header(self) -> str:

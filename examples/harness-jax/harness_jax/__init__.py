@@ -10,9 +10,10 @@ returns a `harness.Network`:
   precision ``fp64``.
 - ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` that
   contains the training flag, the compute dtype and the random key for the step. ``outputs`` has the shape ``[B,
-  outputs]`` and any floating dtype. It contains logits or standardized regression targets.
-- ``bindings`` contains a `harness.Binding` for every canonical array. Its ``variable`` is the key of the array in one
-  of these dicts. The built-in networks use the canonical names and layouts, so their bindings need no conversion.
+  outputs]`` and any floating dtype. The outputs are logits or standardized regression targets.
+- ``bindings`` contains a `harness.Binding` for every canonical array. The ``variable`` of a binding is the key of its
+  array in one of these dicts. The built-in networks use the canonical names and layouts, so their bindings need no
+  conversion.
 """
 
 from __future__ import annotations

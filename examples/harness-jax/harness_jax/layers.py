@@ -1,4 +1,4 @@
-"""Layers of the JAX networks. They are pure functions of ``(params, x)`` and numerically equivalent to PyTorch's
+"""Layers of the JAX networks, which are pure functions of ``(params, x)`` and numerically equivalent to PyTorch's
 layers.
 
 `Layers` creates the layers and collects the bindings of their arrays. Arrays have the canonical layouts, because
@@ -76,8 +76,8 @@ class Layers:
     def layer_norm(self, name: str, epsilon: float, axis: int = -1) -> Layer:
         """Create a normalization layer over `axis`, with scale and offset along the last axis.
 
-        With axis -1, the layer is layer normalization. With axis 1 of ``[B, L, C]``, it is group normalization with C
-        groups.
+        With axis -1, the layer is layer normalization. With axis 1 of ``[B, L, C]``, the layer is group normalization
+        with C groups.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
 
@@ -156,7 +156,7 @@ def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, r
     """Compute a convolution as a single matrix product of the image patches and the kernel.
 
     On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output, such as
-    3x3 for an output of 2x2 pixels. For a kernel of one pixel, it takes twice as long.
+    3x3 for an output of 2x2 pixels. For a kernel of one pixel, XLA's convolution takes twice as long.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1

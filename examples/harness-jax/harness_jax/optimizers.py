@@ -5,9 +5,9 @@ A transformation returns the direction ``u`` of the step ``p -= a u``. The direc
 momentum and Nesterov momentum, ``scale_by_rms`` for RMSProp (with epsilon outside the square root), ``scale_by_lion``
 for Lion, and ``scale_by_trust_ratio`` for LAMB. The other transformations are defined in this module.
 
-``add_decayed_weights`` adds the weight decay term ``w p``. It is applied before the moments are computed (sgd, rmsprop,
-adam, adagrad) or, if weight decay is decoupled, after they are computed, as in adamw: ``p -= a (m^ / (sqrt(s^) +
-epsilon) + w p)``.
+``add_decayed_weights`` adds the weight decay term ``w p``. Weight decay is applied before the moments are computed
+(sgd, rmsprop, adam, adagrad) or, if weight decay is decoupled, after they are computed, as in adamw: ``p -= a (m^ /
+(sqrt(s^) + epsilon) + w p)``.
 """
 
 from __future__ import annotations

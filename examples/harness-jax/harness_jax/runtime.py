@@ -70,8 +70,8 @@ def _described(name: str, gpu: Any) -> harness.DeviceInfo:
 
 
 MATMUL = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default", "fp64": "highest"}
-"""Value of `jax.default_matmul_precision` for each precision. It also applies to convolutions. On a GPU, JAX's default
-for float32 is TF32."""
+"""Value of `jax.default_matmul_precision` for each precision. The value also applies to convolutions. On a GPU, JAX's
+default for float32 is TF32."""
 
 COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "float64"}
 """Compute dtype for each precision."""

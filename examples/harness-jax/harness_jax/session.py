@@ -34,7 +34,7 @@ class Training(NamedTuple):
     statistics: dict[str, Any]
     moments: Any
     step: Any
-    """Number of completed steps, int32 ``()``. It determines the random key for dropout."""
+    """Number of completed steps, int32 ``()``. The number determines the random key for dropout."""
 
 
 class Wanted(NamedTuple):
@@ -181,8 +181,7 @@ class JaxSession(harness.Session):
         self._in_flight.clear()
 
     def device_memory(self) -> harness.DeviceMemory | None:
-        """Return the peak memory since the process started, because JAX cannot reset the peak. Return None on the
-        CPU."""
+        """Return the peak memory since the process started, or None on the CPU. JAX cannot reset the peak."""
         if self._device.platform == "cpu":
             return None
         counters = self._device.memory_stats() or {}

@@ -26,7 +26,8 @@ def test_the_cases_cover_every_network() -> None:
 
 @pytest.mark.parametrize("case", CASES_BY_SPEED)
 def test_gradients_equal_central_differences(case: str) -> None:
-    """Compare derivatives along a random direction in float64. They depend on every element of the gradients."""
+    """Compare derivatives along a random direction in float64. These derivatives depend on every element of the
+    gradients."""
     session = CASES.open(case, precision="fp64")
     batch = CASES.batch(case)
     weights = session.get_weights()

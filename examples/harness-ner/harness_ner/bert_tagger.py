@@ -19,7 +19,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sizes of a BERT model, with the field names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
-    """Width of the token representations. It must be a multiple of `num_attention_heads`."""
+    """Width of the token representations, which must be a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12
     """Number of Transformer layers."""
     num_attention_heads: int = 12

@@ -44,11 +44,11 @@ not determine the type."""
 class CldrSentences(Dataset):
     """Sentences from twenty templates, filled with English names of territories, languages and currencies.
 
-    With this synthetic dataset, a tagger can be tested in seconds and without a download. It is easier than natural
-    text. The names come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``. The
-    SHA-256 digest of a name determines its split (80% training, 10% validation, 10% test). The names in the validation
-    and test splits therefore do not occur in the training split. Names that have more than one type are excluded.
-    Sentences are drawn with a fixed seed, without duplicates within a split.
+    With this synthetic dataset, a tagger can be tested in seconds and without a download. The sentences are easier than
+    natural text. The names come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``.
+    The SHA-256 digest of a name determines its split (80% training, 10% validation, 10% test). The names in the
+    validation and test splits therefore do not occur in the training split. Names that have more than one type are
+    excluded. Sentences are drawn with a fixed seed, without duplicates within a split.
 
     Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
     """

@@ -35,14 +35,14 @@ def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Ta
 
 
 def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the F1 score over entities. It is None if there are no true and no predicted entities."""
+    """Return the F1 score over entities, or None if there are no true and no predicted entities."""
     return _score("f1_score", targets, outputs, info)
 
 
 def entity_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     """Return the precision over entities.
 
-    It is 0 if there are true entities but no predicted entities. It is None if there are no entities at all.
+    The precision is 0 if there are true entities but no predicted entities, and None if there are no entities at all.
     """
     return _score("precision_score", targets, outputs, info)
 

@@ -32,8 +32,8 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of WordPiece tokens in the vocabulary, including special tokens. At least 16."""
     max_length: int | None = None
     """Number of tokens per sentence, including ``[CLS]`` and ``[SEP]``. At least 3. Words that are cut off are not
-    scored. If None, the length of the longest training sentence is used, rounded up to a multiple of 8. It is limited
-    to 512 or to the number of positions in the checkpoint."""
+    scored. If None, the length of the longest training sentence is used, rounded up to a multiple of 8. The length is
+    limited to 512 or to the number of positions in the checkpoint."""
     lowercase: bool = False
     """True to convert words to lower case before tokenization. The default is False, because names are capitalized in
     many languages."""
@@ -168,7 +168,7 @@ class NamedEntities(Task[NerOptions]):
 
 
 class CheckpointSizes(Struct, frozen=True):
-    """Sizes in the ``config.json`` of a checkpoint. A size is None if the file does not contain it."""
+    """Sizes in the ``config.json`` of a checkpoint. Sizes that the file does not contain are None."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None

@@ -65,9 +65,9 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
 def pretrained(folder: Path) -> Any:
     """Return the tokenizer in `folder`.
 
-    The tokenizer is read from ``tokenizer.json``. If this file does not exist, it is built from ``vocab.txt`` and from
-    ``do_lower_case`` in ``tokenizer_config.json``. Raises `harness.DataError` if the tokenizer cannot be read, or if it
-    does not have BERT's special tokens.
+    The tokenizer is read from ``tokenizer.json``. If this file does not exist, the tokenizer is built from
+    ``vocab.txt`` and from ``do_lower_case`` in ``tokenizer_config.json``. Raises `harness.DataError` if the tokenizer
+    cannot be read, or if it does not have BERT's special tokens.
     """
     from tokenizers import Tokenizer
 

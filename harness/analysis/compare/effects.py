@@ -84,8 +84,8 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
 
     All runs in a set share the state of the machine. Each set therefore counts as a single measurement, whose standard
     deviation is that of the runs. The interval is computed as in Welch's t-test with one run in each set, so additional
-    runs hardly make it narrower. It does not account for changes in the speed of the machine that are much larger than
-    the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    runs hardly make it narrower. The interval does not account for changes in the speed of the machine that are much
+    larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -119,7 +119,7 @@ def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
     correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). If McNemar's exact test is not
     significant, the interval is extended to include zero (McNemar 1947, Psychometrika 12, 153-157). The result applies
-    only to these two trained models, because it does not include the variation between training runs.
+    only to these two trained models, because the variation between training runs is not included.
     """
     from scipy.special import bdtr, betaincinv, ndtri
 

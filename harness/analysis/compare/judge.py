@@ -44,7 +44,8 @@ ComparisonVerdict = Literal["better", "worse", "differs", "inconclusive"]
 class Comparison(Struct, frozen=True, kw_only=True):
     """Change in one metric between the two sets of runs in a match.
 
-    Changes in quality are differences. Changes in other metrics are relative to the base: 0.05 is an increase of 5%.
+    Changes in quality are absolute differences. Changes in other metrics are relative to the base: 0.05 is an increase
+    of 5%.
     """
 
     metric: str
@@ -52,27 +53,26 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
-    """Mean over the runs. It is the geometric mean for metrics that are compared as ratios, and the arithmetic mean
-    otherwise."""
+    """Mean over the runs. The geometric mean is used for metrics that are compared as ratios, and the arithmetic mean
+    for all others."""
     new: float | None
     change: float | None
     low: float | None
     high: float | None
-    """`low` and `high` are the ends of the confidence interval for the change. They are None if there are too few
-    runs."""
+    """Ends of the confidence interval for the change. None if there are too few runs."""
     detectable: float | None
     """Smallest change that would be detected with a probability of 0.95. None if there are too few runs."""
     verdict: ComparisonVerdict
     """``inconclusive`` if the interval includes 0, or if there are too few runs for an interval. ``differs`` if the
     interval does not include 0 and it is not known whether higher values are better."""
     evidence: str
-    """Number of runs, pairs or examples used to compute the interval. If there is no interval, the reason."""
+    """Number of runs, pairs or examples used to compute the interval. If there is no interval, the reason why."""
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
-    """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. In
-    this case, the interval is wider. Its confidence level is still not guaranteed, because the state of the machine may
-    have changed between the runs of BASE and NEW."""
+    """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. If
+    False, the interval is wider, but its confidence level is not guaranteed, because the state of the machine may have
+    changed between the runs of BASE and NEW."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -301,9 +301,9 @@ def compare_all(
 ) -> list[Compared]:
     """Compare the two sets of runs in each match, for each of `metrics`.
 
-    By default, the primary metric and the costs that are compared by default are compared. Metrics in `additional` are
-    included if they can be compared. `price_per_hour` is the hourly price of the machine, from which the costs per
-    million samples are computed.
+    If `metrics` is empty, the primary metric and all costs with ``compared="by default"`` are compared. Metrics in
+    `additional` are included if they can be compared. `price_per_hour` is the hourly price of the machine, from which
+    the costs per million samples are computed.
 
     If one of `metrics` cannot be compared in any match, but another one can, `warn` is called with the reason. Raises
     `harness.UsageError` if `warn` is None or if none of `metrics` can be compared. Raises `harness.UnknownNameError` if

@@ -29,9 +29,9 @@ The operating system may make small adjustments to the clock."""
 class _Turn(NamedTuple):
     started: datetime
     ended: datetime
-    """Start time plus the durations of all phases. This is a lower bound on the end time."""
+    """Start time plus the durations of all phases. The sum is a lower bound on the end time."""
     is_new: bool
-    """True if the run is from NEW. False if it is from BASE."""
+    """True if the run is from NEW. False if the run is from BASE."""
     run: StoredRun
 
 
@@ -39,10 +39,10 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
     """Return pairs of consecutive runs on the same machine, one from each set.
 
     On each machine, the base runs first in about half of the pairs: the numbers of pairs in the two orders differ by at
-    most one. A linear drift in the speed of the machine therefore cancels out in the mean difference. If the runs are
-    in the order A B B A, all of them are paired. If they are in the order A B A B, some of them are not. The time
-    between the runs of a pair is at most `MAX_GAP`. Machines with the same hardware and kernel are treated as one
-    machine. If several runs were executed at the same time, only runs on the same cores are paired.
+    most one. A linear drift in the speed of the machine therefore cancels out in the mean difference. In the order A B
+    B A, all runs are paired. In the order A B A B, some runs remain unpaired. The time between the runs of a pair is at
+    most `MAX_GAP`. Machines with the same hardware and kernel are treated as one machine. If several runs were executed
+    at the same time, only runs on the same cores are paired.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
@@ -63,7 +63,8 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
 
 def lane(run: StoredRun) -> str:
-    """Return the cores and the GPU to which a run was restricted. Return an empty string if it was not restricted."""
+    """Return the cores and the GPU to which a run was restricted. Return an empty string if the run was not
+    restricted."""
     placement = run.record.placement
     return "" if placement is None else f"{placement.cores} {placement.gpu}"
 

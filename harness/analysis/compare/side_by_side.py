@@ -1,8 +1,8 @@
 """Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
 For each setting and metric, the runs in each lane are compared with the sequential runs, as in ``harness compare``. A
-lane is the set of cores, and the GPU, on which one of the simultaneous runs was executed. The familywise error rate of
-all intervals is `harness.analysis.compare.judge.ALPHA`. The comparison is a test of equivalence (Schuirmann 1987): it
+lane is a set of cores, with or without a GPU, on which one run is executed at a time. The familywise error rate of all
+intervals is `harness.analysis.compare.judge.ALPHA`. The comparison is a test of equivalence (Schuirmann 1987): it
 passes if the confidence interval is within the margin of the metric. A comparison with a wide interval therefore does
 not pass, whereas a small change passes even if it is measured precisely.
 """
@@ -21,7 +21,7 @@ MARGINS = {
     "latency_p50_ms": 0.05,
     "latency_p99_ms": 0.25,
 }
-"""Margins: the largest relative change that the confidence interval of each metric may include."""
+"""Largest relative change that the confidence interval may include, by metric."""
 
 
 def figures(settings: Settings) -> list[Figure]:

@@ -37,7 +37,7 @@ class Result(NamedTuple):
     problems: Sequence[str]
     """Descriptions of the problems, or an empty list if the check passed."""
     detail: str
-    """Observed values. They are shown if there are no problems."""
+    """Observed values, which are shown if there are no problems."""
 
 
 @dataclass(frozen=True)

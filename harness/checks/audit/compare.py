@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 ROUNDING = 1e-9
-"""Allowed relative difference between a recorded and a recomputed value. Both are computed from the same samples in the
-same order."""
+"""Allowed relative difference between a recorded value and the value recomputed from the same samples in the same
+order."""
 LIBRARIES = 1e-6
 """Allowed relative difference between a recorded score and the recomputed one. Scores may differ slightly, because
 different versions of a library may add numbers in a different order."""
@@ -19,10 +19,10 @@ SHOWN = 3
 
 
 def differences(recorded: Any, computed: Any, name: str, tolerance: float = ROUNDING) -> list[str]:
-    """Return a description of each difference between two values. The values may be structs or containers.
+    """Return a description of each difference between two values, such as structs or containers.
 
     Numbers are equal if they differ by at most `tolerance`, relative to the larger number. At most `SHOWN` differences
-    are listed. They are followed by the number of remaining differences.
+    are listed, followed by the number of remaining differences.
     """
     found = list(_differences(msgspec.to_builtins(recorded), msgspec.to_builtins(computed), name, tolerance))
     more = len(found) - SHOWN

@@ -83,7 +83,7 @@ def record_fields() -> dict[str, msgspec.inspect.Type]:
     """Return the types of all fields in the record of a successful run. The keys are paths, such as
     ``outcome.curves[].step``.
 
-    A path uses the names in ``record.json``. If it ends in ``[]``, it refers to an item of a list or dictionary.
+    A path uses the names in ``record.json``. A path that ends in ``[]`` refers to an item of a list or dictionary.
     """
     return dict(_below("", msgspec.inspect.type_info(RunRecord)))
 

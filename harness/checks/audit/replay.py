@@ -1,7 +1,7 @@
 """Checks that repeat parts of a run in a child process.
 
 The checks recompute the run's data, its initial weights, its first training steps and the predictions of its saved
-weights. They also check that the backend does not cache results.
+weights. Another check tests whether the backend caches results.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 
 
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
-    """Return the description of the data without the fields that the version that wrote the record did not store."""
+    """Return the description of the data without fields that are missing from records of older versions."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
     if recorded is not None and recorded.columns is None:
         info = msgspec.structs.replace(info, columns=None)
@@ -141,7 +141,8 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return the name of a property of the machine or environment that differs from the run's, or an empty string."""
+    """Return the name of a property in which this machine or environment differs from that of the run, or an empty
+    string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)

@@ -361,7 +361,7 @@ def _phases(subject: Subject) -> Result:
         and subject.migrated_from is None
         and ("sampling" in phases) != bool(len(arrays["sampling_window_s"]))
     ):
-        problems.append("the record contains only one of the sampling phase and its windows")
+        problems.append("the record contains the sampling phase without its windows, or the windows without the phase")
     return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step. A model that is fitted in one call uses all examples in its
-    only step.
+    """Return the number of examples in a training step. If the model is fitted in one call, each step uses all
+    examples.
 
     If the backend is not installed, the training method is read from the record. Raises `NotCheckedError` if the record
     does not contain the training method.

@@ -71,7 +71,7 @@ def rows(inputs: Mapping[str, Array], reading: Mapping[str, Any], columns: Seque
 
 
 def _date(parts: Mapping[str, float]) -> str | None:
-    """Return a date or time in ISO 8601 format. Its parts, such as the year and the month, are given by name."""
+    """Return a date or time in ISO 8601 format, given its parts by name, such as the year and the month."""
     if any(math.isnan(value) for value in parts.values()):
         return None
     day = "-".join(f"{int(parts[name]):0{width}d}" for name, width in _DAY if name in parts)

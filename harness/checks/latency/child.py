@@ -148,7 +148,7 @@ def searched(
 
 def late(latencies: Sequence[float], failed_s: Sequence[float], settings: Settings) -> int:
     """Return the number of queries that were late or failed. `failed_s` contains the latencies of the queries that
-    failed, in seconds. These are also included in `latencies`."""
+    failed, in seconds. These latencies are also included in `latencies`."""
     bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
     return sum(latency > bound_s for latency in latencies) + sum(latency <= bound_s for latency in failed_s)
 

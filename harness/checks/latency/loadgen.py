@@ -38,8 +38,8 @@ _SCENARIOS = {
 }
 
 Answer = Callable[[Sequence[int]], int | None]
-"""Function that answers the samples with the given indices. It returns the number of samples that could not be
-answered, or None if all were answered."""
+"""Function that answers the samples with the given indices. The function returns the number of samples that could not
+be answered, or None if all were answered."""
 
 
 class _Query(NamedTuple):
@@ -63,8 +63,8 @@ def run(
     `answer` computes the outputs for the samples with the given indices. The functions in `others` answer further
     queries concurrently, each in a separate thread. `expected_s` is the expected duration of one query, or of one
     sample in the ``offline`` scenario. Latency is measured from the time when LoadGen issues the query. In the
-    ``server`` scenario, it is measured from the query's scheduled arrival. In the ``server`` scenario with a batch size
-    of 1, the latencies of failed queries are also added to `failed_s`. Exceptions raised by `answer` propagate.
+    ``server`` scenario, latency is measured from the query's scheduled arrival. In the ``server`` scenario with a batch
+    size of 1, the latencies of failed queries are also added to `failed_s`. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
 

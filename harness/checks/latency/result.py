@@ -100,7 +100,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     mean_ms: float | None
     """Mean query latency, in milliseconds. None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """``trained`` if the run saved its weights. Otherwise, the initial weights were used."""
+    """``trained`` if the run saved its weights. Otherwise, the initial weights were measured."""
     device: str
     started_at: str
     environment: Environment

@@ -1,7 +1,7 @@
 """Search for the highest query rate at which a service meets a latency bound.
 
 The bound is met if at most 1% of the queries are late or fail. The search first looks for one rate that meets the bound
-and one that does not. It then bisects the interval between these rates on a logarithmic scale. Each probe is a
+and one that does not. The search then bisects the interval between these rates on a logarithmic scale. Each probe is a
 measurement at one rate.
 """
 
@@ -16,8 +16,8 @@ MAX_PROBES = 10
 LATE = 0.01
 """Maximum fraction of late or failed queries, as in MLPerf's server scenario."""
 RESOLUTION = 1.005
-"""The search ends when the lowest rate that does not meet the bound, divided by the highest rate that does, is at most
-this ratio."""
+"""Ratio at which the search ends: the lowest rate that does not meet the bound, divided by the highest rate that
+does."""
 CONFIDENCE = 0.95
 
 
@@ -31,7 +31,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     """Number of queries that took longer than the bound or failed."""
     p99_ms: float | None
     problem: str = ""
-    """Reason why the answers cannot be used, such as low quality. Empty if they can be used."""
+    """Reason why the answers cannot be used, such as low quality. Empty if the answers can be used."""
 
     @property
     def holds(self) -> bool:
@@ -55,9 +55,9 @@ class Found(Struct, frozen=True, kw_only=True):
 def find_rate(probe: Callable[[float], Probe], start_qps: float, most: int = MAX_PROBES) -> Found:
     """Return the highest rate at which the bound is met, using at most `most` probes.
 
-    The search starts at the rate `start_qps`. The factor between consecutive rates is 2 for the first two steps. It is
-    then squared in each step until one rate meets the bound and another one does not. If `start_qps` is within a factor
-    of 4 of the result, the result is at most 1% lower than the highest rate that meets the bound.
+    The search starts at the rate `start_qps`. The factor between consecutive rates is 2 for the first two steps. The
+    factor is then squared in each step until one rate meets the bound and another one does not. If `start_qps` is
+    within a factor of 4 of the result, the result is at most 1% lower than the highest rate that meets the bound.
     """
     probes: list[Probe] = []
     held, failed = 0.0, math.inf

@@ -49,7 +49,7 @@ class Target:
         return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""))
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a new connection to the server. It is opened by the first request."""
+        """Return a new connection to the server. The first request opens the connection."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
@@ -212,7 +212,7 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
 def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the indices of the answered samples, and the answers as model outputs, float32 ``[N, outputs]``. For
     classification, the outputs are the logarithms of the probabilities, which can be used as logits. For regression,
-    they are standardized targets.
+    the outputs are standardized targets.
 
     Raises `harness.HarnessError` if an answer does not contain the outputs of the run's model.
     """

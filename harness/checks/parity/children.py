@@ -5,8 +5,8 @@ core. If two cores are available, both backends do this at the same time. The ba
 there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend starts computing
 after the first has ended, so that the backends do not compete for cores or GPU memory.
 
-In its last computations, the second backend uses the weights of the first backend after training (*late* weights). It
-starts without these weights, and waits for them only when they are needed.
+In its last computations, the second backend uses the weights of the first backend after training (*late* weights). The
+second backend starts without these weights, and waits for them only when they are needed.
 """
 
 from __future__ import annotations

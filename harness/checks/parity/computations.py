@@ -160,8 +160,8 @@ class Computations:
         Return a list containing the trained weights, or an empty list if training diverged.
 
         The learning rate is the scheduled rate times a random factor, so it varies from step to step even if the
-        schedule is constant. It remains large enough that the steps are not hidden by rounding. Every second change of
-        the rate is small, as in long training runs.
+        schedule is constant. The rate remains large enough that the steps are not hidden by rounding. Every second
+        change of the rate is small, as in long training runs.
         """
         import numpy as np
 
@@ -221,9 +221,9 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
-        To make gradients overflow, all matrices are multiplied by the same factor. This increases activations and
-        gradients, but in a model that normalizes its activations, it affects only the last layers. If no factor makes
-        the gradients overflow, training starts from the probe weights.
+        To make gradients overflow, all matrices are multiplied by the same factor. The factor increases activations and
+        gradients. In a model that normalizes its activations, only the last layers are affected. If no factor makes the
+        gradients overflow, training starts from the probe weights.
         """
         import numpy as np
 
@@ -252,7 +252,7 @@ class Computations:
         self._add(arrays, "scaled", replay, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at weights from the end of training. The sessions have already
+        """Compute predictions, gradients and a step at weights from the end of training. Both sessions have been
         trained before.
         """
         import numpy as np

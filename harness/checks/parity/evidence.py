@@ -25,8 +25,8 @@ LATE = "late.npz"
 """File with the weights of the first backend after training (*late* weights). The arrays are named ``K/NAME``, where K
 is the index of the set of weights, starting at 1."""
 LAST_BITS = 8
-"""Maximum perturbation of a weight, in units in the last place. This is a few times the rounding error of a float32
-layer. If the sign of a ReLU's input depends on rounding, for example, the sign changes in about half of the
+"""Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
+float32 layer. If the sign of a ReLU's input depends on rounding, for example, the sign changes in about half of the
 perturbations."""
 
 
@@ -38,8 +38,8 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Number of training steps in the loss curve."""
     reference: bool = False
-    """True if the backend computes the float64 reference. Computations that no stage compares with the reference are
-    then skipped."""
+    """True if the backend computes the float64 reference. If True, computations whose results are not compared with the
+    reference are skipped."""
     roundings: tuple[int, ...] = ()
     """Seeds of the weight perturbations in `compute_roundings`."""
     turn: str = ""

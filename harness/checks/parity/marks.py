@@ -27,7 +27,7 @@ UNCHECKED = Mark("unchecked")
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
     """Return the parity of each run. The runs in `rivals` differ only in their backend and environment. Each run after
     the first has the result of its check against the first run. The first run has the combined result of these checks.
-    If there is only one run, it has the combined result of its checks against all backends.
+    A single run has the combined result of its checks against all backends.
     """
     verdicts = list(verdicts)
     base = rivals[0]

@@ -2,7 +2,7 @@
 
 The weights and the batch are fixed, so the loss and the gradients of a step vary only with the dropout masks. Two
 backends draw different masks, but the distributions of the results must be equal. For each mask and parameter, a few
-statistics are computed. Their means over the masks are compared with Welch's t-test.
+statistics are computed. The means of these statistics over the masks are compared with Welch's t-test.
 
 `Statistic` lists the statistics. Each dropout layer mainly affects the gradients of nearby parameters, so an error in a
 single layer appears in the statistics of a few parameters. The correlations between parameters (`Profiles`) depend on
@@ -39,8 +39,8 @@ EXAMPLES = 4
 """Number of examples in the batch. Each example has its own masks. With more examples, the effects of the masks would
 average out, and a unit would rarely be dropped in all examples."""
 FALSE_ALARMS = 1e-4
-"""Probability that a comparison of two correct backends fails. It is divided by the number of tests (Bonferroni
-correction)."""
+"""Probability that a comparison of two correct backends fails. The probability is divided by the number of tests
+(Bonferroni correction)."""
 MIN_SPREAD = 0.02
 """Minimum standard deviation of a profile. Smaller variations may be rounding errors. For example, the gradients of the
 last layer's two rows have the same norm if there are two classes."""
@@ -51,17 +51,17 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component in the direction of the gradient without dropout, as a fraction of that gradient. It detects missing
+    """Component in the direction of the gradient without dropout, as a fraction of that gradient. Detects missing
     rescaling."""
     NORM = 1
-    """Logarithm of the 2-norm. It detects a wrong rescaling or dropout rate."""
+    """Logarithm of the 2-norm. Detects wrong rescaling and wrong dropout rates."""
     DEVIATION = 2
-    """Logarithm of the distance from the gradient without dropout. It measures the spread over masks."""
+    """Logarithm of the distance from the gradient without dropout. Measures the spread over masks."""
     SPREAD = 3
-    """Logarithm of the ratio of the 1-norm to the 2-norm. It detects a wrong fraction of zeros."""
+    """Logarithm of the ratio of the 1-norm to the 2-norm. Detects a wrong fraction of zeros."""
     TAIL = 4
-    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout. It
-    detects masks with values other than zero and one constant."""
+    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout. Detects
+    masks with values other than zero and one constant."""
 
 
 class Difference(NamedTuple):
@@ -69,7 +69,8 @@ class Difference(NamedTuple):
 
     where: str
     errors: float
-    """Difference of the means, in standard errors. It is infinite if both statistics are constant but differ."""
+    """Difference of the means, in standard errors. The difference is infinite if both statistics are constant but not
+    equal."""
     critical: float
     """Largest difference that passes."""
     tests: int
@@ -186,7 +187,8 @@ class Profiles:
         return np.array([a in names and b in names for (a, _), (b, _) in self._pairs], dtype=bool)
 
     def correlations(self, gradients: Mapping[str, Array]) -> Array:
-        """Return the correlation of each pair of profiles. It is 0 if one of the profiles is almost constant."""
+        """Return the correlation of each pair of profiles. The correlation is 0 if one of the profiles is almost
+        constant."""
         found = []
         for places in self._groups:
             rows = np.array([self._logarithm(gradients, place) - self._plain[place] for place in places])

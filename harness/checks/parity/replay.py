@@ -36,8 +36,8 @@ _NOISE_EVERY = 50
 _FIRST = 6
 """Number of initial steps after which running statistics are compared."""
 _EVERY = 23
-"""Interval at which running statistics are compared after the first `_FIRST` steps, in steps. The interval is prime, so
-that a periodic fault is eventually detected."""
+"""Interval between comparisons of running statistics after the first `_FIRST` steps, in steps. The interval is prime,
+so that a periodic fault is eventually detected."""
 _LARGE = 1e18
 """Magnitude of weights and gradients above which float32 arithmetic may overflow in a correct backend."""
 
@@ -198,13 +198,13 @@ class Replay:
         - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of a parameter's predicted change, its actual change,
           and the difference between the two,
         - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
-        - ``kept``, ``[S, P]``: number of elements in these norms. Elements whose change is determined by the rounding
-          error of the gradient are excluded,
-        - ``elements``, ``[P]``: number of elements before this exclusion,
+        - ``kept``, ``[S, P]``: number of elements in these norms, without the elements whose change is determined by
+          the rounding error of the gradient,
+        - ``elements``, ``[P]``: number of elements, including the excluded ones,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
         - ``skipped``, ``[1]``: number of steps skipped because their gradients overflowed,
-        - ``average``, ``[2, P]``: 2-norms of the error of the weights' moving average, and of its distance from the
-          weights. This array exists only if the recipe uses a moving average,
+        - ``average``, ``[2, P]``, only if the recipe uses a moving average of the weights: 2-norms of the error of the
+          average, and of its distance from the weights,
         - ``checked``, ``[C]``: numbers of the steps after which running statistics were compared, and ``statistics``,
           ``[C, Q]``: relative errors of the Q running statistics.
         """
@@ -233,7 +233,7 @@ def _nudged(array: Array, rng: np.random.Generator) -> Array:
 
 
 def _magnitude(gradient: Array) -> Array:
-    """Return the scale of each element's rounding error. It is 0 if the gradient is exactly 0, as for unused
+    """Return the scale of each element's rounding error. The scale is 0 if the gradient is exactly 0, as for unused
     embeddings."""
     return np.where(gradient == 0, 0.0, rms(gradient) + np.abs(gradient, dtype=np.float64))
 

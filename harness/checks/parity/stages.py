@@ -41,7 +41,7 @@ NOISE = 10.0
 backends at this element or the root mean square difference over the parameter, whichever is larger."""
 HORIZON = 0.01
 """Maximum difference between a loss and the float64 reference, as a fraction of the tolerance. The comparison of the
-loss curves ends where both backends exceed it."""
+loss curves ends where both backends exceed this difference."""
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
@@ -52,7 +52,7 @@ PREDICTED_AGAIN = {
 }
 """Descriptions of the additional predictions for the test batch."""
 MIN_STEPS = 10
-"""Minimum number of comparable steps of the loss curve. It does not apply if all steps were replayed."""
+"""Minimum number of comparable steps of the loss curve. The minimum does not apply if all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:

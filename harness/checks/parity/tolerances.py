@@ -56,8 +56,8 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
-"""Factors for the ``optimizer`` stage. These factors are a tenth of those for other stages, because the predicted and
-the actual steps use gradients from the same backend."""
+"""Factors for the ``optimizer`` stage. The factors are a tenth of those for other stages, because the predicted and the
+actual steps use gradients from the same backend."""
 CEILING = 0.3
 """Maximum tolerance for any precision, as a relative error."""
 

@@ -206,7 +206,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"in standard errors; correct backends exceed it in any of {found.tests} Welch tests over {MASKS} masks "
+            f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
+            f"masks "
             f"with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
