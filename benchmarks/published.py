@@ -42,7 +42,7 @@ BACKENDS = ("torch", "tensorflow")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A published test score that a model should reach with the recipe that the dataset declares for this model."""
+    """A published test score. The model should reach this score with the recipe that the dataset declares."""
 
     task: str
     dataset: str

@@ -1,8 +1,8 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
-The command executes the runs that are missing from the directories in `GROUPS`. These are the default runs of every
-task with both frameworks and the baseline, the runs of ``make demo``, and the runs of the ``lstm`` model. A parity
-check precedes the default runs. The command then copies the verdicts of the parity checks to
+The command executes the runs that are missing from the directories in `GROUPS`. `GROUPS` consists of the default runs
+of every task with both frameworks and the baseline, the runs of ``make demo``, and the runs of the ``lstm`` model. A
+parity check precedes the default runs. The command then copies the verdicts of the parity checks to
 ``results/reference/parity``. Finally, the command writes the tables, the figure ``docs/pareto.svg`` and the overview in
 ``results/reference/README.md``. With ``--no-run``, only this last step is performed.
 """

@@ -1,7 +1,7 @@
 """Comparison of the training and inference loops of harness and other trainers with bare loops, in one process.
 
-Before the measurement, all contenders train on four batches without dropout. They start from the same weights, and must
-end with the same weights.
+Before the measurement, all contenders start from the same weights and train on four batches without dropout. The
+resulting weights must be the same.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2v
 ROUND_S = 0.5
 """Target duration of the measurement of one contender in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Number of training steps before weights are compared, and the maximum norm-wise relative error. This error is the
-tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
+"""Number of training steps before weights are compared, and the maximum norm-wise relative error. The maximum error is
+the tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")

@@ -146,8 +146,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Reference candidate for the ratios. Its runs also replace failed runs of other candidates. By default, the
-            first candidate with results on the most datasets.
+            Reference candidate for the ratios. The runs of this candidate also replace failed runs of other candidates.
+            By default, the first candidate with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             With ``"verdict"``, two candidates tie on a dataset if their comparison is inconclusive. With ``"exact"``,
             two candidates tie only if their means are equal.
@@ -275,8 +275,8 @@ def run(
         Ids or paths of runs with saved weights. No model is trained. Only inference with these weights is measured,
         using the task, data and model of each run.
     teacher : str or path-like, optional
-        Id or path of a run with saved weights. Its model is the teacher in knowledge distillation, and must have been
-        trained on the same data. By default, models are trained without a teacher.
+        Id or path of a run with saved weights. The model of this run is the teacher in knowledge distillation, and must
+        have been trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional

@@ -86,8 +86,8 @@ def build_table(
 
     Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
     named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
-    repeats, the half-width of a ratio is computed over pairs of runs. Otherwise, the two means are assumed to be
-    independent, and the half-width is computed from their half-widths.
+    repeats, the half-width of a ratio is computed over pairs of runs. Without such pairs, the two means are assumed to
+    be independent, and the half-width of the ratio is computed from those of the means.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)

@@ -63,7 +63,7 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
 
 
 def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
-    """Yield a flag for each cost that is negative, each rate or duration that is zero, and each score outside its
+    """Yield a flag for each impossible value: a negative cost, a rate or duration of zero, or a score outside its
     recorded bounds."""
     for name, value in values.items():
         if not BY_NAME[name].in_table:  # a flag refers to a column

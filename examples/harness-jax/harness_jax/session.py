@@ -28,7 +28,8 @@ order."""
 
 
 class Training(NamedTuple):
-    """Arrays that a training step updates. Their memory is donated to the step, which returns new arrays."""
+    """Arrays that a training step updates. The memory of these arrays is donated to the step, which returns new
+    arrays."""
 
     params: dict[str, Any]
     statistics: dict[str, Any]

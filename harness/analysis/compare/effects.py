@@ -57,7 +57,7 @@ def of_turns(differences: Sequence[float], confidence: float) -> Effect:
 
     The interval is computed as in `of_pairs`, but with a larger standard error. If the noise of consecutive runs has
     the autocorrelation r^k at lag k, the covariances between pairs increase the variance of the mean by a fraction of
-    up to r (1 - r) / (1 + r^2). This fraction is at most 0.21.
+    up to r (1 - r) / (1 + r^2). The maximum of this expression is 0.21.
     """
     import numpy as np
 

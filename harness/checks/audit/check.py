@@ -132,7 +132,7 @@ class Check:
     """A check in an audit."""
 
     name: str
-    """Name of the check, which is a statement that should be true."""
+    """Statement that should be true, used as the name of the check."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 

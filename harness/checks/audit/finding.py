@@ -9,7 +9,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """Result of one audit check."""
 
     check: str
-    """Name of the check, which is a statement that should be true."""
+    """Statement that should be true, used as the name of the check."""
     passed: bool | None
     """True if the check passed, False if it failed, or None if it could not be performed."""
     detail: str

@@ -151,7 +151,8 @@ def _elsewhere(subject: Subject, replay: Replay) -> str:
 
 
 def _settings(subject: Subject, replay: Replay) -> Result:
-    """Compare the device and settings reported by the backend. Both depend on the machine and the package versions."""
+    """Compare the device and settings reported by the backend. The device and settings depend on the machine and the
+    package versions."""
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(f"the run was executed on another machine or with other packages ({differing} differ)")
     provenance, notes = subject.record.provenance, subject.record.provenance.notes

@@ -1,4 +1,4 @@
-"""A service that answers over HTTP, and the answers that it gave during a measurement."""
+"""Client for services that answer queries over HTTP, with the answers collected during a measurement."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDA
         except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise HarnessError(
                 f"the service's answers differ from the outputs of the run's model ({type(error).__name__}: {error}); "
-                f"check that "
+                "check that "
                 "it serves this run"
             ) from None
         indices.append(sample)

@@ -1,1 +1,1 @@
-"""The parity check, which verifies that two backends compute the same results, so that their speed can be compared."""
+"""The parity check, which verifies that two backends compute the same results before their speeds are compared."""

@@ -34,7 +34,7 @@ LARGE = 5_000_000
 CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm chosen so that about half of the gradients exceed it."""
 SCALED_STEPS = 30
-"""Number of fp16 training steps that start from weights at which gradients overflow."""
+"""Number of fp16 training steps, starting from weights at which gradients overflow."""
 _GAINS = tuple(2.0**exponent for exponent in range(13))
 """Factors by which matrices are multiplied to make gradients overflow at fp16."""
 _HALVINGS = 3

@@ -60,7 +60,7 @@ def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _inputs(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"{one.backend} and {other.backend} received different {stage.where}: check that the dataset, its preparation "
-        f"and the model's list of parameters depend only on the options and the seed"
+        "and the model's list of parameters depend only on the options and the seed"
     )
 
 
@@ -90,8 +90,8 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
             return f"{text}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
         return (
-            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these examples "
-            "differ from the rest, for example in their padding and attention mask, and whether examples were exchanged"
+            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check whether these examples "
+            "differ from the rest, for example in their padding or attention mask, or were exchanged"
         )
     text += (
         ": the forward pass differs (for example, an epsilon, the padding, an activation, the attention "
@@ -215,9 +215,9 @@ def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     start = relative(other.arrays["curve"][:2], one.arrays["curve"][:2])
     return (
-        f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps) while a single step agrees: "
-        f"state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, running "
-        "statistics, learning rate), or the training amplifies rounding errors. In the latter case, both backends "
+        f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps) while a single step "
+        f"agrees. Either state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, "
+        "running statistics, learning rate), or training amplifies rounding errors. In the latter case, both backends "
         "are about equally far from float64"
     )
 
@@ -225,5 +225,5 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _trained(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"logits {_differ(stage)} in evaluation mode after training, while the training losses agree: check the state "
-        f"that is used only in evaluation mode, such as running statistics"
+        "that is used only in evaluation mode, such as running statistics"
     )

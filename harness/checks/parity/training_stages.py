@@ -1,4 +1,4 @@
-"""Stages that check the training steps, which depend on the optimizer and on dropout masks.
+"""Stages that check training steps, including the optimizer and dropout.
 
 The ``optimizer`` stage compares every replayed step of each backend with the optimizer's definition in
 `harness.Recipe`. The ``dropout`` stage compares the distributions of losses and gradients over dropout masks.
@@ -207,7 +207,7 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         tolerance=found.critical,
         source=(
             f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
-            f"masks "
+            "masks "
             f"with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
