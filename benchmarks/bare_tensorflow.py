@@ -1,4 +1,4 @@
-"""Minimal hand-written training and inference in TensorFlow: a `tf.function` per step, called in a loop."""
+"""Minimal hand-written training and inference loops in TensorFlow, which call a `tf.function` for each step."""
 
 from __future__ import annotations
 

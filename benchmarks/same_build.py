@@ -120,7 +120,7 @@ def slowed(run: StoredRun, share: float) -> StoredRun:
 
 
 class Rates:
-    """Counts over many comparisons between two groups of runs of the same build."""
+    """Counts of the outcomes of many comparisons between groups of runs of one build."""
 
     def __init__(self, catalog: Catalog, slowdown: float) -> None:
         self._catalog, self._slowdown = catalog, slowdown

@@ -233,10 +233,11 @@ def run(
     resume: bool | None = None,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Train, score and measure models, each run in a separate process, and return the records of the runs.
+    """Train, score and measure models, and return the records of the runs.
 
-    This function is the Python equivalent of ``harness run``. If arguments have several values, all combinations of the
-    values are run. A failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. Each run is executed in a separate process. If arguments
+    have several values, all combinations of the values are run. A failed run does not raise an exception; its record
+    contains a `Failure`.
 
     If the results directory already contains the record of a run, this record is returned, and the run is not executed
     again. See ``docs/how-to/many-runs.md`` for the conditions.

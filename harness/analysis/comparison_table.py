@@ -41,7 +41,7 @@ from harness.records import Failure, RunRecord, Success, Trial
 __all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 
 RATIOS = {metric.ratio_column.name: metric for metric in (TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)}
-"""Metrics from which the columns of ratios are computed, by column name."""
+"""Metrics for which ratios are shown, keyed by the name of the ratio column."""
 EFFICIENCY = Column("scaling_efficiency", "scaling", "", "number", "higher")
 """Training throughput relative to a single device, divided by the number of devices."""
 _BUILTIN = {metric.name: score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.in_tables}

@@ -49,8 +49,8 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
             ("quality",),
             "ended by time",
             f"recipe.max_seconds={record.spec.recipe.max_seconds:g} ended training at step "
-            f"{outcome.curves[-1].step}; because this step depends on the speed of the machine, the run "
-            "cannot be reproduced exactly",
+            f"{outcome.curves[-1].step}; this step depends on the speed of the machine, so the run cannot be "
+            f"reproduced exactly",
         )
     if info is None or not known or len(known) < len(scores):
         return

@@ -266,8 +266,8 @@ FIT_THROUGHPUT = RunMetric(
 )
 """Training throughput of models that are fitted in one call.
 
-This metric is separate because it cannot be compared with `TRAIN_THROUGHPUT`. Each run has only one of these two
-metrics.
+This metric is separate because it cannot be compared with `TRAIN_THROUGHPUT`. Each run has a value for only one of
+these two metrics.
 """
 MFU = RunMetric(
     "mfu_percent",

@@ -70,7 +70,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     left_out: list[LeftOut]
     """Cases that are not used under this policy."""
     undecided: int
-    """Number of comparisons that count as ties because there were too few runs or the runs were not interleaved."""
+    """Number of comparisons that count as ties because there were too few runs, or because the runs were not
+    interleaved."""
     comparisons: int
     notes: list[str]
 
@@ -320,7 +321,8 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
             break
         kept = best
     omitted = [name for name in contenders if name not in kept]
-    return kept, [f"{name} is not ranked, because it shares too few datasets with the others" for name in omitted]
+    note = "is not ranked, because it shares too few datasets with the other candidates"
+    return kept, [f"{name} {note}" for name in omitted]
 
 
 def _fields(

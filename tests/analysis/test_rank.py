@@ -167,7 +167,7 @@ def test_a_contender_with_few_common_datasets_is_not_ranked() -> None:
     values["w"]["c"] = 0.99
     ranking = of(table(values))
     assert ranking.contenders == ["a", "b"]
-    assert ranking.notes == ["c is not ranked, because it shares too few datasets with the others"]
+    assert ranking.notes == ["c is not ranked, because it shares too few datasets with the other candidates"]
     kept = of(table(values), baseline="c")
     assert "c" in kept.contenders
 

@@ -42,7 +42,7 @@ def harness_networks() -> Iterator[NetworkRef]:
 @hookimpl
 def harness_metrics() -> Iterator[Metric]:
     summaries = {
-        "entity_f1": "F1 over whole entities, with correct type, start and end (CoNLL)",
+        "entity_f1": "F1 over entities; an entity is correct if its type, start and end are correct (CoNLL)",
         "entity_precision": "fraction of the predicted entities that are correct",
         "entity_recall": "fraction of the true entities that are predicted correctly",
         "token_accuracy": "fraction of the words with the correct tag, including words outside entities",

@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """Result of a completed check."""
 
     problems: Sequence[str]
-    """Descriptions of the problems, or an empty list if the check passed."""
+    """Descriptions of the problems. Empty if the check passed."""
     detail: str
     """Observed values, which are shown if there are no problems."""
 
@@ -100,7 +100,7 @@ class Subject:
 
     @cached_property
     def migrated_from(self) -> int | None:
-        """Schema version of the file if the record was migrated from an older version, otherwise None."""
+        """Schema version of the file. None unless the record was migrated from an older version."""
         version = self._stored.get("schema_version")
         return version if isinstance(version, int) and version < SCHEMA_VERSION else None
 

@@ -62,7 +62,9 @@ def _identity(subject: Subject) -> Result:
         if not record.request_key:
             problems.append("the batch size was reduced, but the record does not contain the key of the requested run")
     if record.request_key and record.request_key not in _requests(spec):
-        problems.append(f"the requested key is {record.request_key[:8]}, but the spec has this key on no device")
+        problems.append(
+            f"the requested key is {record.request_key[:8]}, but the spec does not have this key on any device"
+        )
     directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is named {directory}")

@@ -40,7 +40,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     engine: str
     """``loadgen`` followed by its version, or ``harness loop``."""
     valid: bool | None
-    """LoadGen's verdict, or None without LoadGen."""
+    """LoadGen's verdict. None if LoadGen was not used."""
     reasons: list[str]
     """Reasons why the result is invalid."""
     seconds: float
@@ -107,7 +107,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     flags: list[str]
     """Machine conditions that may have affected the results, such as load from other processes."""
     served: Served | None = None
-    """Properties of the service, or None without a service."""
+    """Properties of the service. None if the model was measured without a service."""
     search: Found | None = None
     """Result of the search for the highest rate, or None if there was no search. After a search, the other fields
     describe the measurement at the rate that was found."""

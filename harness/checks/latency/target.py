@@ -89,7 +89,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def described(target: Target) -> Description:
-    """Return the description of a service. Raises `harness.HarnessError` if the server is not a service of a run."""
+    """Return the description of a service. Raises `harness.HarnessError` if the server does not serve a run."""
     content = target.get("/model")
     try:
         return msgspec.json.decode(content, type=Description)

@@ -34,7 +34,7 @@ STEP_MASKS = 256
 CHANGES = 48
 """Number of masks for which a backend computes a training step that changes the weights."""
 PROFILES = 32
-"""Maximum number of profiles of the same length. If there are more, an evenly spaced subset is used."""
+"""Maximum number of profiles of the same length. If there are more profiles, an evenly spaced subset is used."""
 EXAMPLES = 4
 """Number of examples in the batch. Each example has its own masks. With more examples, the effects of the masks would
 average out, and a unit would rarely be dropped in all examples."""

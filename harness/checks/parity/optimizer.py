@@ -172,8 +172,8 @@ def regularized(recipe: Recipe, gradient: Array, weights: Array) -> Array:
 def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
     """Return ``-a mean / size``, where `size` is the root mean square of the gradient plus epsilon.
 
-    If each gradient has an error of at most `noise`, the mean and the root mean square have an error of at most
-    `noise`, too. ``|u|``, where ``u = mean / size``, then changes by at most ``noise (1 + |u|) / size``.
+    If the error of each gradient is at most `noise`, the errors of the mean and the root mean square are also at most
+    `noise`. ``|u|``, where ``u = mean / size``, then changes by at most ``noise (1 + |u|) / size``.
     """
     u = np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
     doubt = np.divide(noise * (1 + np.abs(u)), size, out=np.zeros_like(mean), where=size > 0)

@@ -27,9 +27,9 @@ _SPREAD = 0.1
 def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
     """Return the probe weights as canonical float32 arrays, by name.
 
-    Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so each layer preserves the scale of
-    its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with a
-    standard deviation of 0.1. Other constants are multiplied by normally distributed factors with a mean of 1 and a
+    Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so that each layer preserves the
+    scale of its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with
+    a standard deviation of 0.1. Other constants are multiplied by normally distributed factors with a mean of 1 and a
     standard deviation of 0.1. The factors are clipped to at least 0.5, so that variances remain positive.
     """
     return {parameter.name: _probe(parameter, seed) for parameter in parameters}

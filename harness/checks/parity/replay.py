@@ -34,7 +34,7 @@ _DRAWS = 3
 _NOISE_EVERY = 50
 """Interval at which the rounding errors of the gradients are measured, in steps."""
 _FIRST = 6
-"""Number of initial steps after which running statistics are compared."""
+"""Number of steps at the start of training after which running statistics are always compared."""
 _EVERY = 23
 """Interval between comparisons of running statistics after the first `_FIRST` steps, in steps. The interval is prime,
 so that a periodic fault is eventually detected."""

@@ -220,7 +220,7 @@ class _Comparison:
         return self._stage("statistics", lambda a, b: by_parameter(a.arrays, b.arrays, "step/", names=names))
 
     def late(self) -> Stage:
-        """Compare logits, losses, gradients and running statistics at the late weights."""
+        """Compare logits, losses, gradients and running statistics at weights from the end of training."""
         kinds = {"logits": "logits", "loss": "loss", "step loss": "loss"}
         points = sorted({key.split("/")[1] for key in self._other.arrays if key.startswith("late/")})
         least: dict[str, Tolerance] = {}
