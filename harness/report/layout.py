@@ -31,7 +31,7 @@ class Block:
     labels: tuple[str, ...]
     """Name of each row, which contains the fields that differ between the rows of the block."""
     flags: tuple[str, ...]
-    """Notes on flagged values, one for each row with flagged values."""
+    """Notes on flagged values: one for each row with flagged values, or one for all rows if the notes are equal."""
     failures: tuple[str, ...]
     """Notes on failed runs, one for each row with failed runs."""
 
@@ -64,12 +64,17 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
     # The unit is in the header of the quality column.
     if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:
         columns = tuple(column for column in columns if column.name != "metric_unit")
-    flags, failures = (
-        tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
-        for name in ("flags", "failures")
-    )
+    flags, failures = _remarks(rows, "flags", shared), _remarks(rows, "failures", shared)
     labels = tuple(one_line(_label(row, shared)) or row.text("backend") for row in rows)
     return Block(_heading(shared), columns, rows, labels, flags, failures)
+
+
+def _remarks(rows: tuple[Row, ...], name: str, shared: dict[str, str]) -> tuple[str, ...]:
+    """Return the text of a column for each row that has one, or a single text if several rows all have the same."""
+    texts = {row.text(name) for row in rows}
+    if len(rows) > 1 and len(texts) == 1 and texts != {""}:
+        return (one_line(f"all rows, {texts.pop()}", limit=500),)
+    return tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sample_records import comparison, failure, record, success
 
 from harness.analysis.comparison_table import COLUMNS, build_table
@@ -91,6 +92,13 @@ def test_text_lists_all_failures() -> None:
     )
     assert "failed: crash, timeout" in text
     assert "! torch, seed 0: crash: killed by SIGSEGV; seed 1: timeout: too slow" in text
+
+
+def test_text_has_one_remark_if_it_applies_to_all_rows() -> None:
+    both = [replace(record(backend=backend), quality_only=True) for backend in ("torch", "tensorflow")]
+    remark = "quality only: speed and memory were not measured"
+    assert f"! flagged: all rows, {remark}" in render("text", both)
+    assert f"! flagged: torch, {remark}" in render("text", [both[0], record(backend="tensorflow")])
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", " =1", "\t=1"])
