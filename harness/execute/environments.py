@@ -1,7 +1,7 @@
 """Creation and removal of named environments; `harness.plugins.environments` describes and reads them.
 
-An environment is created in a hidden directory that is renamed at the end, so an environment either is complete or does
-not exist.
+An environment is created in a hidden directory, which is renamed at the end. A visible environment is therefore always
+complete.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ print(json.dumps({
     "version": sys.version_info[:2], "path": path, "packages": packages, "modules": modules,
 }))
 """
-"""Program that prints a description of the interpreter executing it. The program imports only the standard library,
-because harness may not be installed."""
+"""Program that prints a description of the Python interpreter that runs it. The program imports only the standard
+library, because harness may not be installed."""
 
 
 class _Probed(Struct, frozen=True):
@@ -88,7 +88,7 @@ class _Probed(Struct, frozen=True):
 
 
 class _Report(Struct, frozen=True):
-    """The parts of pip's installation report (``pip install --report``) that are used here."""
+    """The parts of pip's installation report (``pip install --report``) that this module uses."""
 
     install: list[_Installed] = []
 
@@ -118,12 +118,12 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    The environment contains the distributions in `requirements`, the lines of a requirements file. It also contains
-    harness and the plugin distributions, which are installed from the same sources as in this process's environment. If
-    `inherit` is true, only `requirements` are installed, and all other packages are imported from this process's
-    environment. With `replace`, an existing environment is replaced.
+    The environment contains the distributions in `requirements`, the lines of a requirements file. The environment also
+    contains harness and the plugin distributions, which are installed from the sources used in this process's
+    environment. If `inherit` is true, only `requirements` are installed, and all other packages are imported from this
+    process's environment. If `replace` is true, an existing environment is replaced.
 
-    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails; this error
+    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails. The latter
     contains the last lines of the installer's output. If an error occurs, nothing is changed.
     """
     check_name(name)
@@ -163,8 +163,8 @@ def create(
 
 
 def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] = lambda _: None) -> NamedEnvironment:
-    """Recreate an environment from its requirements and `added`, and return it. Raises the same exceptions as
-    `create`."""
+    """Recreate an environment from its requirements and `added`, and return the new environment. Raises the same
+    exceptions as `create`."""
     known = environments.load(name).description
     return create(
         name,
@@ -228,8 +228,8 @@ def _check_requirement(line: str) -> None:
         raise UsageError(f"{line!r} is not a requirement; pass a requirement such as 'numpy==2.1.0'")
     if _LOCAL_OPTION.match(line.strip()):
         raise UsageError(
-            f"{line!r} refers to another file, which may not exist when the environment is recreated; list "
-            "the requirements themselves"
+            f"{line!r} refers to another file, which may not exist when the environment is recreated; list the "
+            f"requirements of that file instead"
         )
 
 
@@ -317,7 +317,7 @@ def _own_distributions() -> list[str]:
 
 
 def _own_arguments() -> list[str]:
-    """Return the installer arguments for installing harness and the plugins from the same sources as in this process's
+    """Return the installer arguments that install harness and its plugins from the sources used in this process's
     environment."""
     return [
         word
@@ -349,7 +349,7 @@ def _probe(python: str) -> _Probed:
 
 
 def _hashes(report: Path) -> dict[str, str]:
-    """Return the SHA-256 digest of each downloaded distribution according to pip's report, keyed by normalized name."""
+    """Return the SHA-256 digest of each downloaded distribution, by normalized name, as listed in pip's report."""
     try:
         installed = msgspec.json.decode(report.read_bytes(), type=_Report).install
     except (OSError, ValueError):
@@ -364,7 +364,8 @@ def _hashes(report: Path) -> dict[str, str]:
 
 def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
     """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
-    file. The hashes of downloaded files are comments, because a file for a different platform has a different hash."""
+    file. The hashes of downloaded files are written as comments, because files for other platforms have other
+    hashes."""
     lines = []
     for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):
         digest = hashes.get(_normal(name))

@@ -34,7 +34,7 @@ def estimates(
 
     The most similar runs are those whose specifications differ only in the seed, the split and the device. If there are
     no such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None
-    if neither kind of run exists.
+    if there are no runs of either kind.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []
@@ -67,7 +67,7 @@ def _size(directory: Path) -> int:
 
 
 def setting_of(spec: RunSpec) -> str:
-    """Return an identifier of the specification without the seed, the split and the device."""
+    """Return an identifier of the specification that ignores the seed, the split and the device."""
     return msgspec.structs.replace(spec, device="auto").group_key
 
 

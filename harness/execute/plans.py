@@ -45,7 +45,7 @@ class PlannedRun(Struct, frozen=True, array_like=True):
     setting: str
     """Identifier of the specification without the seed, the split and the device."""
     kind: str
-    """Identifier of the task, dataset, model, backend and protocol."""
+    """Identifier of the combination of task, dataset, model, backend and protocol."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
     submission: str = ""
-    """Name of the submission if its runs continue without the command, or an empty string otherwise; see
+    """Name of the submission if the runs continue without the command, and an empty string otherwise; see
     `harness.execute.detached`."""
     jobs: int = 1
     """Number of runs executed at the same time."""
@@ -85,9 +85,9 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs without a record, including the current run, in execution order."""
+    """Runs that have no record yet, including the current run, in execution order."""
     seconds_left: float
-    """Expected duration of the runs in `left` whose duration can be estimated."""
+    """Total expected duration of those runs in `left` whose duration can be estimated."""
     unknown: int
     """Number of runs in `left` whose duration cannot be estimated."""
 
@@ -103,7 +103,8 @@ def recorded(
     quality_only: bool = False,
     submission: str = "",
 ) -> Iterator[None]:
-    """Write a plan to a file and hold a lock on the file. OSError is ignored, because the runs do not need the file."""
+    """Write a plan to a file and hold a lock on the file. An OSError is ignored, because runs can be executed without
+    the file."""
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -132,8 +133,8 @@ def recorded(
 
 def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
     """Return the progress of all running plans and of the most recent plan, ordered by start time. Also return a
-    message for each plan file that cannot be read. `submissions` contains the number of runs that are being executed
-    for each submission.
+    message for each plan file that cannot be read. `submissions` contains, for each submission, the number of runs that
+    are being executed.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -211,7 +212,7 @@ def _remove_old(folder: Path) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock on a plan file."""
+    """Return True if a process holds the lock on a plan file."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -1,4 +1,4 @@
-"""Preparation of the data, the device and the session that a spec describes.
+"""Preparation of the data, device and session for a spec.
 
 Runs, parity checks, audits, evaluations and latency measurements all use this module.
 """
@@ -44,7 +44,7 @@ class Preparation:
     """The plugins, the prepared data and the request to open a session."""
 
     spec: RunSpec
-    """The spec, with the chosen device."""
+    """Specification of the run, with the chosen device."""
     catalog: Catalog
     backend: Backend
     device: DeviceInfo
@@ -56,7 +56,7 @@ class Preparation:
 
 
 Executable = Callable[[RunSpec, Catalog], tuple[Path, Mapping[str, str]]]
-"""Type of `harness.execute.exporting.executable_model`. Procedures that also work with backends that execute exported
+"""Type of `harness.execute.exporting.executable_model`. Procedures that also support backends that execute exported
 models pass this function to `prepare` or `preparation_of`."""
 
 
@@ -77,7 +77,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | N
 def preparation_of(
     spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
 ) -> Preparation:
-    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError` if a
+    """Look up the spec's model and backend, and create the request for sessions. Raises `harness.PluginError` if a
     plugin is broken, and `harness.UsageError` if a recipe option is not suitable for the model or the data."""
     model, _ = catalog.model(spec.model)
     build, exported, notes = _model_source(spec, model, catalog, executable)
@@ -105,8 +105,8 @@ def preparation_of(
     backend = catalog.backend(spec.backend)
     if data.train.weights is not None and spec.weights is None and not backend.example_weights:
         raise UnsupportedError(
-            f"backend {spec.backend!r} does not support weights of examples, but the data have them; use another "
-            "backend"
+            f"backend {spec.backend!r} does not support weights of examples, but the data contain such weights; use "
+            f"another backend"
         )
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
@@ -173,7 +173,7 @@ def backend_of(ref: PluginRef, name: str) -> Backend:
 
 
 def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
-    """Return the device that the spec names, or the backend's first device for ``auto``.
+    """Return the device that the spec names. For ``auto``, return the backend's first device.
 
     Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
     """
@@ -197,7 +197,7 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     names = msgspec.structs.replace(spec, device=wanted).used_devices
     if absent := [name for name in names if name not in known]:
         raise UnsupportedError(
-            f"the run needs the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
+            f"the run requires the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
             f"{', '.join(absent)} on this machine; available devices: {', '.join(known)}"
         )
     if spec.precision not in device.precisions:
@@ -211,9 +211,9 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
-    If the data can be cached, they are read from the cache or added to it. `DataInfo.details` includes the details that
-    the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
-    the cache (`harness.execute.teacher.provide_logits`).
+    If the data can be cached, they are read from the cache, or added to it if they are missing. `DataInfo.details`
+    includes the details that the dataset reports. If the spec has a teacher, the training split includes the teacher's
+    logits. They must be in the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
 
@@ -231,7 +231,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
+    """Return False if the prepared data can be cached but are not in the cache; otherwise return True."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -317,8 +317,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data come
-    from."""
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError`. The message names the source of the
+    data."""
     try:
         yield
     except DataError as error:
@@ -358,10 +358,10 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical weights with which the session starts, and notes about these weights and a teacher's logits.
+    """Return the initial canonical weights of the session, and notes about these weights and a teacher's logits.
 
-    If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
-    not read from the spec's checkpoint.
+    If the spec uses trained weights, these weights are returned instead of initial ones. A note is added for each array
+    that was not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.
@@ -372,8 +372,7 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     if trained is not None:
         if prepared.data.digest != trained.dataset_digest:
             raise DataError(
-                f"the data differ from those with which run {trained.run!r} was trained; restore that version of the "
-                "data, or train again"
+                f"run {trained.run!r} was trained on different data; restore that version of the data, or train again"
             )
         return trained_weights(prepared, trained), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained

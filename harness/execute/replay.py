@@ -24,7 +24,7 @@ _BEFORE_TRAINING = ("import", "prepare", "data", "build")
 
 
 def replay(run: StoredRun, catalog: Catalog) -> None:
-    """Call the event hooks of the selected trackers (`Catalog.listeners`) as during the run, with estimated times.
+    """Call the event hooks of the selected trackers (`Catalog.listeners`) as during the run, but with estimated times.
 
     Raises `harness.PluginError` if a hook raises an exception, and `harness.RecordError` if the raw samples do not
     match the record. If the raw samples are missing or unreadable, no steps are replayed.
@@ -72,7 +72,7 @@ def _steps(
 ) -> list[StepsEnded]:
     """Return the step event of each epoch.
 
-    Raises `harness.RecordError` if the number of steps in the arrays differs from that in the record.
+    Raises `harness.RecordError` if the number of steps in the arrays differs from the number in the record.
     """
     spec, curves = run.record.spec, outcome.curves
     losses: list[float] = arrays["train_losses"].tolist()
@@ -80,7 +80,7 @@ def _steps(
     planned = planned_steps(spec.recipe, steps_per_epoch(outcome.examples.get("train", 0), batch_size))
     windows = _windows(arrays, [epoch.step for epoch in curves], timed=_is_timed(run.record, outcome))
     if windows is None or len(losses) != curves[-1].step:
-        raise RecordError(f"{run.path / ARRAYS}: the number of training steps differs from that in the record")
+        raise RecordError(f"{run.path / ARRAYS}: the number of training steps differs from the number in the record")
     primary = outcome.metric if isinstance(outcome, Trial) else outcome.scores.primary
     scores = monitored(curves, spec.recipe, primary, higher_is_better=_higher_is_better(outcome, primary, catalog))
     starting = first_windows(run.record, arrays) if isinstance(outcome, Success) else [0]

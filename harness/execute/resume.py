@@ -1,4 +1,4 @@
-"""Determine which planned runs must be executed, and which are already in the results directory."""
+"""Determine which of the planned runs must be executed and which are already in the results directory."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from harness.records.store import ARRAYS, WEIGHTS, Store
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on whether a planned run is executed or a stored run is used instead."""
+    """Decision to execute a planned run or to use a stored run instead."""
 
     spec: RunSpec
     stored: StoredHeader | None
     """Header of the stored run that replaces the planned run, or None if the planned run must be executed."""
     reason: str
-    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
-    run that has never been executed.
+    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``. It is empty for a run
+    that has never been executed.
     """
     checkpoints: CheckpointPlan | None = None
     """Checkpoints of a run to be executed, or None."""
@@ -41,7 +41,7 @@ class Decision:
     """Position from which a run to be executed continues, such as ``from step 1200 of 5000``, or an empty string if it
     is executed from the beginning."""
     ignored: str = ""
-    """Reason why the checkpoint of a run to be executed is not used, or an empty string."""
+    """Reason why a run does not use its checkpoint, or an empty string."""
 
 
 def decide(
@@ -60,19 +60,20 @@ def decide(
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in the same order.
 
-    A successful stored run replaces a planned run if the requested specification, the code of the plugins, the versions
-    of Python and of the packages, and the class of machine are the same. A machine's class is defined by its processor,
+    A successful stored run replaces a planned run if the requested specification, the plugins' code, the versions of
+    Python and the packages, and the class of machine are the same. The class of a machine is defined by its processor,
     number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. The stored run must have
     saved weights if `save_weights` is true, and a parity result if the key of the spec is in `compared`. Each stored
-    run replaces at most one planned run, so all requested repeats are executed. A run whose batch size was reduced is
-    used only with `batch_size_backoff`, and a quality-only run only with `quality_only`.
+    run replaces at most one planned run. All requested repeats are therefore executed. A run whose batch size was
+    reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is used only if
+    `quality_only` is true.
 
-    `machines` contains the environments of the machines that can execute the runs, by default only this machine. A
-    stored run can be used if it was executed on a machine of the same class as one of `machines`.
+    `machines` contains the environments of the machines that can execute the runs. By default, it contains only this
+    machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again, and
-    the records of other failed runs are used. The runs whose ids are in `collected` are results of this command: they
-    are used even if they failed. If `rerun` is true, only the runs in `collected` are used.
+    the records of other failed runs are used. The runs whose ids are in `collected` are results of this command and are
+    used even if they failed. If `rerun` is true, only the runs in `collected` are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -128,7 +129,7 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
 
 
 def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
-    """Return a mapping from requested keys to stored runs. The runs for each key are ordered by start time."""
+    """Return the stored runs by requested key. The runs for each key are sorted by start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
     if not all(run.record.request_key for run in runs):
@@ -144,7 +145,7 @@ def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> 
 
 
 class Here:
-    """The environment of this process or another machine, for comparison with the environments of stored runs."""
+    """Environment of this process or of another machine, for comparison with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
         self._catalog, self._machine = catalog, machine
@@ -156,7 +157,7 @@ class Here:
     def difference(
         self, spec: RunSpec, run: StoredHeader, *, save_weights: bool, quality_only: bool, compared: bool
     ) -> str | None:
-        """Return the reason why a stored run cannot replace a planned run, or None if it can."""
+        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
         changed = self.changed(spec, record.provenance.plugins, record.environment, record.spec.device)
         if changed:
@@ -217,8 +218,8 @@ class Here:
 
 
 def package_versions(spec: RunSpec, catalog: Catalog, machine: Environment | None = None) -> dict[str, str]:
-    """Return the versions of Python, of the core packages and of the backend's packages in a spec's environment, on
-    this machine or another one."""
+    """Return the versions of Python, the core packages and the backend's packages in a spec's environment, on this or
+    another machine."""
     names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
     if machine is not None and not spec.env:
         titles = map(environment.title, names)
@@ -259,7 +260,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines, or None if both belong to the same class."""
+    """Return a description of the difference between two machines. If both belong to the same class, return None."""
     change = machine_difference(then, now, on_gpu=on_gpu)
     return f"another machine: {change}" if change else None
 
@@ -272,12 +273,12 @@ def _day(started_at: str) -> str:
 
 
 MAX_LINES = 20
-"""Maximum number of runs for which `describe` returns one line per run."""
+"""Maximum number of runs for which `describe` returns a line for each run."""
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return one line per run that is skipped, resumed or executed again, with the reason. If there are many runs,
-    return one line per reason."""
+    """Return one line for each run that is skipped, resumed or executed again, with the reason. If there are many runs,
+    return one line for each reason instead."""
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:
@@ -302,7 +303,7 @@ def _explanation(decision: Decision) -> tuple[str, str]:
 
 
 def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] | None:
-    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` if a name is unknown."""
+    """Return the failure kinds with these names. Raises `harness.UnknownNameError` if a name is unknown."""
     if names is None:
         return None
     known = get_args(FailureKind)

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class for receivers of progress events. This class collects the records of finished runs and shows
+    """Base class for receivers of progress events. This class only collects the records of finished runs and displays
     nothing."""
 
     def __init__(self) -> None:
@@ -70,13 +70,13 @@ class Listener:
         self.records.append(record)
 
     def close(self) -> None:
-        """Handle the end of all runs. This method is also called if an exception stopped the runs."""
+        """Handle the end of all runs. This method is also called if the runs were stopped by an exception."""
 
 
 class Guarded(Listener):
-    """A listener that forwards events to another listener until that listener raises an exception.
+    """A listener that forwards events to another listener until the other listener raises an exception.
 
-    An output error, for example due to a closed terminal, must not stop a run.
+    An output error, such as writing to a closed terminal, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -136,31 +136,31 @@ def run_all(
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
-    `executor` is an executor or the name of one in the catalog. With `quality_only`, neither throughput nor latency is
-    measured.
+    `executor` is an executor or the name of an executor in the catalog. If `quality_only` is true, neither throughput
+    nor latency is measured.
 
-    `marks` maps each spec's key to the parity results that are stored in the records of its runs. With `save_weights`,
-    the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of memory is
-    executed again after all other runs, with half the batch size. The batch size is halved until the run succeeds,
-    until the batch size is 1 or, on several devices, until half the batch size is not divisible by the number of
-    devices.
+    `marks` maps each spec's key to the parity results to be stored in the records of its runs. If `save_weights` is
+    true, the trained weights are saved next to the record. If `batch_size_backoff` is true, a run that runs out of
+    memory is executed again after all other runs, with half the batch size. The batch size is halved until the run
+    succeeds, until the batch size is 1 or, on several devices, until half the batch size is not divisible by the number
+    of devices.
 
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.
 
-    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
-    and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
-    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for no checkpoints.
+    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial. If
+    it returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to be stored in the records of
+    their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run without checkpoints.
 
     Teachers' logits that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
-    After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
-    an exception, the exception is ignored, and the listener is not called again.
+    After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. Exceptions raised by the
+    listener are ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
     named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
-    or `harness.CombinationError`, before any run is started, if the executor or a plugin required by one of the specs
-    is not installed.
+    or `harness.CombinationError` before any run starts if the executor or a plugin required by one of the specs is not
+    installed.
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
@@ -219,10 +219,10 @@ def planned_runs(
     checkpoints: Sequence[CheckpointPlan | None] | None = None,
     with_digests: bool = False,
 ) -> list[PlannedRun]:
-    """Return the runs that an executor executes for `specs`. `checkpoints` contains the plan for each spec.
+    """Return the runs that an executor executes for `specs`. `checkpoints` contains the checkpoint plan of each spec.
 
-    With `with_digests`, the references to plugins contain the digests of the current code. Raises the same errors as
-    `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
+    If `with_digests` is true, the references to plugins contain the digests of the current code. Raises the same errors
+    as `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
@@ -270,7 +270,7 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
         )
     if executor.remote and any(map(is_distilled, specs)):
         raise CombinationError(
-            f"the executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
+            f"executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
             f"remove --teacher, or use --executor {LOCAL}"
         )
 
@@ -284,8 +284,8 @@ def check_limit(timeout_s: float) -> None:
 class BudgetUsedUpError(Exception):
     """Exception raised when the plan's time budget is used up.
 
-    `RunCoordinator.start` raises this exception. An executor that catches the exception completes its open attempts and
-    then raises the exception again.
+    `RunCoordinator.start` raises this exception. An executor that catches the exception must complete its open attempts
+    and then raise the exception again.
     """
 
 
@@ -302,7 +302,7 @@ class _Open:
 
 
 class RunCoordinator(Coordinator):
-    """The coordinator of `run_all`, which stores records and forwards events to the listener and to plugins."""
+    """Coordinator that `run_all` uses. It stores records and forwards events to the listener and to plugins."""
 
     def __init__(
         self,
@@ -331,7 +331,7 @@ class RunCoordinator(Coordinator):
         self._marks, self._prune, self._tuning = marks, prune, tuning or {}
         self._thread = threading.get_ident()
         self._requested = {run.index: run.spec for run in runs}
-        """Specifications before their batch sizes were reduced, by run number."""
+        """Specifications of runs before their batch sizes were reduced, by run number."""
         self._waiting = {run.index: run for run in runs}
         """The unfinished runs."""
         self._open: dict[str, _Open] = {}
@@ -342,7 +342,7 @@ class RunCoordinator(Coordinator):
         self._check_thread()
         if self._waiting.get(run.index) != run:
             raise PluginError(
-                f"the run {run.spec.title!r} cannot be started, because it is finished or not part of the plan"
+                f"run {run.spec.title!r} cannot be started, because it has finished or is not part of the plan"
             )
         if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
             raise BudgetUsedUpError
@@ -435,7 +435,8 @@ class RunCoordinator(Coordinator):
             self._lose(self._open.popitem()[1])
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Halve the batch sizes of the runs that ran out of memory, and return these runs for re-execution."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs. They are then executed
+        again."""
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
@@ -451,7 +452,7 @@ class RunCoordinator(Coordinator):
         return reduced
 
     def _lose(self, one: _Open) -> None:
-        """Remove the directory of an attempt that has no record, and notify event listeners."""
+        """Remove the directory of an attempt that has no record, and notify the event listeners."""
         one.files.close()
         self._events.notify("harness_attempt_lost", spec=one.attempt.run.spec, attempt_id=one.attempt.id)
 

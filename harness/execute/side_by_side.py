@@ -1,5 +1,5 @@
-"""Execution of several runs at the same time on this machine, each on its own cores and, if there are GPUs, on its own
-GPU."""
+"""Simultaneous execution of several runs on this machine. Each run uses separate cores and, if there are GPUs, a
+separate GPU."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _SHARED = "not measured, because other runs used the same processor"
 
 @dataclass(frozen=True)
 class Lane:
-    """A set of cores, and possibly a GPU, on which runs are executed one after another."""
+    """A set of cores, and optionally a GPU, on which runs are executed one after another."""
 
     cores: tuple[int, ...]
     gpu: str = ""
-    """Value of ``CUDA_VISIBLE_DEVICES`` for the runs, or an empty string if all GPUs are visible."""
+    """Value of ``CUDA_VISIBLE_DEVICES`` for the runs. It is empty if all GPUs are visible."""
 
 
 def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
@@ -54,7 +54,7 @@ def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
             + _advice(jobs, threads, cores)
         )
     if not hasattr(os, "sched_setaffinity"):
-        raise UsageError("--jobs is not available, because this system cannot restrict a process to cores")
+        raise UsageError("--jobs is not available, because this system cannot restrict a process to some of the cores")
     shares = core_shares(ordered_cores(), jobs)
     visible = _gpus_for(specs, jobs)
     return tuple(Lane(tuple(sorted(shares[job][:threads])), visible[job] if visible else "") for job in range(jobs))
@@ -66,7 +66,7 @@ def _advice(jobs: int, threads: int, cores: int) -> str:
 
 
 def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
-    """Return the GPUs of the lanes, or an empty list if no runs can use a GPU."""
+    """Return the GPUs of the lanes. If no run can use a GPU, return an empty list."""
     devices = {spec.device for spec in specs} - {"cpu"}
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = [name.strip() for name in allowed.split(",") if name.strip()] if allowed is not None else None
@@ -135,15 +135,15 @@ class SideBySide(Executor):
     summary = "this machine, several runs at the same time"
 
     def __init__(self, lanes: Sequence[Lane], turns: Sequence[Turn], checked_at: str = "") -> None:
-        """Create an executor for these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
+        """Create an executor with these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
         self._lanes, self._turns, self._checked_at = tuple(lanes), turns, checked_at
         self._machine_cores = available_cores()
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
-        """Execute the runs turn by turn.
+        """Execute the runs, one turn after another.
 
-        If a run cannot be executed, no further runs are started, and the exception is raised when the runs in progress
-        are finished.
+        If a run cannot be executed, no further runs are started. The exception is raised when the runs in progress have
+        finished.
         """
         by_number = {run.index: run for run in runs}
         turns = deque(turn for numbers in self._turns if (turn := [by_number[n] for n in numbers if n in by_number]))
@@ -195,7 +195,7 @@ class SideBySide(Executor):
                     if isinstance(message, BaseException):
                         # The attempt stays open, and is recorded as failed when the exception is raised below.
                         failed, worker.attempt = failed or message, None
-                        coordinator.message("a run could not be executed; the runs in progress are finished first")
+                        coordinator.message("a run could not be executed; waiting for the runs in progress to finish")
                     elif isinstance(message, RunRecord):
                         attempt_id, worker.attempt = worker.attempt.id, None
                         coordinator.finish(attempt_id, message)

@@ -1,4 +1,4 @@
-"""The teacher's logits for the training examples in knowledge distillation, as stored in the cache.
+"""Cache of the teacher's logits for the training examples in knowledge distillation.
 
 The logits are computed for the examples without augmentation. `harness.execute.teacher` computes them.
 """
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 
 def is_distilled(spec: RunSpec) -> bool:
-    """Return whether a run trains a student with a teacher."""
+    """Return True if a run trains a student with a teacher."""
     return spec.teacher is not None and spec.weights is None and spec.recipe.distillation_alpha > 0
 
 
 def logits_path(teacher: TrainedWeights) -> Path:
     """Return the path of a teacher's logits in the cache.
 
-    The file name is a digest of the run, its backend, its weights, and the prepared data, which include the
-    preprocessing.
+    The file name is a digest of the run, its backend, its weights, and the prepared data (including their
+    preprocessing).
     """
     identity = [teacher.run, teacher.backend, teacher.digest, teacher.dataset_digest]
     return cache_dir() / "teachers" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.npz"
 
 
 def with_logits(data: PreparedData, spec: RunSpec) -> PreparedData:
-    """Return the data with the teacher's logits for the training examples, or the unchanged data if the run has no
-    teacher.
+    """Return the data with the teacher's logits for the training examples. If the run has no teacher, return the data
+    unchanged.
 
     Raises `harness.DataError` if the logits are not in the cache, or if the teacher was trained on other examples or
     classes.
@@ -68,14 +68,14 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
     theirs, own = tuple(arrays["label_names"].tolist()), data.info.label_names
     if theirs != own:
         raise DataError(
-            f"the classes of the teacher {name!r} are {', '.join(theirs[:8])}, but those of the student are "
+            f"the classes of teacher {name!r} are {', '.join(theirs[:8])}, but those of the student are "
             f"{', '.join(own[:8])}; train both on the same version of the data"
         )
     if not np.array_equal(arrays["targets"], data.train.targets):
         raise DataError(
-            f"the training examples of the student ({len(data.train)}) and of the teacher {name!r} "
+            f"the training examples of the student ({len(data.train)}) and of teacher {name!r} "
             f"({len(arrays['targets'])}) differ in their number or targets; use the same version of the data and, for "
-            "token classification, the same options of the task"
+            f"token classification, the same task options"
         )
 
 

@@ -1,7 +1,8 @@
-"""Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
+"""Canonical weights, which are numpy arrays with the parameter names that a model lists. They are identical for every
+framework.
 
-Initial values are determined by the seed and the parameter's name. The values depend neither on the framework nor on
-the order in which a model lists its parameters.
+Initial values are determined by the seed and the parameter's name. The values depend on neither the framework nor the
+order in which a model lists its parameters.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draw an orthogonal matrix (Saxe et al. 2014, arXiv:1312.6120): the Q factor of a Gaussian matrix.
+    """Draw an orthogonal matrix, which is the Q factor of a Gaussian matrix (Saxe et al. 2014, arXiv:1312.6120).
 
-    The signs are chosen so that the diagonal of R is positive, which makes the factorization unique.
+    The signs are chosen such that the diagonal of R is positive, which makes the factorization unique.
     """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
@@ -43,7 +44,7 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draw standard normal values, redrawing any outside [-2, 2]."""
+    """Draw standard normal values. Values outside [-2, 2] are drawn again."""
     values = rng.standard_normal(shape)
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(int(outside.sum()))
@@ -128,7 +129,7 @@ def pretrained_weights(
     """Return `initial` with its arrays replaced by those of the checkpoint, and messages about the arrays that were not
     replaced.
 
-    Checkpoints can differ from the model in three ways: encoder-only checkpoints omit the prefix of the encoder's
+    A checkpoint can differ from the model in three ways. Encoder-only checkpoints omit the prefix of the encoder's
     parameters, older checkpoints use different names, and the head may be for a different task. A head parameter
     (``model.head``) keeps its initial value if the checkpoint has no array with its shape. Raises `harness.DataError`
     if any other parameter is missing or has a different shape; the message lists these parameters.

@@ -1,4 +1,4 @@
-"""The interface of backends: `Backend`, which opens a `Session` of one model on one device."""
+"""The interface of backends: `Backend`, which opens a `Session` for one model on one device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     """Name of the device: ``cpu``, or a device type and an index, such as ``cuda:0``. The index of a CUDA device is its
-    number in the CUDA driver, so ``cuda:N`` refers to the same GPU for every backend."""
+    number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
@@ -40,7 +40,7 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
 
 class DeviceGroup(Struct, frozen=True, kw_only=True):
-    """The processes that train one model on several devices of this machine, and the rank of this process.
+    """Group of processes that train one model on several devices of this machine, and the rank of this process.
 
     Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
     process receives its part of every training batch, and `Batch.weight` is the weight of this part.
@@ -49,8 +49,8 @@ class DeviceGroup(Struct, frozen=True, kw_only=True):
     rank: int
     """Number of this process, from 0. The process with rank 0 measures the run and computes the predictions."""
     addresses: tuple[str, ...]
-    """One address per process, in rank order, such as ``127.0.0.1:41234``, on which the process may accept connections
-    from the other processes."""
+    """Addresses of the processes, in rank order, such as ``127.0.0.1:41234``. Each process may accept connections from
+    the other processes on its address."""
 
     @property
     def size(self) -> int:
@@ -69,7 +69,8 @@ class SessionRequest:
     info: DataInfo
     """Description of the prepared data: input shapes, objective, number of outputs."""
     parameters: Sequence[Parameter]
-    """Canonical parameters of the model. `Parameter.trainable` is False for parameters that `Recipe.frozen` selects."""
+    """Canonical parameters of the model. `Parameter.trainable` is False for parameters that are selected by
+    `Recipe.frozen`."""
     recipe: Recipe
     """Training settings: optimizer, regularization, dropout."""
     device: str
@@ -85,19 +86,19 @@ class SessionRequest:
     frozen: frozenset[str] = frozenset()
     """Names of the parameters that `Recipe.frozen` selects."""
     rate_factors: Mapping[str, float] = field(default_factory=dict)
-    """Learning rate factors of the trainable parameters, by parameter name, as determined by `Recipe.layer_decay`.
+    """Learning rate factors of the trainable parameters, by parameter name, in accordance with `Recipe.layer_decay`.
     Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class, as determined by `Recipe.class_weights`. The loss of an example or position is multiplied
+    """Weight of each class, in accordance with `Recipe.class_weights`. The loss of an example or position is multiplied
     by the weight of its class. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
-    """Folder of the exported model for backends that execute such models (`Backend.executes`), and None for all other
+    """Folder of the exported model, for backends that execute exported models (`Backend.executes`). None for all other
     backends. `build` raises an exception if `exported` is specified."""
     group: DeviceGroup | None = None
-    """The processes that train the model together, or None if this process trains it alone. Only backends with
-    `Backend.data_parallel` receive a group. In a group, `seed` differs between processes."""
+    """Group of processes that train the model together, or None if this process trains the model alone. Only backends
+    with `Backend.data_parallel` receive a group. In a group, each process has a different `seed`."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,12 @@ class RooflineKernels:
     """
 
     matrix: Callable[[int], Callable[[], Any]]
-    """Function that takes ``n`` and returns a kernel that multiplies two ``[n, n]`` matrices in the requested
+    """Function that takes ``n`` and returns a kernel. The kernel multiplies two ``[n, n]`` matrices in the requested
     precision."""
     copy: Callable[[int], Callable[[], Any]]
     """Function that takes a size in bytes and returns a kernel that copies an array of that size to another array."""
     synchronize: Callable[[], None]
-    """Function that returns once the device has finished all submitted work."""
+    """Function that waits until the device has finished all submitted work."""
 
 
 class Session(ABC):
@@ -162,8 +163,8 @@ class Session(ABC):
         ----------
         batch : Batch
             The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process. The
-            gradients of the weighted loss (`Batch.weight`) are summed over all processes, and the optimizer step,
-            including clipping, uses this sum.
+            gradients of the weighted loss (`Batch.weight`) are summed over all processes. Gradient clipping and the
+            optimizer step use this sum.
         learning_rate : float
             Learning rate for this step. It replaces the recipe's learning rate, because the core computes the
             schedule.
@@ -172,12 +173,12 @@ class Session(ABC):
         -------
         Any
             A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is
-            the loss of the whole batch in every process.
+            the loss of the whole batch and is equal in all processes.
         """
 
     @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        """Compute the loss and gradients of a batch like `train_step`, but without updating the weights.
+        """Compute the loss and gradients of a batch as `train_step` does, without updating the weights.
 
         Only the parity check calls this method. As in any forward pass in training mode, running statistics may change,
         and each call draws new dropout masks.
@@ -192,8 +193,8 @@ class Session(ABC):
         loss : float
             Mean loss of the batch.
         gradients : dict of str to ndarray
-            Float32 gradients of the loss with respect to all trainable parameters, before clipping, by canonical name
-            and in canonical shapes.
+            Float32 gradients of the loss with respect to all trainable parameters, before clipping. They are keyed by
+            canonical name and have canonical shapes.
         """
 
     def update_average(self, weight: float) -> None:
@@ -205,15 +206,15 @@ class Session(ABC):
         Parameters
         ----------
         weight : float
-            Weight of the current weights in the average.
+            Factor by which the current weights are multiplied in the average.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
 
-        When the context exits, training continues with the unaveraged weights and the optimizer's state. No training
-        steps are run within the context.
+        When the context exits, training continues with the weights before averaging and the optimizer's state. No
+        training steps are executed within this context.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
@@ -230,15 +231,16 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle to the outputs. `fetch` converts the handle to a float32 array: logits ``[B, outputs]``,
-            standardized regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L, outputs]``.
+            A handle to the outputs. `fetch` converts the handle to a float32 array. The array contains logits ``[B,
+            outputs]``, standardized regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L,
+            outputs]``.
         """
 
     def inference(self) -> AbstractContextManager[Any]:
-        """Return a context manager in which the core runs its inference loops.
+        """Return a context manager that the core enters during its inference loops.
 
-        A backend can use the context manager to switch its framework to inference mode once, instead of in every call
-        to `predict`. `predict` must also work outside the context manager. The default context manager does nothing.
+        A backend can use the context manager to switch its framework to inference mode once instead of in every call to
+        `predict`. `predict` must also work outside the context manager. The default context manager does nothing.
         """
         return nullcontext()
 
@@ -262,7 +264,7 @@ class Session(ABC):
         """Wait until the device has finished all submitted work."""
 
     def state(self) -> dict[str, Array]:
-        """Return a copy of everything that determines the session's further training steps, for a checkpoint.
+        """Return a copy of the state that determines the session's further training steps, for a checkpoint.
 
         The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
         random number generators, the loss scale, and the moving average of the weights. The core calls this method
@@ -283,9 +285,9 @@ class Session(ABC):
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Restore a state that `state` returned.
 
-        Further training steps are those that would have followed the call to `state`. On the CPU, these steps must give
-        bitwise identical results. The core calls `set_weights` first, and passes the state of a session that was opened
-        for an equal `SessionRequest`, usually in an earlier process.
+        Subsequent training steps give the same results as if training had continued after the call to `state`. On the
+        CPU, these steps must give bitwise identical results. The core calls `set_weights` first. It then passes the
+        state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
 
         Parameters
         ----------
@@ -307,7 +309,7 @@ class Session(ABC):
         Returns
         -------
         DeviceMemory or None
-            Peak memory in bytes, or None if the device is the host or if the framework does not report it.
+            Peak memory in bytes. None if the device is the host or the framework does not report peak memory.
         """
         return None
 
@@ -328,13 +330,14 @@ class Session(ABC):
         folder : Path
             Empty folder for the files.
         inputs : mapping of str to ndarray
-            Example inputs: arrays ``[B, ...]`` by input name. The exported model must accept any number of examples.
+            Example inputs: arrays ``[B, ...]`` by input name. The exported model must accept batches of any size.
 
         Returns
         -------
         callable
-            Function that reads the written files and computes the outputs for inputs ``[B, ...]``, as float32 in the
-            layout of `predict`. ``harness export`` calls the function to compare the export with the run.
+            Function that reads the exported files and computes the outputs for inputs ``[B, ...]``. The outputs are
+            float32 and have the layout of `predict`. ``harness export`` calls the function to compare the export with
+            the run.
 
         Raises
         ------
@@ -350,8 +353,8 @@ class Session(ABC):
 class InferenceSession(Session):
     """A session of a backend that cannot train (`Backend.trains` is False).
 
-    Subclasses implement the remaining abstract methods. `set_weights` is called once before any prediction, and may be
-    called again with different weights.
+    Subclasses implement the remaining abstract methods. `set_weights` is called once before the first prediction, and
+    may be called again with different weights.
     """
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
@@ -364,9 +367,9 @@ class InferenceSession(Session):
 
 
 class ExportedSession(InferenceSession):
-    """A session of a backend that executes exported models (`Backend.executes`).
+    """Session of a backend that executes exported models (`Backend.executes`).
 
-    Subclasses load the model in `SessionRequest.exported` and implement `predict`, `fetch` and `synchronize`. The
+    Subclasses load the model from `SessionRequest.exported`, and implement `predict`, `fetch` and `synchronize`. The
     exported model contains the weights.
     """
 
@@ -398,20 +401,20 @@ class Backend(ABC):
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
     """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
-    training split, learning rates and gradients are not used, and models need not have canonical parameters."""
+    training split, and learning rates and gradients are not used. Models need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``, and its sessions are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Formats that `Session.export` writes, such as ``onnx``. Each format is mapped to the modules that it needs in
-    addition to `requires`, with the requirement or command that installs each module."""
+    """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
+    by format. Each module is mapped to the requirement or command that installs it."""
     executes: ClassVar[str] = ""
-    """Format of the exported models that the backend executes, such as ``onnx``, or an empty string if the backend
-    builds networks. Such a backend cannot train (`trains` is False) and needs no networks. Its sessions are instances
+    """Format of the exported models that the backend executes, such as ``onnx``. It is empty if the backend builds
+    networks. Such a backend cannot train (`trains` is False) and does not require networks. Its sessions are instances
     of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
-    the exported model itself."""
+    the exported model without conversion."""
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are rejected before they start."""
@@ -472,12 +475,12 @@ class Backend(ABC):
         precision : str
             Precision of the converted model.
         examples : mapping of str to ndarray
-            Inputs of training examples ``[N, ...]`` by name, for calibration.
+            Inputs of training examples ``[N, ...]``, by name, for calibration.
 
         Returns
         -------
         dict of str to str
-            Description of the conversion, which is added to the notes in the record.
+            Description of the conversion. It is added to the notes in the record.
 
         Raises
         ------
@@ -501,7 +504,7 @@ class Backend(ABC):
         Returns
         -------
         int or None
-            Increase in peak memory, in bytes, or None if the framework does not report its peak memory.
+            Increase in peak memory in bytes, or None if the framework does not report its peak memory.
         """
         return None
 

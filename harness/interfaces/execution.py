@@ -30,39 +30,39 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Settings of the run."""
     plugins: tuple[PluginRef, ...]
-    """Plugins that the run needs. The plugins must be installed where the run is executed."""
+    """Plugins that the run requires. Plugins that must be installed on the machine that executes the run."""
     packages: tuple[str, ...] = ()
     """Python distributions that the backend needs. Their versions are stored in the record."""
     timeout_s: float
     """Time limit of the run, in seconds."""
     memory_limit_bytes: int | None = None
-    """Limit on the host memory of the run, or None."""
+    """Maximum host memory of the run, or None if it is not limited."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
     lock_digest: str = ""
-    """Digest of the lock of the run's named environment on the machine where the command is running, or an empty string
-    if the run has no named environment."""
+    """Digest of the lock of the run's named environment on the machine where the command is running. It is empty if the
+    run does not use a named environment."""
     quality_only: bool = False
     """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
-    """Quantities that a trial of ``harness tune`` measures on the training and validation splits: only quality, or
-    quality and training throughput. None for a complete run. The test split is not used in a trial."""
+    """Quantities that a trial of ``harness tune`` measures on the training and validation splits. These are either only
+    quality, or quality and training throughput. None for a complete run. The test split is not used in a trial."""
     step_events: bool = False
     """True to send `harness.StepsEnded` events, because an event listener handles them."""
     checkpoints: CheckpointPlan | None = None
-    """Directory and interval of checkpoints, or None to write no checkpoints. Only runs that are executed on this
-    machine have checkpoints."""
+    """Directory and interval of checkpoints. None if no checkpoints are written. Only runs on this machine can have
+    checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
     """A machine that can execute runs, with its packages and the digests of the installed code."""
 
     environment: Environment
-    """Description of the machine, as in the records of its runs."""
+    """Description of the machine, in the format of the records of its runs."""
     harness_digest: str
     """Digest of the code of `harness`."""
     plugin_digests: dict[str, str]
-    """Code digest of each plugin, by name, or an empty string if the plugin is not installed."""
+    """Digest of each plugin's code, by plugin name. The digest is empty if the plugin is not installed."""
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
@@ -84,19 +84,19 @@ class Attempt:
     """One attempt to execute a run."""
 
     id: str
-    """Unique id of the attempt. The executor passes this id when reporting an event or the result."""
+    """Unique id of the attempt. The executor passes this id when it reports an event or the result of the run."""
     run: PlannedRun
     directory: Path
-    """Directory on this machine for the run's files. When the attempt is finished, this directory becomes the run's
+    """Directory on this machine for the run's files. When the attempt has finished, this directory becomes the run's
     directory in the results directory. When the attempt is lost, the directory is removed."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error
-    """The signal to end a trial of ``harness tune``, raised by `Coordinator.event`."""
+    """Exception raised by `Coordinator.event` to end a trial of ``harness tune``."""
 
 
 class Coordinator(ABC):
-    """The object to which an executor reports attempts, events and results. The core implements this class.
+    """The object to which an executor reports attempts, events and results. This class is implemented by the core.
 
     The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
     the thread that called `Executor.execute`. Ctrl-C does not interrupt these methods, but they may raise
@@ -107,7 +107,8 @@ class Coordinator(ABC):
     def start(self, run: PlannedRun) -> Attempt:
         """Start an attempt to execute a run.
 
-        If an earlier attempt at this run is still open, it is treated as lost, and its events and result are dropped.
+        If an earlier attempt to execute this run is still open, it is treated as lost, and its events and result are
+        dropped.
 
         Parameters
         ----------
@@ -117,19 +118,20 @@ class Coordinator(ABC):
         Returns
         -------
         Attempt
-            The attempt, with a new id and an empty directory.
+            The attempt. It has a new id and an empty directory.
 
         Raises
         ------
         harness.PluginError
-            If the run is finished or not part of the plan.
+            If the run has finished or is not part of the plan.
         harness.RecordError
             If the results directory cannot be written.
         """
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return True if the coordinator accepts the result of an attempt, or False if the attempt is finished or lost.
+        """Return True if the coordinator accepts the result of an attempt. Return False if the attempt has finished or
+        is lost.
 
         Parameters
         ----------
@@ -170,7 +172,7 @@ class Coordinator(ABC):
         Returns
         -------
         bool
-            True if the result was stored, False if it was dropped because the attempt is not open.
+            True if the result was stored. False if it was dropped because the attempt is not open.
 
         Raises
         ------
@@ -203,24 +205,23 @@ class Executor(ABC):
     - Each run is executed by `harness.execute_run`, on this machine or another one. On every machine, this function
       starts the same child process, with the run's time limit and memory limit. The child process ends when the
       process that called `harness.execute_run` ends.
-    - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the
-      executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
-      `Coordinator.finish`. Remote machines never write to the results directory.
+    - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the executor
+      copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
+      Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same lock and the same code for `harness` and the plugins. Otherwise,
-      the run fails.
-    - If an attempt is lost, for example because its machine stops responding, the run is started again with
+      The environment must exist on that machine, with the same lock and the same code of `harness` and the plugins.
+      Otherwise, the run fails.
+    - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so each
-      run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
-    - An executor may add a remark to a record, as the note ``executor`` in `Provenance.notes`.
-    - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
-      without a record are repeated.
+      run is stored once. The files need not be copied if `Coordinator.is_open` returns False.
+    - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
+    - A failed run is not repeated. Its record, whose outcome is a `harness.Failure`, is a result. Only attempts without
+      a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
-    - A run on several devices (`RunSpec.devices`) requires the cores and the device for each of its processes on a
-      single machine.
-    - When `execute` returns, every run is finished. When `execute` raises an exception, open attempts are recorded as
-      failed, or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases,
-      `execute` first ends the runs that it started, and it does not use the coordinator afterwards.
+    - All processes of a run on several devices (`RunSpec.devices`) require their cores and devices on the same machine.
+    - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as
+      failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. In both cases,
+      `execute` first ends the runs that it started, and does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]
@@ -236,8 +237,7 @@ class Executor(ABC):
     """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
     the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
     remote: ClassVar[bool] = False
-    """True if runs are executed on other machines. In this case, the devices of this machine are neither checked nor
-    locked."""
+    """True if runs are executed on other machines. The devices of this machine are then neither checked nor locked."""
 
     def configured(self, options: Mapping[str, str]) -> Executor:
         """Return the executor configured with these options. By default, return this executor.
@@ -250,7 +250,7 @@ class Executor(ABC):
         Returns
         -------
         Executor
-            The executor used for one command.
+            An executor as used by one command.
 
         Raises
         ------
@@ -268,9 +268,9 @@ class Executor(ABC):
         Parameters
         ----------
         plugins : sequence of PluginRef
-            Plugins that the runs need.
+            Plugins that the runs use.
         packages : sequence of str
-            Distributions that the backends need.
+            Distributions that the backends require.
 
         Returns
         -------
@@ -291,15 +291,16 @@ class Executor(ABC):
         Parameters
         ----------
         runs : sequence of PlannedRun
-            The runs. Runs that are compared with each other are adjacent, so the order should be preserved if possible.
+            The runs. Runs that are compared with each other are adjacent. The order should therefore be preserved if
+            possible.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         """
 
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        """Submit runs that continue after this process ends, for ``harness run --detach``.
+        """Submit runs that continue after this process ends, as in ``harness run --detach``.
 
-        Later processes call `collect` with the same `submission` until all runs are finished, and then call `cancel`.
+        Later processes call `collect` with the same `submission` until all runs have finished, and then call `cancel`.
 
         Parameters
         ----------
@@ -326,7 +327,7 @@ class Executor(ABC):
         """Report the attempts, events and results of submitted runs to the coordinator.
 
         After `Coordinator.finish` has stored a result, the result counts as collected when `collect` reports a later
-        result or returns. If this process is killed before that, the result is reported again by the next call, but it
+        result or returns. If this process is killed before that, the next call reports the result again, but the result
         is stored only once.
 
         Parameters
@@ -343,7 +344,7 @@ class Executor(ABC):
         Returns
         -------
         SubmissionState or None
-            The state of the submission, or None if it does not exist or no longer exists.
+            State of the submission, or None if the submission does not exist or no longer exists.
 
         Raises
         ------
@@ -353,7 +354,7 @@ class Executor(ABC):
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
     def cancel(self, submission: str) -> None:
-        """End a submission's runs, and remove the results that were not collected.
+        """End the runs of a submission, and delete results that have not been collected.
 
         Do nothing if the submission does not exist.
 

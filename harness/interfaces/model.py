@@ -33,11 +33,11 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Initializer: ``zeros``, ``ones``, ``constant``, ``normal``, ``truncated_normal``, ``uniform`` or
     ``orthogonal``."""
     scale: float = 1.0
-    """Argument of the initializer: the value of ``constant``, the standard deviation of ``normal``, the standard
-    deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform`` on [-b,
-    b], or the gain of ``orthogonal``."""
+    """Argument of the initializer. This is the value of ``constant``, the standard deviation of ``normal``, the
+    standard deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform``
+    on [-b, b], or the gain of ``orthogonal``."""
     trainable: bool = True
-    """If False, the array is loaded and saved but not optimized, as is usual for running statistics."""
+    """If False, the array is loaded and saved but not optimized. This is common for running statistics."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""
@@ -74,16 +74,16 @@ class Model(ABC, Generic[ConfigT]):
     """Prefix of the encoder's parameters, such as ``bert.``. Checkpoints that contain only the encoder omit the
     prefix."""
     head: ClassVar[Sequence[str]] = ()
-    """Prefixes of the parameters that are missing or have a different shape in checkpoints for other tasks."""
+    """Prefixes of the parameters that are missing, or have a different shape, in checkpoints for other tasks."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
     """Mapping from suffixes of parameter names in older checkpoints to the canonical suffixes."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
-    """Mapping from fields of a checkpoint's ``config.json`` that are not in `Config` to their required values."""
+    """Required values of fields in a checkpoint's ``config.json`` that are not part of `Config`."""
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
-    """Mapping from fields of `Config` that specify the length of an array's first axis to the canonical name of the
-    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The value of the field and the length
-    of the axis are compared before any run starts."""
+    """Mapping from fields of `Config` to names of canonical arrays, such as ``{"vocab_size":
+    "bert.embeddings.word_embeddings.weight"}``. Each field specifies the length of the first axis of its array. The
+    field's value and the axis length are compared before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
@@ -136,7 +136,7 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         dict of str to ndarray, or None
-            Weights by canonical name, in canonical shapes, or None if the model has no closed-form solution.
+            Weights in canonical shapes, by canonical name. None if the model has no closed-form solution.
         """
         return None
 
@@ -145,7 +145,7 @@ class Model(ABC, Generic[ConfigT]):
 class NetworkRef:
     """Reference to the function that builds a model's network for a backend.
 
-    The function is specified as a string, so the framework is imported only when the function is needed.
+    The function is specified as a string, so that the framework is imported only when the function is called.
     """
 
     model: str
@@ -153,8 +153,8 @@ class NetworkRef:
     backend: str
     """Name of the backend."""
     build: str
-    """Location of the function, ``"module:callable"``, with the signature ``build(config, info, dropout) -> Network``.
-    The module may import the framework."""
+    """Location of the function in the form ``"module:callable"``. Its signature is ``build(config, info, dropout) ->
+    Network``. The module may import the framework."""
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,15 @@ class Binding:
 
     Notes
     -----
-    The layout of the variable is ``own = canonical.transpose(axes).reshape(shape)``.
+    The variable in its own layout is ``canonical.transpose(axes).reshape(shape)``.
     """
 
     variable: Any
     """Parameter, buffer or variable of the framework."""
     axes: tuple[int, ...] = ()
-    """Permutation of the canonical axes, or an empty tuple for no transposition."""
+    """Permutation of the canonical axes. An empty tuple means that the axes are not transposed."""
     shape: tuple[int, ...] = ()
-    """Shape of the variable after the transposition, or an empty tuple for no reshaping."""
+    """Shape of the variable after the transposition. An empty tuple means that the array is not reshaped."""
 
     def to_own(self, canonical: Array) -> Array:
         """Convert an array from the canonical layout to the layout of the variable.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 Groups = tuple[Path, ...]
-"""Directories of a process's group and of its visible ancestors, innermost first."""
+"""Directories of the group of a process and of the group's visible ancestors, starting with the group itself."""
 
 
 def cpu_groups(root: Path = Path("/")) -> Groups:
@@ -45,7 +45,7 @@ def cpu_quota(groups: Groups) -> float | None:
 def quota_throttled_s(groups: Groups) -> float | None:
     """Return how long the groups with a quota have been throttled, in seconds.
 
-    Returns 0 if no group has a quota, and None if there are no groups or a counter cannot be read.
+    Returns 0 if no group has a quota. Returns None if there are no groups or a counter cannot be read.
     """
     if not groups:
         return None

@@ -48,7 +48,8 @@ class Loop(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of one training run: when they are due, what they contain, and how long they take."""
+    """Checkpoints of one training run. This class determines when checkpoints are due, collects their contents, and
+    measures the time for writing them."""
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
         """Create the checkpoints of a run. `started_at` is the start time of this process, as in its record."""

@@ -21,7 +21,7 @@ CORE_PACKAGES = (DISTRIBUTION, "msgspec", "numpy", "pandas", "scikit-learn", "sc
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return a description of this machine, including the versions of the core packages and of `packages`."""
+    """Return a description of this machine, with the versions of the core packages and of `packages`."""
     return Environment(
         os=_os_name(),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -55,14 +55,14 @@ class Inference:
     latencies_s: list[float]
     """Latencies of individual batches, in seconds."""
     kept: dict[int, NDArray[Any]]
-    """Predictions made during the timed loops, by the batch's index in the split."""
+    """Predictions made during the timed loops, by index of the batch in the split."""
     batch_size: int
 
 
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
-    """Time inference while cycling over the full batches of the split (at most the first 256 MiB).
+    """Measure inference time while cycling over the full batches of the split (at most the first 256 MiB).
 
-    Examples that do not fill a batch are not timed, because the batch would have to be padded, and padding must not be
+    Examples that do not fill a batch are not timed. Such a batch would have to be padded, and padding must not be
     counted as examples. The batch size is at most the number of examples in the split.
 
     Throughput is measured over windows in which batches are submitted without waiting for their results. Latency is
@@ -102,7 +102,7 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """Return the first full batches of the split, up to `MAX_BYTES`.
+    """Return the first full batches of the split, limited to a total size of `MAX_BYTES`.
 
     These batches stay in memory while inference is timed. The split must have at least `batch_size` examples.
     """

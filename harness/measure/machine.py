@@ -1,7 +1,7 @@
 """Hardware and system counters during a measurement: load from other processes, throttling and energy.
 
 `Machine.read` is called before and after each window, outside the timed section. If the machine does not provide a
-counter, the value is None, and so are differences and sums that include the counter.
+counter, its value is None, and so is every difference or sum that includes it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Flag threshold for the average number of cores used by other processes."""
+"""Average number of cores used by other processes above which a flag is set."""
 THROTTLED_FRACTION = 0.01
-"""Flag threshold for the fraction of time during which the run is throttled."""
+"""Fraction of the time for which the run is throttled above which a flag is set."""
 
 
 class Reading(NamedTuple):
@@ -28,15 +28,16 @@ class Reading(NamedTuple):
 
     clock_s: float = 0.0
     busy_s: float | None = None
-    """Busy time of the cores that the process may use, summed over all processes (/proc/stat, see proc(5))."""
+    """Busy time of the cores that the process may use, including the time used by other processes (/proc/stat, see
+    proc(5))."""
     own_s: float | None = None
-    """CPU time of all threads of this process and of the processes that train with it on the same cores."""
+    """CPU time of all threads of this process, and of other processes that train the same model on the same cores."""
     stolen_s: float | None = None
     """Time during which the hypervisor ran other virtual machines."""
     quota_s: float | None = None
     """Time during which the process was throttled by the CPU quotas of its control groups."""
     thermal_events: float | None = None
-    """Number of thermal throttling events on the first core's processor package."""
+    """Number of thermal throttling events on the processor package of the first core."""
     cpu_j: float | None = None
     gpu_j: float | None = None
     gpu_throttled_s: float | None = None
@@ -81,8 +82,10 @@ class Machine:
         self.gpu_others = 0
 
     def add_group(self, pids: Sequence[int]) -> None:
-        """Treat the CPU time of the processes with these ids as CPU time of this process, because they use the same
-        cores."""
+        """Treat the CPU time of the processes with these ids as CPU time of this process.
+
+        These processes use the same cores as this process.
+        """
         self._group = list(pids)
 
     def read(self) -> Reading:
@@ -172,8 +175,8 @@ class Machine:
         return own
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen seconds for the cores that the process may use, or None if /proc/stat is not
-        available."""
+        """Return the busy time and stolen time of the cores that the process may use, in seconds. Return None if
+        /proc/stat is not available."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -190,9 +193,9 @@ class Machine:
 
 
 class Rapl:
-    """Energy consumed by processor packages and their memory, read from Linux's powercap files.
+    """Energy consumed by the processor packages and their memory, as reported in Linux's powercap files.
 
-    Values of ``energy_uj`` are in microjoules and wrap around at ``max_energy_range_uj``
+    Values of ``energy_uj`` are in microjoules and restart at zero after ``max_energy_range_uj``
     (Documentation/power/powercap).
     """
 

@@ -1,4 +1,5 @@
-"""GPUs of this machine and counters of the GPU that a run uses, read with the NVIDIA Management Library (NVML).
+"""Access to the NVIDIA Management Library (NVML), which lists the GPUs of this machine and provides counters of the GPU
+that a run uses.
 
 A counter is None if the GPU or driver does not provide it.
 """
@@ -24,7 +25,7 @@ class GpuUse(NamedTuple):
     """Usage of a GPU at one point in time."""
 
     own_bytes: int | None
-    """GPU memory used by this process in bytes, including the CUDA context, or None if unknown."""
+    """GPU memory used by this process, in bytes, including the CUDA context. None if the memory is unknown."""
     others: int
     """Number of other processes that use the GPU for computing."""
 
@@ -45,7 +46,7 @@ def gpus() -> list[Gpu]:
 
 
 def gpu_processes() -> GpuProcesses:
-    """Return the processes that compute on each GPU, or an empty mapping if the library or the driver is missing.
+    """Return the processes that use each GPU, or an empty mapping if the library or the driver is missing.
 
     Call this function before a framework creates its CUDA context, and pass the result to `NvmlDevice`.
     """
@@ -59,8 +60,8 @@ def gpu_processes() -> GpuProcesses:
 class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
-    before the framework created its CUDA context; if omitted, the current processes are used. Raises `OSError` if the
+    `uuid` is the UUID that the framework reports, if any. `before` contains the processes that were using the GPUs
+    before the framework created its CUDA context. By default, the current processes are used. Raises `OSError` if the
     library, the driver or the device is missing, or if the GPU of the device cannot be determined.
     """
 
@@ -71,7 +72,7 @@ class NvmlDevice:
         self._handle = device.handle
         self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
         self._own: frozenset[int] = frozenset()
-        """Process IDs reported by the driver that may refer to this process."""
+        """Process IDs reported by the driver that may be those of this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
@@ -123,9 +124,10 @@ def _library() -> Any:
 
 
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
-    """Return the memory in bytes of each process that computes on a device, by process ID, or None if unknown.
+    """Return the memory that each process uses on a device, in bytes, by process ID. Return None if the memory is
+    unknown.
 
-    Drivers report an unknown size as not available or as zero.
+    Drivers report an unknown size as zero or as not available.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     if listed is None:  # drivers older than R510 support only this version
@@ -137,7 +139,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
 
 
 def _own_ids() -> set[int]:
-    """Return the IDs of this process in its PID namespace and, if they are visible, in the enclosing namespaces."""
+    """Return the IDs of this process in its PID namespace and in the enclosing namespaces, if they are visible."""
     ids = {os.getpid()}
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():

@@ -16,7 +16,8 @@ from harness.records.reading import load_named
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """Return the cached roofline that applies to a run, or None if it has not been measured or the file is damaged.
+    """Return the cached roofline that applies to a run. Return None if the roofline has not been measured or the file
+    is damaged.
 
     The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
     specify a device.
@@ -52,5 +53,5 @@ def _path(backend: str, device: str, precision: str, threads: int, hardware: str
 
 
 def hardware_of(environment: Environment, device: str, description: str) -> str:
-    """Return the name of the CPU if the device is ``cpu``, otherwise the backend's description of the device."""
+    """Return the name of the CPU if the device is ``cpu``. For other devices, return the backend's description."""
     return environment.cpu if device == "cpu" else description

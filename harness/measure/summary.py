@@ -86,8 +86,8 @@ def speed(
 ) -> Speed:
     """Return the speed of a run.
 
-    If `by_steps` is false, the model has no backward pass whose FLOPs could be counted. `first_step_s`, `train` and
-    `by_steps` are None if the run did not train.
+    If `by_steps` is false, the model has no backward pass, and no FLOPs are counted for one. `first_step_s`, `train`
+    and `by_steps` are None if the run did not train.
     """
     return Speed(
         train_samples_per_s=None if train is None else train.samples_per_s,
@@ -126,7 +126,7 @@ def latency(timed: Inference) -> Latency:
 
 
 NOT_COUNTED = ("prepare", "checkpoint")
-"""Phases that are excluded from a run's peak memory, because not every run has them."""
+"""Phases that are excluded from a run's peak memory because some runs do not have them."""
 
 
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
@@ -145,7 +145,7 @@ def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
 
 
 def time_to_target(curves: Sequence[EpochEnded], metric: str, target: float, *, higher_is_better: bool) -> TimeToTarget:
-    """Return the training time up to the end of the first epoch whose validation score reaches the target."""
+    """Return the training time until the end of the first epoch whose validation score reaches the target."""
     for epoch in curves:
         score = epoch.validation.get(metric)
         if score is not None and (score >= target if higher_is_better else score <= target):

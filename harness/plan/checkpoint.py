@@ -26,10 +26,11 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 
 
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
-    """Return the options of `model` (fields of ``model.Config``) that the checkpoint's ``config.json`` sets.
+    """Return the options of `model` (fields of ``model.Config``) that are specified in the checkpoint's
+    ``config.json``.
 
     Raises `harness.UsageError` if the checkpoint has a different architecture, has a setting that `model` does not
-    support, or specifies sizes that do not match its weights.
+    support, or specifies sizes that differ from those of its weights.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name
@@ -41,8 +42,8 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     for field, wanted in model.checkpoint_requires.items():
         if field in config and config[field] != wanted:
             raise UsageError(
-                f"the checkpoint {checkpoint.name!r} has {field}={config[field]!r}; "
-                f"model {model.name!r} supports {wanted!r} only"
+                f"checkpoint {checkpoint.name!r} has {field}={config[field]!r}, but model {model.name!r} supports only "
+                f"{wanted!r}"
             )
     _check_sizes(checkpoint, config, model)
     return {name: config[name] for name in model.Config.__struct_fields__ if name in config}

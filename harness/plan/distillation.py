@@ -42,7 +42,7 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
     """Check that a run can use a teacher.
 
     The teacher must have been trained on the same dataset with the same options, so that both models have the same
-    classes and the same splits. Otherwise, the student's test examples might be among the teacher's training examples.
+    classes and the same splits. Otherwise, the student's test examples could be among the teacher's training examples.
     If `unavailable` is true, the backend of the teacher may be missing on this machine.
 
     Raises
@@ -60,7 +60,7 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
         )
     if spec.task != student.task:
         raise CombinationError(
-            f"the teacher {name!r} was trained for task {spec.task!r}, not {student.task!r}; select the same task"
+            f"teacher {name!r} was trained for task {spec.task!r}, not {student.task!r}; select the same task"
         )
     own = spec.source is not None
     if own != (student.source is not None) or (not own and spec.dataset != student.dataset):
@@ -74,9 +74,9 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
         key = differing[0]
         values = [str(each.get(key))[:40] for each in options]
         raise CombinationError(
-            f"dataset.{key} is {values[0]} for the teacher {name!r}, but {values[1]} for the student, so the teacher "
-            "may have other classes, or may have been trained on test examples of the student; use the same options "
-            "of the dataset for both"
+            f"dataset.{key} is {values[0]} for teacher {name!r}, but {values[1]} for the student, so the teacher may "
+            f"have other classes, or may have been trained on test examples of the student; use the same dataset "
+            f"options for both"
         )
     if not catalog.backend(spec.backend).trains_by_steps:
         raise UsageError(f"backend {spec.backend!r} saves no weights, so {name!r} cannot be a teacher")

@@ -1,4 +1,4 @@
-"""Choice of the backend that exports a model, and use of models that were exported before."""
+"""Selection of the backend that exports a model, and use of models that were exported before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """A run and the folder to which ``harness export`` wrote its model."""
+    """A run and the folder that contains the model exported by ``harness export``."""
 
     run: StoredRun
     folder: Path
@@ -59,8 +59,8 @@ def exported_model(
 ) -> ExportedModel | None:
     """Return the exported model that a backend executes, or None if the backend builds a network.
 
-    Raises `harness.CombinationError` if no backend can export the model or if the model was exported in another format,
-    and `harness.UsageError` if it was exported from other weights.
+    Raises `harness.CombinationError` if no backend can export the model or if the model was exported in another format.
+    Raises `harness.UsageError` if it was exported from other weights.
     """
     format_ = catalog.backend(backend).executes
     if isinstance(source, ExportedRun):

@@ -1,7 +1,7 @@
 """Functions that create selections, commands and suites for reproducing runs.
 
-The selections contain the settings that differ from the installed plugins' defaults, or all settings if a plugin is
-missing.
+The selections contain only the settings that differ from the installed plugins' defaults. If a plugin is missing, they
+contain all settings.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 
 
 def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
-    """Return the shell command that executes a selection, even if its runs are already in the results directory.
+    """Return the shell command that executes a selection again, even if its runs are already in the results directory.
 
-    Plugins that are files or modules rather than installed packages are passed with ``--plugin``.
+    Plugins that are files or modules and not installed packages are passed with ``--plugin``.
     """
     words = ["harness", "run", "--rerun"]
     for ref in plugins:

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """An option of a request, available on the command line, in suites and in Python."""
+    """An option of a request. It is available on the command line, in suites and in Python."""
 
     name: str
-    """Key in a suite, argument of `harness.run` and, prefixed with ``--``, command-line option."""
+    """Key in a suite, argument of `harness.run` and, with the prefix ``--``, command-line option."""
     help: str
     """Help text of the option, without its default value."""
     default: str = ""
-    """Description of the default for the help text, or an empty string if the help text does not mention a default."""
+    """Description of the default value for the help text. If it is empty, the help text does not mention a default."""
     argument: str = ""
     """Name of the argument of `harness.run`, or an empty string if it is the same as `name`."""
     kind: type[str | int | bool] = str
@@ -37,9 +37,9 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values, or an empty string if the option has no such keyword."""
+    """Keyword that selects all possible values. Empty if the option has no such keyword."""
     choices: tuple[str, ...] = ()
-    """Allowed values, or an empty tuple if there is no fixed list of values."""
+    """Allowed values. Empty if there is no fixed list of values."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
@@ -47,7 +47,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite's entry that trains a teacher. It is executed before the runs of the students."""
+    """The run of a suite entry that trains a teacher. It is executed before the runs of the students."""
 
     name: str
     """Name of the entry."""
@@ -99,7 +99,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Names of environments, or an empty tuple for the command's environment, which is named ``current``."""
+    """Names of environments. An empty tuple selects the environment of the command, which is named ``current``."""
     devices: tuple[str, ...] = field(
         default=("auto",),
         metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),
@@ -156,7 +156,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements. The protocol publish also sets 3 "
+            "Measurement effort, which determines the duration and the required precision of the measurements. The "
+            "protocol publish also sets 3 "
             "seeds and 5 repeats.",
             default="standard",
             choices=("quick", "standard", "publish"),
@@ -178,15 +179,15 @@ class Selection:
         hash=False,
         metadata=_option(
             "weights",
-            "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
-            "memory. The runs determine the task, data and model. Folders written by `harness export` are also "
+            "Measure inference with the saved weights of these runs (quality, speed, latency and memory), without "
+            "training. These runs determine the task, data and model. Folders written by `harness export` are also "
             "accepted.",
             several=True,
             metavar="RUN[,RUN]",
         ),
     )
-    """Ids or paths of runs, or folders of exported models. `resolved` replaces them with the stored runs before
-    planning."""
+    """Ids or paths of runs, or folders of exported models. `resolved` replaces these ids and paths with the stored runs
+    before planning."""
     teacher: str | StoredRun | PlannedTeacher | None = field(
         default=None,
         hash=False,
@@ -197,7 +198,7 @@ class Selection:
             metavar="RUN",
         ),
     )
-    """Id or path of a run. `resolved` replaces it with the stored run before planning."""
+    """Id or path of a run. `resolved` replaces this id or path with the stored run before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -210,7 +211,7 @@ class Selection:
             metavar="all|N[,N]",
         ),
     )
-    """Numbers of published splits, or an empty tuple for the split in the dataset options."""
+    """Numbers of published splits. An empty tuple selects the split in the dataset options."""
     metric: str | None = field(
         default=None,
         metadata=_option(
@@ -242,7 +243,7 @@ class Selection:
             metavar="KEY=VALUE",
         ),
     )
-    """Overrides as ``section.key=value``, with values in JSON or plain text."""
+    """Overrides in the form ``section.key=value``, with values in JSON or plain text."""
     repeat: int | None = field(
         default=None,
         metadata=_option(
@@ -259,16 +260,16 @@ class Selection:
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
     name: str = ""
-    """Name by which other entries of a suite refer to this entry's run as their teacher, or an empty string."""
+    """Name by which other entries of a suite select this entry's run as their teacher. It may be empty."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
-    """Function that returns the file and line to which an error about this selection refers, or None."""
+    """Function that returns the file and line of this selection for use in error messages, or None."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
         """Return the selection for `values`, a mapping from option names to the values that the user passed.
 
-        Options that accept several values also accept a single one. None and empty sequences select the default. Raises
-        `harness.UsageError` if a value has the wrong type.
+        Options that accept several values also accept a single value. None and empty sequences select the default.
+        Raises `harness.UsageError` if a value has the wrong type.
         """
         chosen: dict[str, Any] = {}
         for name, option in OPTIONS.items():
@@ -296,11 +297,11 @@ class Selection:
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
         """Return a copy of the selection in which the checkpoint, the teacher and the runs that provide weights have
-        been located.
+        been resolved.
 
-        `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
-        has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.
-        Raises `harness.UsageError` if `find` is None and the selection uses other runs.
+        `locate` is a function such as `harness.data.checkpoint.locate`. It returns the checkpoint, and may download it.
+        If the selection has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`,
+        returns a run. Raises `harness.UsageError` if `find` is None and the selection uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):
@@ -323,7 +324,8 @@ class Selection:
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in dataclasses.fields(Selection) if "option" in each.metadata
 }
-"""The options that correspond to fields of `Selection`, in the order used in help texts, generated commands and suites.
+"""The options that correspond to fields of `Selection`. They have the same order in help texts, generated commands and
+suites.
 """
 
 

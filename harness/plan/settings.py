@@ -25,13 +25,13 @@ WITH_TEACHER = {"distillation_alpha": 0.5, "distillation_temperature": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """The data settings of a `RunSpec`."""
+    """Data settings of a `RunSpec`."""
 
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data. None for datasets from plugins, and for images and recordings, whose files are not read
-    completely."""
+    """The user's own data. None for datasets from plugins. Also None for images and recordings, because their files are
+    not read completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
@@ -44,7 +44,7 @@ class DataSettings:
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
-    """Return the data settings for a dataset. For the user's own data, the files are read to infer the settings.
+    """Return the data settings for a dataset. For the user's own data, the settings are inferred from the files.
 
     Raises `harness.UsageError` if an option is unknown, a value is invalid or the data cannot be used.
     """
@@ -76,7 +76,8 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe after applying the model's, the dataset's and the user's changes, in this order.
+    """Return the task's recipe after applying the changes declared by the model, the dataset and the user, in this
+    order.
 
     For the user's own data, the epoch with the best validation score is evaluated by default (`Recipe.keep_best`).
 
@@ -120,7 +121,7 @@ class ComparisonSettings:
     overrides: Mapping[str, Mapping[str, Any]]
     checkpoint: Pretrained | None
     data: Sequence[DataSettings] = ()
-    """Data settings, one entry per selected split."""
+    """Data settings, with one entry for each selected split."""
 
     precisions: Sequence[Precision] = ("fp32",)
     """The selected precisions."""

@@ -17,11 +17,11 @@ from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
 FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "teacher", "device_counts", "metric")
-"""Selection fields that are determined by the run that provides the weights."""
+"""Selection fields whose values come from the run that provides the weights."""
 
 
 def check_servable(run: StoredRun) -> Success:
-    """Return the outcome of a run whose weights can be used for inference.
+    """Return the outcome of a run, after checking that the run's weights can be used for inference.
 
     Raises `harness.UsageError` if the run failed, if it used the weights of another run, if its model has no canonical
     weights, or if its weights were not saved.
@@ -37,8 +37,8 @@ def check_servable(run: StoredRun) -> Success:
         )
     if not record.outcome.model.parameters:
         raise UsageError(
-            f"run {record.run_id!r} has no weights that can be loaded again: its model, {record.spec.model!r}, is not "
-            "trained step by step"
+            f"the weights of run {record.run_id!r} cannot be loaded again, because its model, {record.spec.model!r}, "
+            f"is not trained step by step"
         )
     if not is_stored(run.path / WEIGHTS):
         raise UsageError(
@@ -63,7 +63,7 @@ def trained_weights(run: StoredRun) -> TrainedWeights:
     record = run.record
     weights, data = record.provenance.final_weights_digest, record.provenance.dataset_digest
     if not weights or not data:
-        raise RecordError(f"run {record.run_id!r} does not contain the digests of its weights and data; train it again")
+        raise RecordError(f"the record of run {record.run_id!r} does not contain the digests of its weights and data; train it again")
     return TrainedWeights(
         run=record.run_id,
         backend=record.spec.backend,
@@ -99,7 +99,7 @@ def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catal
     """Return a reference to the weights of `source` for inference with a backend in the named environment `env`.
 
     Raises the same errors as `trained_weights`. Raises `harness.CombinationError` if the backend has no network for the
-    model, or if the backend executes exported models and no backend can export this model.
+    model, or if the backend executes exported models and no other backend can export this model.
     """
     run = stored_run(source)
     trained = trained_weights(run)
@@ -122,7 +122,7 @@ def spec_for(
     protocol: Protocol,
     env: str = "",
 ) -> RunSpec:
-    """Return the spec of a run that measures one backend's inference with the weights of `source`, in the named
+    """Return the spec of a run in which one backend measures inference with the weights of `source`, in the named
     environment `env`.
 
     Raises `harness.CombinationError` if the backend cannot run inference with the model, and `harness.UsageError` if

@@ -1,4 +1,5 @@
-"""Import plugin code, check which plugin API version the code was written for, and compute its digest."""
+"""Functions that import plugin code, check the plugin API version for which the code was written, and compute the
+digest of the code."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def check_api_version(plugin: Any) -> None:
 
 
 def with_digest(ref: PluginRef) -> PluginRef:
-    """Return a copy of the reference that contains the digest of the current code."""
+    """Return a copy of the reference with the digest of the current code."""
     return msgspec.structs.replace(ref, code_digest=digest(ref.value))
 
 
@@ -75,7 +76,7 @@ def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
 
     If the plugin is part of a package, the digest covers all files in the top-level package. The digest is an empty
     string if a file cannot be read, for example because the plugin is in a zip file. `find` returns the source file of
-    a top-level module or package; by default, the import path of this process is searched.
+    a top-level module or package. By default, it searches the import path of this process.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
@@ -99,7 +100,7 @@ def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
 
 
 def source_of(module_name: str) -> Path | None:
-    """Return a module's source file without importing the module, or None if the module has no source file."""
+    """Return a module's source file without importing the module. Return None if the module has no source file."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError, AttributeError):

@@ -16,7 +16,7 @@ from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
 MAX_QUEUED = 1000
-"""Maximum length of a plugin's event queue. If the queue is full, epoch and step events are dropped."""
+"""Maximum length of a plugin's event queue. Epoch and step events are dropped if the queue is full."""
 _DROPPABLE = ("harness_epoch_ended", "harness_steps_ended")
 _INTERRUPTED_S = 2.0
 """Time limit for delivering the remaining events after Ctrl-C, in seconds."""
@@ -25,10 +25,10 @@ _INTERRUPTED_S = 2.0
 class Events:
     """Dispatcher of events to all plugins and selected trackers in a catalog.
 
-    `notify` returns immediately, and `drain` waits until the events are delivered. When used as a context manager, the
-    dispatcher delivers the remaining events on exit. Each hook call has the same time limit as loading a plugin. If a
-    hook exceeds the limit, a message is printed to stderr, and the plugin receives no further events. If a hook raises
-    an exception, a message is also printed, but the plugin still receives later events.
+    `notify` returns immediately, and `drain` waits until the events are delivered. If the dispatcher is used as a
+    context manager, it delivers the remaining events on exit. The time limit of each hook call is the time limit for
+    loading a plugin. If a hook exceeds the limit, a message is printed to stderr, and the plugin receives no further
+    events. If a hook raises an exception, a message is also printed, but the plugin still receives later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -61,7 +61,7 @@ class Events:
             delivery.put(hook, arguments)
 
     def drain(self) -> None:
-        """Wait until the queued events are delivered.
+        """Wait until all queued events have been delivered.
 
         If this takes longer than the time limit of a hook, the remaining epoch and step events are dropped.
         """
@@ -73,7 +73,7 @@ class _Delivery:
     """A plugin's event queue and the thread that calls the plugin's hooks.
 
     All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
-    created them. The thread is a daemon, so a call that never returns does not keep the process alive.
+    created them. The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
@@ -84,7 +84,7 @@ class _Delivery:
         self._thread: threading.Thread | None = None
         self._current = ""
         self._started = 0.0
-        """Name of the hook that is running, if any, and the time at which it was called."""
+        """Name and start time of the hook that is running, if any."""
         self._dropped = 0
         self._closed = False
 
@@ -107,7 +107,8 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        If this takes too long, drop the queued epoch and step events, because only these events can be numerous.
+        If this takes too long, drop the queued epoch and step events. Other events are kept, because there are only a
+        few of them.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -130,7 +131,7 @@ class _Delivery:
                 self._dropped = 0
 
     def close(self) -> bool:
-        """Stop the thread, and return True if no hook is running."""
+        """Stop the thread. Return True if no hook is running."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Find plugins without importing them: core plugins, entry points, and plugins listed in ``--plugin`` or
+"""Find plugins without importing them. Plugins are core plugins, entry points, and those listed in ``--plugin`` or
 ``HARNESS_PLUGINS``."""
 
 from __future__ import annotations

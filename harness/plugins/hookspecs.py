@@ -1,13 +1,13 @@
 """The hooks that a plugin may implement.
 
 A plugin is a module or object that implements some of these functions and decorates them with `harness.hookimpl`.
-Plugins are discovered through entry points in the group ``harness``. Hooks whose names are plural nouns yield objects.
+Plugins are discovered through entry points in the group ``harness``. A hook whose name is a plural noun yields objects.
 The other hooks handle events and are called in the parent process during runs. An implementation may omit arguments
 that it does not use.
 
-Every event hook has the arguments `attempt_id` and `time_s`. The attempt id is the same for all events of one attempt
-to execute a run, and distinguishes runs that are executed at the same time. The id of the run, `RunRecord.run_id`, is
-assigned when the record is stored, because it depends on the device that the run chose. The time of the event is in
+Every event hook has the arguments `attempt_id` and `time_s`. All events of one attempt to execute a run have the same
+attempt id. The id distinguishes runs that are executed at the same time. `RunRecord.run_id`, the id of the run, depends
+on the device that the run chose, and is therefore assigned when the record is stored. The time of the event is in
 seconds since 1970-01-01 (UTC).
 """
 
@@ -79,7 +79,7 @@ def harness_models() -> Iterable[Model]:
     Yields
     ------
     Model
-        A model family: its sizes, canonical parameters and cost, independent of any framework.
+        A model family. It defines sizes, canonical parameters and cost, independently of any framework.
 
     Examples
     --------
@@ -230,11 +230,11 @@ def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
 
 @hookspec
 def harness_steps_ended(spec: RunSpec, steps: StepsEnded, attempt_id: str, time_s: float) -> None:
-    """Handle one or more training steps of an epoch, before validation.
+    """Handle the end of one or more training steps of an epoch, before validation.
 
     If a listener implements this hook, the run's child process sends the losses and learning rates of all steps at the
-    end of each epoch and, in a longer epoch, every 10 seconds, but never within a timed window. The run continues while
-    this hook is running. If the hook is too slow, events are dropped.
+    end of each epoch. In a longer epoch, it also sends them every 10 seconds, but never within a timed window. The run
+    continues while this hook is running. If the hook is too slow, events are dropped.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, ti
 
 @hookspec
 def harness_attempt_lost(spec: RunSpec, attempt_id: str, time_s: float) -> None:
-    """Handle an attempt that ends without a record, for example because its machine stopped responding.
+    """Handle the end of an attempt that has no record, for example because the machine stopped responding.
 
     Either the executor starts the run again as a new attempt, or the record could not be stored.
 

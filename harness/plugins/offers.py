@@ -39,7 +39,8 @@ class Offer(NamedTuple):
 
 
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if an object has the wrong type for its hook or is missing required attributes."""
+    """Raise `harness.PluginError` if an object does not have the type that its hook requires or lacks a required
+    attribute."""
     _, kind, attributes = YIELDS[hook]
     if not isinstance(value, kind):
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
@@ -61,7 +62,7 @@ def check_offer(hook: str, value: Any) -> None:
     if isinstance(value, Backend) and value.executes and value.trains:
         raise PluginError(f"backend {value.name!r} executes exported models and cannot train; set trains = False")
     if isinstance(value, Task) and value.metric not in value.metrics:
-        raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
+        raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not one of its metrics; add it")
 
 
 RESERVED = frozenset(

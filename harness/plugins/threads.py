@@ -1,4 +1,4 @@
-"""Run plugin code in threads with a time limit, so a plugin that hangs cannot block a command."""
+"""Run plugin code in threads with a time limit, so that a plugin that hangs does not block the command."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def limit_text(verb: str, limit_s: float) -> str:
 
 
 class PluginThread:
-    """A thread that runs a plugin's code and in which `os._exit` raises an exception.
+    """A thread for plugin code, in which `os._exit` raises an exception.
 
     The thread is a daemon, so a call that never returns does not keep the process alive.
     """

@@ -30,7 +30,7 @@ EXPANSION = 20
 """Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Total array size up to which a file is always accepted, even if the file itself is much smaller."""
+"""Total size of the arrays below which a file is always accepted, even if the file itself is much smaller."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -50,8 +50,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz`` file without unpickling objects.
 
-    Raises a `harness.RecordError` that names the file if the file or its directory is a symbolic link, or if the file
-    is not a regular file, is damaged, or contains arrays that exceed this module's limits.
+    Raises `harness.RecordError`, with the file's name, if the file is damaged, is not a regular file, or exceeds this
+    module's limits, or if the file or its directory is a symbolic link.
     """
     import zipfile
 
@@ -90,8 +90,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
-    Reading members directly is faster than using zipfile, which reads in small chunks. This matters for reports that
-    read thousands of files. The result is also None for a damaged member, for which zipfile then raises an exception.
+    Members are read directly, because zipfile reads in small chunks and is slower. This matters for reports that read
+    thousands of files. The result is also None for a damaged member, for which zipfile then raises an exception.
     """
     import zlib
 
@@ -152,8 +152,8 @@ def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool,
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a read-only view of an array, without copying it.
 
-    The view's base is a read-only buffer, so numpy refuses to make the view writable again. For array subclasses, and
-    for dtypes without a buffer interface, such as dates, the result is an ordinary read-only view.
+    The view's base is a read-only buffer, so that numpy refuses to make the view writable again. For array subclasses
+    and for dtypes without a buffer interface, such as dates, the result is an ordinary read-only view.
     """
     import numpy as np
 

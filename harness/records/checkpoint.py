@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 FOLDER = ".checkpoints"
-"""Name of the subdirectory of a results directory that contains the checkpoints of all runs, in one directory per
-run."""
+"""Subdirectory of a results directory that contains the checkpoints of all runs, with one directory for each run."""
 DESCRIPTION = "checkpoint.json"
 SUFFIX = ".safetensors"
 MAX_BYTES = 1 << 40
@@ -60,11 +59,11 @@ class Identity(Struct, frozen=True, kw_only=True):
     key: str
     """Key of `spec`."""
     spec: RunSpec
-    """Specification as requested, before the worker resolved the device."""
+    """Specification as requested, with the device as it was before the worker resolved it."""
     device: str
-    """Name of the device on which the model is trained."""
+    """Name of the device that trains the model."""
     plugins: list[PluginRef]
-    """Plugins that the run loads, with the digests of their code."""
+    """Plugins that the run loads, with digests of their code."""
     environment: Environment
     """Hardware and software environment."""
     dataset_digest: str
@@ -91,13 +90,13 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     every: Interval
     """Interval between checkpoints."""
     started_at: str
-    """Start time of the last process that trained the run, as in `RunRecord.started_at`."""
+    """Start time of the last process that trained the run, in the format of `RunRecord.started_at`."""
     written: int
     """Number of checkpoints written so far, including this one."""
     write_s: float
     """Time spent on writing checkpoints so far, in seconds, not including this one."""
     phases_s: dict[str, float]
-    """Duration of the phases ``train`` and ``validate`` so far, in seconds, in all processes."""
+    """Total duration of the phases ``train`` and ``validate`` so far, in seconds, over all processes."""
     resumed_at: list[int]
     """Number of completed training steps when training was resumed, one entry for each interruption so far."""
     progress: Progress
@@ -130,7 +129,8 @@ def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
 
 
 def describe(directory: Path, checkpoint: Checkpoint) -> None:
-    """Replace the description of the checkpoint in a directory. Raises `OSError` if it cannot be written."""
+    """Replace the description of the checkpoint in a directory. Raises `OSError` if the description cannot be
+    written."""
     try:
         write_json(directory / DESCRIPTION, checkpoint, linked_folder=False)
     except RecordError as error:
@@ -167,7 +167,7 @@ def read(directory: Path) -> Checkpoint:
 
 
 def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a checkpoint that `read` has checked. Raises `harness.RecordError`."""
+    """Return the arrays of a checkpoint whose description `read` has returned. Raises `harness.RecordError`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -182,7 +182,7 @@ def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[An
 def remove(directory: Path) -> None:
     """Remove the checkpoints of a run. Raises `OSError` if they cannot be removed.
 
-    The directory is first given a hidden name, so that a partially removed checkpoint is never read.
+    The directory is renamed to a hidden name first, so that a partially removed checkpoint is never read.
     """
     # The next command removes this directory if this process is killed.
     hidden = directory.parent.with_name(f"{PREFIX}{directory.name}-{secrets.token_hex(4)}")
@@ -198,8 +198,8 @@ def remove(directory: Path) -> None:
 def directories(results: Path) -> list[Path]:
     """Return the directories with checkpoints in a results directory, sorted by name.
 
-    The directory that contains all checkpoints is ignored if it is a symbolic link. Raises `harness.RecordError` if it
-    cannot be read.
+    The directory that contains all checkpoints is ignored if it is a symbolic link. Raises `harness.RecordError` if the
+    directory cannot be read.
     """
     folder = results / FOLDER
     try:

@@ -69,7 +69,7 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     epochs: int
     step: int
     train_s: float
-    """Elapsed training time in seconds, excluding validation."""
+    """Elapsed training time in seconds, not including validation."""
     train_loss: float
     """Mean loss over the batches of the epoch."""
     validation: dict[str, float | None]
@@ -79,8 +79,8 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
 class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     """Consecutive training steps of one epoch.
 
-    The event is sent only if an event listener requests it (hook ``harness_steps_ended``): at the end of each epoch
-    and, in a longer epoch, every 10 seconds. It is never sent within a timed window.
+    The event is sent only if an event listener requests it by implementing the hook ``harness_steps_ended``. It is sent
+    at the end of each epoch and, in a longer epoch, every 10 seconds. This event is never sent within a timed window.
     """
 
     epoch: int
@@ -93,7 +93,8 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     batch_size: int
     """Number of examples in the batch of each step."""
     window_steps: tuple[int, ...]
-    """Number of steps in each timed window. Empty in a quality-only run, in which no throughput is measured."""
+    """Number of steps in each timed window. This tuple is empty in a quality-only run, which does not measure
+    throughput."""
     window_s: tuple[float, ...]
     """Duration of each timed window in seconds."""
     first_windows: tuple[int, ...] = ()

@@ -204,7 +204,7 @@ def test_weights_of_other_data_fail_in_the_run(runs: list[StoredRun], catalog: C
 
     (spec,) = expand(served(runs[0], "toy-serving"), catalog)
     assert spec.weights is not None
-    for field, message in (("dataset_digest", "the data differ"), ("digest", "do not match the record of run")):
+    for field, message in (("dataset_digest", "was trained on different data"), ("digest", "do not match the record of run")):
         wrong = msgspec.structs.replace(spec.weights, **{field: "0" * 64})
         (record,) = carry_out([msgspec.structs.replace(spec, weights=wrong)], catalog, Store(tmp_path))
         assert message in record.outcome.message  # type: ignore[union-attr]

@@ -192,7 +192,7 @@ def test_plan_with_a_backend_without_support_is_refused(parallel: Catalog) -> No
 
 
 def test_plan_with_an_indivisible_batch_is_refused(parallel: Catalog) -> None:
-    with pytest.raises(CombinationError, match=r"the batch size 16 is not divisible by 3 devices; .* such as 18"):
+    with pytest.raises(CombinationError, match=r"batch size 16 is not divisible by 3 devices; .* such as 18"):
         specs_of(parallel, counts=(3,))
 
 

@@ -304,7 +304,7 @@ def test_missing_logits_are_an_error(teacher: StoredRun, catalog: Catalog) -> No
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("dataset.draw=1",), "dataset.draw is 0 for the teacher .*, but 1 for the student"),
+        (("dataset.draw=1",), "dataset.draw is 0 for teacher .*, but 1 for the student"),
         (("recipe.distillation_alpha=0",), "the teacher has no effect with recipe.distillation_alpha=0"),
         (
             ("recipe.distillation_alpha=1", "recipe.label_smoothing=0.1"),
@@ -418,7 +418,7 @@ def test_suite_trains_the_teacher_before_its_students(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("teacher", "uses", "message"),
     [
-        ("seed = [0, 1]", "large", "the entry 'large' defines 2 runs, but a teacher is a single run"),
+        ("seed = [0, 1]", "large", "entry 'large' defines 2 runs, but a teacher must be a single run"),
         ('teacher = "large"', "large", "the teacher 'large' itself has a teacher; train 'large' in another suite"),
         ("", "larger", "unknown run 'larger'"),
     ],

@@ -26,10 +26,11 @@ float32."""
 def call(
     name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
 ) -> float | None:
-    """Call a metric function with read-only arrays, and return its value as a float, or None if it is undefined.
+    """Call a metric function with read-only arrays, and return its value as a float. Return None if the metric is
+    undefined.
 
-    Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None,
-    and `harness.BadResultError` if the number is not finite or not within the bounds of the metric.
+    Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None.
+    Raises `harness.BadResultError` if the number is not finite or is outside the bounds of the metric.
     """
     try:
         value = function(read_only(targets), read_only(outputs), data)
@@ -51,17 +52,17 @@ def checked(
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise PluginError(
-            f"the metric {name!r} returned a value of type {type(value).__name__}; it must return a float, or None if "
-            "it is undefined"
+            f"metric {name!r} returned a value of type {type(value).__name__}; it must return a float, or None if it "
+            f"is undefined"
         )
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     except Exception as error:  # a subclass of int or float may define its own conversion
-        raise PluginError(f"the value of the metric {name!r} is not a number: {described_with_place(error)}") from error
+        raise PluginError(f"the value of metric {name!r} is not a number: {described_with_place(error)}") from error
     if not math.isfinite(number):
-        raise BadResultError(f"the metric {name!r} is {number}; an undefined metric must return None")
+        raise BadResultError(f"metric {name!r} is {number}; an undefined metric must return None")
     low, high = bounds
     if (low is not None and number < low - rounding) or (high is not None and number > high + rounding):
         raise BadResultError(

@@ -28,11 +28,12 @@ class Scorer:
     Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays have the types that
     metric functions expect, except that regression targets and outputs may be standardized.
 
-    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
-    would affect other scores and the stored predictions, or if it returns anything other than a number or None.
-    `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
+    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function returns anything other than
+    a number or None, or if it changes the arrays. Such a change would affect other scores and the stored predictions.
+    `harness.BadResultError` is raised if the value is not finite or is outside the bounds of the metric.
 
-    `announce` receives the name of a metric before its function is called, and an empty string afterwards.
+    `announce` is called with the name of a metric before the metric's function is called, and with an empty string
+    afterwards.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Scorer:
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the primary metric and the loss, which is computed without label smoothing. These two values are
+        """Return the primary metric and the loss. The loss is computed without label smoothing. These two values are
         computed after every epoch."""
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
@@ -77,15 +78,15 @@ class Scorer:
 
         Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
         closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
-        metric is undefined for the test split, because the run would then have no score.
+        metric is undefined for the test split, because the run would not have a score.
         """
         from harness.measure.quality.intervals import METHOD
 
         test_scores = self.score(*test)
         if test_scores[self._primary] is None:
             raise BadResultError(
-                f"the metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
-                "defined; fix the metric, or choose another test split or primary metric"
+                f"metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
+                f"defined; fix the metric, or choose another test split or primary metric"
             )
         classes = self._info.objective == "classification" and test[1].ndim == 2
         given, missing = self._intervals(test_scores, *test)
@@ -116,7 +117,7 @@ class Scorer:
                 )
             if msgspec.json.encode(self._info) != info:
                 raise PluginError(
-                    f"the metric {name!r} changed the description of the data, which is stored in records"
+                    f"metric {name!r} changed the description of the data, which is stored in records"
                 )
         return values
 
@@ -159,7 +160,7 @@ class Scorer:
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
         """Return the scores of each target separately. The arrays are in the targets' units.
 
-        Only built-in metrics are computed, because a plugin's metric may need all targets at once.
+        Only built-in metrics are computed, because a metric from a plugin may require all targets at once.
         """
         info, parts = self._info, []
         alone_too = {name: f for name, f in self._functions.items() if f is getattr(core_metrics, name, None)}
