@@ -1,16 +1,18 @@
-"""Call functions in child processes. Each child runs in a separate process group, with a log file and a channel to the
-parent. The parent sleeps while it waits for events.
+"""Call functions in child processes.
+
+Each child runs in a separate process group, with a log file and a channel to the parent. The parent sleeps while it
+waits for events.
 
 No other module of harness starts a process, as enforced by `tests/architecture/test_processes.py`. `call_in_child`
 passes a job (a `msgspec.Struct`) to a function in the child. It returns the function's result or a
 `harness.records.Failure`. The child executes `harness.execute.child_main`. `calls_in_children` calls functions in
-several children at the same time, and `run_program` runs a short external program.
+several children at the same time. `run_program` runs a short external program.
 
 The channel is a private pipe that carries JSON lines. Each line is a frame. A child sends any number of event frames,
 and then a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are
-ignored. The child's output goes to a second pipe, whose content the parent writes to the log. The parent stops reading
-both pipes when the child ends, even if another process still has them open. `harness.execute.channel` limits the amount
-of data that is kept.
+ignored. The output of the child goes to a second pipe, and the parent writes the content of this pipe to the log. The
+parent stops reading both pipes when the child ends, even if another process still has them open.
+`harness.execute.channel` limits the amount of data that is kept.
 
 A child ends when its parent ends, even if the parent is killed by SIGKILL. The child detects the end of its parent with
 the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
@@ -64,8 +66,8 @@ KILL_WAIT_S = 30.0
 than this."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""Upper bound on the capacity of a pipe and on the number of bytes read after a child has ended. The limit is large
-enough for all of the child's remaining output, and prevents the parent from reading endless output from a process that
+"""Upper bound on the capacity of a pipe and on the number of bytes read after a child has ended. The limit is
+sufficient for all of the child's remaining output. It prevents the parent from reading endless output of a process that
 outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
 """Minimum pipe capacity, which applies if the user has reached the limit for pipes (pipe(7))."""
@@ -124,8 +126,9 @@ def call_in_child(
     interpreter: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> ResultT | Failure:
-    """Call a module-level function in a child process and return the function's result. If there is no result, return a
-    `Failure`.
+    """Call a module-level function in a child process and return the function's result.
+
+    If there is no result, return a `Failure`.
 
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded in
     accordance with the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a
@@ -137,9 +140,9 @@ def call_in_child(
     with SIGTERM and, if necessary, killed with SIGKILL. `limit_option` is the command-line option that sets
     `timeout_s`, if any, such as ``--timeout``. If the child exceeds the time limit, the failure message recommends this
     option. The child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates
-    the pipe. `interpreter` is the path of the Python interpreter that executes the child, by default the interpreter of
-    this process. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the job cannot
-    be written.
+    the pipe. `interpreter` is the path of the Python interpreter that executes the child. By default, the interpreter
+    of this process is used. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the
+    job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -216,8 +219,9 @@ def calls_in_children(
     on_event: Callable[[int, Any], None] | None = None,
     inputs: Sequence[int] = (),
 ) -> Iterator[list[Future[ResultT | Failure]]]:
-    """Start `call_in_child` for all jobs at the same time. Yield a list with one future for each job, in the order of
-    the jobs.
+    """Start `call_in_child` for all jobs at the same time.
+
+    Yield a list with one future for each job, in the order of the jobs.
 
     `on_event` is called in the job's thread for each event that can be decoded as `event_type`. The function is called
     with the index of the job, starting at 0, and the event. `inputs` is either empty or contains one file descriptor
@@ -266,9 +270,11 @@ def children(count: int) -> Iterator[StartCall]:
 def run_program(
     command: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run an external program without input and return its exit status and output. `environment` contains the program's
-    environment variables, by default those of this process. Raises OSError if the program cannot be started, and
-    TimeoutError, a subclass of OSError, if the program is killed after `timeout_s` seconds.
+    """Run an external program without input and return its exit status and output.
+
+    `environment` contains the program's environment variables. By default, the variables of this process are used.
+    Raises OSError if the program cannot be started, and TimeoutError, a subclass of OSError, if the program is killed
+    after `timeout_s` seconds.
     """
     try:
         return subprocess.run(
@@ -303,9 +309,9 @@ def run_process(
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, and PARENT is the process id of the parent, which is this process.
-    `on_line` is called with each line that the process writes to CHANNEL. Once `is_complete` returns True, the process
+    `on_line` is called with each line that the process writes to CHANNEL. After `is_complete` returns True, the process
     has `EXIT_WAIT_S` seconds to exit. After this time, the process is terminated and treated as if it had exited with
-    status 0. `notes` returns lines to add at the end of the log. If the memory of its process group exceeds
+    status 0. `notes` returns lines to be added at the end of the log. If the memory of its process group exceeds
     `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
     """
     start = time.monotonic()
@@ -416,8 +422,10 @@ def _listen(
     is_complete: Callable[[], bool],
     watch: MemoryWatch | None,
 ) -> Literal["ended", "timeout", "lingers", "memory"]:
-    """Read until the process ends, the deadline passes, `EXIT_WAIT_S` seconds have passed since the process sent its
-    result, or the limit of `watch` is exceeded."""
+    """Read until the process ends, the deadline passes, or the limit of `watch` is exceeded.
+
+    Reading also ends `EXIT_WAIT_S` seconds after the process has sent its result.
+    """
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (
@@ -457,8 +465,9 @@ def _listen(
 
 
 def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool]:
-    """Read from a non-blocking descriptor until no data are available or at least `limit` bytes have been read. Return
-    the number of bytes, and whether the end of the file was reached.
+    """Read from a non-blocking descriptor until no data are available or at least `limit` bytes have been read.
+
+    Return the number of bytes, and True if the end of the file was reached.
     """
     count = 0
     while count < limit:
@@ -475,7 +484,10 @@ def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool
 
 @contextlib.contextmanager
 def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
-    """Yield a descriptor that becomes readable when the process ends, or None if the system has no pidfd_open(2)."""
+    """Yield a descriptor that becomes readable when the process ends.
+
+    Yield None if the system does not have pidfd_open(2).
+    """
     if not hasattr(os, "pidfd_open"):
         yield None
         return

@@ -11,8 +11,9 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def ordered_cores() -> list[int]:
-    """Return the indices of the available cores. If the system cannot restrict processes to cores, return an empty
-    list.
+    """Return the indices of the available cores.
+
+    If the system cannot restrict processes to cores, return an empty list.
 
     Hardware threads of the same physical core are adjacent, so that contiguous parts of the list share as few physical
     cores as possible.

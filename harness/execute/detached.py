@@ -1,4 +1,4 @@
-"""Execution of submissions: submit runs to an executor (``--detach``), and store their results in a later command.
+"""Execution of submissions. Runs are submitted to an executor (``--detach``), and a later command stores their results.
 
 The files of a submission are written before the runs are submitted, and removed after the results of all runs have been
 stored. No results are therefore lost if a command is killed. The caller holds the lock of the results directory's
@@ -36,7 +36,7 @@ class Collected:
 
     submission: Submission
     state: SubmissionState | None
-    """State of the submission, or None if the executor no longer has it."""
+    """State of the submission. None if the executor no longer knows the submission."""
     records: list[RunRecord]
     """Records that were stored."""
     left: list[PlannedRun]
@@ -124,14 +124,15 @@ def collect_all(
     quality_only: bool = False,
     save_weights: bool = False,
 ) -> tuple[list[RunRecord], Counter[str]]:
-    """Store the results of all submissions in a results directory. Return the stored records, and the number of runs of
-    `specs` that are still running or waiting, by key of the spec.
+    """Store the results of all submissions in a results directory.
 
-    If `wait` is true, this function waits for submissions that contain runs of `specs`. With `rerun`, this function
-    also returns the records of runs of `specs` that were submitted with ``--rerun`` and that an earlier command, such
-    as ``harness status``, has already stored. These records are included because the same command submitted their runs.
-    `given` contains the executor of this command and its options; see `options_for`. Raises the same errors as
-    `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
+    Return the stored records, and the number of runs of `specs` that are still running or waiting, by key of the spec.
+
+    If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, records
+    that an earlier command, such as ``harness status``, has already stored are also returned for runs of `specs` that
+    were submitted with ``--rerun``. These records are included because the same command submitted the runs. `given`
+    contains the executor of this command and its options; see `options_for`. Raises the same errors as `collect`, and
+    `harness.UsageError` if any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -201,8 +202,9 @@ def collect(
     wait: Callable[[PlannedRun], bool] | None = None,
     keep: bool = False,
 ) -> Collected:
-    """Store a submission's results. If all runs of the submission have finished, remove the submission. If `keep` is
-    true, mark it as finished instead.
+    """Store a submission's results.
+
+    If all runs of the submission have finished, remove the submission. If `keep` is true, mark it as finished instead.
 
     If `wait` returns True for any unfinished run, this function returns only after all runs have finished. After
     Ctrl-C, KeyboardInterrupt is raised, and the runs continue. Raises `harness.RecordError` if the store cannot be
@@ -234,8 +236,10 @@ def collect(
 
 
 def cancel(submission: Submission, catalog: Catalog, store: Store, given: Access | None = None) -> str:
-    """Cancel the runs of a submission and remove it. Return the reason why the executor could not be reached, or an
-    empty string if it was reached."""
+    """Cancel the runs of a submission and remove it.
+
+    Return the reason why the executor could not be reached, or an empty string if it was reached.
+    """
     problem = ""
     try:
         catalog.executor(submission.executor, options_for(store, submission, given)).cancel(submission.name)
@@ -263,7 +267,7 @@ def _report(
     *,
     wait: bool,
 ) -> SubmissionState | None:
-    """Store a submission's available results, and add the records to `records`."""
+    """Store the available results of a submission, and add the records to `records`."""
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
     known = {record.submission for record in _stored(submission, store)}

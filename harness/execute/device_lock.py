@@ -29,7 +29,7 @@ The lock is exclusive unless the process measures only on named GPUs.
 def measuring_on(
     devices: Iterable[str], *, wait: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[bool]:
-    """Hold the locks of `devices`, which are specified as in run specs, such as ``auto`` or ``cuda:1``.
+    """Hold the locks of `devices`. Devices are specified as in run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
     other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in

@@ -1,4 +1,4 @@
-"""Description of a run's environment: the machine and the commit of harness's source code."""
+"""Description of the environment of a run, which consists of the machine and the Git commit of harness."""
 
 from __future__ import annotations
 

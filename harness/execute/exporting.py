@@ -1,5 +1,7 @@
-"""Export of trained models in child processes, so that neither the exporter nor the conversion is measured together
-with the backend that executes the model."""
+"""Export of trained models in child processes.
+
+Neither the exporter nor the conversion is therefore measured together with the backend that executes the model.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ SAME_LABELS, CLOSE = 0.999, 1e-4
 """Requirements for an export in fp32. These are the minimum fraction of test examples that have the same label as in
 the run, and the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
-"""Batch sizes, in addition to that of the run, for which an exported model must produce the same outputs."""
+"""Batch sizes, in addition to the batch size of the run, for which an exported model must produce the same outputs."""
 CALIBRATION = 128
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0
@@ -94,8 +96,9 @@ def exporter_spec(spec: RunSpec, exporter: str) -> RunSpec:
 def export_in_child(
     spec: RunSpec, catalog: Catalog, format_: str, directory: Path, *, timeout_s: float, option: str = ""
 ) -> Export:
-    """Export a model in a child process to the folder `MODEL` in `directory`. The outputs of the exported model for the
-    test split are written to `ARRAYS`.
+    """Export a model in a child process to the folder `MODEL` in `directory`.
+
+    The outputs of the exported model for the test split are written to `ARRAYS`.
 
     The outputs are compared with those of the framework that exported the model. Raises `harness.HarnessError` if the
     export fails or the outputs differ.
@@ -173,8 +176,10 @@ def differences(
     outputs: NDArray[Any], expected: NDArray[Any], targets: NDArray[Any], info: DataInfo, allowed: float
 ) -> tuple[float, int | None, str]:
     """Return the relative difference between the outputs, and the number of examples with the same label (None for
-    regression). Also return a description of the differences that are too large, or an empty string if there are
-    none."""
+    regression).
+
+    Also return a description of the differences that are too large. The description is empty if there are none.
+    """
     from harness.measure.distance import relative
 
     error, same_labels = relative(outputs, expected), None
@@ -206,7 +211,7 @@ def executable_model(spec: RunSpec, catalog: Catalog) -> tuple[Path, dict[str, s
     """Return the folder of the exported model that a spec executes, together with notes that describe the model.
 
     The model is exported and, if the backend requires it, converted to the precision of the spec. Results in the cache
-    are used again. Raises `harness.HarnessError` if this is not possible.
+    are used again. Raises `harness.HarnessError` if the model cannot be exported or converted.
     """
     assert spec.weights is not None
     assert spec.weights.exported is not None
@@ -298,8 +303,10 @@ def _read_conversion(folder: Path) -> Conversion:
 
 
 def _entry(catalog: Catalog, spec: RunSpec, content: list[Any]) -> Path:
-    """Return the folder in the cache for an exported or converted model. The name is a digest of all inputs that
-    determine the model, including the code of the plugins."""
+    """Return the folder in the cache for an exported or converted model.
+
+    The name is a digest of all inputs that determine the model, including the code of the plugins.
+    """
     code = [with_digest(ref).code_digest for ref in catalog.refs_for(spec)]
     values = [spec.backend, content, code, version(DISTRIBUTION)]
     digest = hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.interfaces import Backend
 
 _NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
-"""Prefixes of the last line that Python or C++ prints when memory allocation fails."""
+"""Prefixes of the last line that Python or C++ prints if memory allocation fails."""
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 """Maximum number of lines and bytes from the end of the log that are included in a failure."""
 
@@ -56,8 +56,10 @@ class Ended:
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Return a failure with the kind of an exception and the first line of its message. The traceback is written to the
-    log."""
+    """Return a failure with the kind of an exception and the first line of its message.
+
+    The traceback is written to the log.
+    """
     kind: FailureKind = "error"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):

@@ -79,8 +79,10 @@ class MemoryWatch:
         return max(0.0, self._next - time.monotonic())
 
     def exceeded(self) -> bool:
-        """Measure the memory usage if the next measurement is due. Return True if any measurement has exceeded the
-        limit."""
+        """Measure the memory usage if the next measurement is due.
+
+        Return True if any measurement has exceeded the limit.
+        """
         if not self.wait_s:
             start = time.thread_time()
             self.peak_bytes = max(self.peak_bytes, group_bytes(self._group))

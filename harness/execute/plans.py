@@ -1,8 +1,10 @@
-"""Files that describe the plans in a results directory. ``harness status`` uses them to report the plans' progress.
+"""Files that describe the plans in a results directory.
 
-When its runs start, a plan is written to a file in a hidden folder of the results directory. The process holds a lock
-(flock) on the file, so that other processes can determine whether the plan is still running. Progress is determined
-from the runs' records, because a run is complete only if its record exists.
+``harness status`` uses these files to report the progress of the plans.
+
+A plan is written to a file in a hidden folder of the results directory when its first run starts. The process holds a
+lock (flock) on the file, so that other processes can determine whether the plan is still running. Progress is
+determined from the runs' records, because a run is complete only if its record exists.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class PlannedRun(Struct, frozen=True, array_like=True):
     key: str
     title: str
     setting: str
-    """Identifier of the specification without the seed, the split and the device."""
+    """Identifier of the specification that ignores the seed, the split and the device."""
     kind: str
     """Identifier of the combination of task, dataset, model, backend and protocol."""
 
@@ -103,8 +105,10 @@ def recorded(
     quality_only: bool = False,
     submission: str = "",
 ) -> Iterator[None]:
-    """Write a plan to a file and hold a lock on the file. An OSError is ignored, because runs can be executed without
-    the file."""
+    """Write a plan to a file and hold a lock on the file.
+
+    An OSError is ignored, because runs can be executed without the file.
+    """
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -132,9 +136,10 @@ def recorded(
 
 
 def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
-    """Return the progress of all running plans and of the most recent plan, ordered by start time. Also return a
-    message for each plan file that cannot be read. `submissions` contains, for each submission, the number of runs that
-    are being executed.
+    """Return the progress of all running plans and of the most recent plan, ordered by start time.
+
+    Also return a message for each plan file that cannot be read. `submissions` contains, for each submission, the
+    number of runs that are being executed.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """

@@ -77,8 +77,11 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | N
 def preparation_of(
     spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
 ) -> Preparation:
-    """Look up the spec's model and backend, and create the request for sessions. Raises `harness.PluginError` if a
-    plugin is broken, and `harness.UsageError` if a recipe option is not suitable for the model or the data."""
+    """Look up the spec's model and backend, and create the request for sessions.
+
+    Raises `harness.PluginError` if a plugin is broken, and `harness.UsageError` if a recipe option is not suitable for
+    the model or the data.
+    """
     model, _ = catalog.model(spec.model)
     build, exported, notes = _model_source(spec, model, catalog, executable)
     config = msgspec.convert(spec.model_options, model.Config)
@@ -149,8 +152,10 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit the session's model if the backend does not train in steps, because a model must be fitted before it can
-    predict."""
+    """Fit the session's model if the backend does not train in steps.
+
+    Such a model must be fitted before it can predict.
+    """
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         batch = Batch(dict(train.inputs), train.targets, example_weights=train.weights)
@@ -316,9 +321,11 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
-    """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError`. The message names the source of the
-    data."""
+    """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it.
+
+    Convert any exception that is not a `harness.HarnessError` to a `harness.PluginError`. The message names the source
+    of the data.
+    """
     try:
         yield
     except DataError as error:

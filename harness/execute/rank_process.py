@@ -1,6 +1,6 @@
 """Additional processes that train a model on several devices together with the worker; see `harness.execute.ranks`.
 
-Each process follows the worker's commands, which it reads from a pipe.
+Each process executes commands that the worker sends through a pipe.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.interfaces import Batch, PreparedData, Session
 
 QUEUED_STEPS = 16
-"""Number of steps that may be queued on the device of a process other than the worker."""
+"""Maximum number of steps in the queue of the device of a process other than the worker."""
 COMMAND = struct.Struct("<BIId")
 """Format of a command, which consists of its kind, the epoch, the index of the batch, and the learning rate."""
 STEP, CHECK = range(2)
@@ -41,7 +41,7 @@ class RankJob(Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     group: DeviceGroup
     cores: tuple[int, ...]
-    """Cores that the process may use, or an empty tuple for the worker's cores."""
+    """Cores that the process may use. An empty tuple selects the cores of the worker."""
     commands: int
     """File descriptor from which the process reads commands."""
 
@@ -78,7 +78,8 @@ class RankEnd(Struct, frozen=True, kw_only=True):
 def seed_of(seed: int, rank: int) -> int:
     """Return the random seed of a process's session, which is used for dropout masks, for example.
 
-    The worker uses the run's seed. The seeds of other processes are derived from it with numpy's `SeedSequence`.
+    The worker uses the seed of the run. The seeds of other processes are derived from the run's seed with numpy's
+    `SeedSequence`.
     """
     import numpy as np
 
@@ -146,7 +147,7 @@ class Steps:
         self._queued: list[Any] = []
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Run the training step on batch number `index` of an epoch."""
+        """Execute the training step on batch number `index` of an epoch."""
         from harness.data.batches import Part, training_batches
 
         data, spec = self._data, self._spec
@@ -172,8 +173,10 @@ def _commands(descriptor: int) -> Iterator[tuple[int, int, int, float]]:
 
 
 def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
-    """Return a digest of the trainable weights. Running statistics are not included, because they differ between
-    processes."""
+    """Return a digest of the trainable weights.
+
+    Running statistics are not included, because they differ between processes.
+    """
     from harness.records.arrays import digest
 
     trained = {parameter.name for parameter in prepared.request.parameters if parameter.trainable}

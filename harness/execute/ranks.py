@@ -1,18 +1,17 @@
 """Processes that train a model on several devices: the worker, which has rank 0, and its child processes.
 
-Each process has its own device and cores, loads the same data, starts from the same weights, and computes its part of
-every batch. The framework sums the gradients, so all processes have the same weights after each step. Only the worker
-measures, predicts and scores.
+Each process uses a separate device and separate cores. All processes load the same data and start from the same
+weights, and each process computes its part of every batch. The framework sums the gradients, so all processes have the
+same weights after each step. Only the worker measures, predicts and scores.
 
 The worker controls each of the other processes through a pipe. Before a training step, the worker writes the batch
-number and the learning rate to the pipes. Between training steps, the other processes wait for the next command and use
-no CPU time. A closed pipe means that the run has ended.
+number and the learning rate to the pipes. Between training steps, the other processes wait for the next command without
+using CPU time. A closed pipe means that the run has ended.
 
-If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded.
-However, the failure of a process that was killed takes precedence, because the other processes may notice that this
-process has ended before the worker does. The time of a failure is the time at which the exception was raised. It
-precedes the time at which the session was closed. Closing the session can take a while, and can make the other
-processes fail.
+If a process fails, the others also fail or wait forever in a collective operation. The first failure is recorded.
+However, the failure of a killed process takes precedence, because other processes may notice the end of this process
+before the worker does. The time of a failure is the time at which the exception was raised. It precedes the time at
+which the session was closed. Closing the session can take some time, and can cause the other processes to fail.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class RankFailedError(Exception):
 
 
 class Ranks(Group):
-    """The other processes of a run on several devices, controlled by the worker."""
+    """The other processes of a run on several devices, which the worker controls."""
 
     def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
         """Create the group without starting processes.
@@ -83,7 +82,7 @@ class Ranks(Group):
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable
-            Function that records a failure and ends the worker, for use when the worker's main thread is blocked.
+            Function that records a failure and ends the worker. It is used when the worker's main thread is blocked.
         """
         assert prepared.request.group is not None
         self._prepared, self._shares, self._give_up = prepared, shares, give_up
@@ -135,8 +134,10 @@ class Ranks(Group):
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note the time of an exception in the worker. Enter this context manager inside the session's context
-        manager."""
+        """Store the time of an exception in the worker.
+
+        Enter this context manager inside the session's context manager.
+        """
         try:
             yield
         except Exception:
@@ -257,8 +258,10 @@ class Ranks(Group):
             self._give_up(self._first())
 
     def _raise_first(self, error: Exception) -> NoReturn:
-        """Raise `RankFailedError` if another process failed before the worker or was killed. Otherwise, raise
-        `error`."""
+        """Raise `RankFailedError` if another process failed before the worker or was killed.
+
+        Otherwise, raise `error`.
+        """
         raised_at = self._failing_at_s.get(0, time.monotonic())
         if self._failed.wait(SETTLE_S):
             time.sleep(SETTLE_S / 4)  # another process may have been killed

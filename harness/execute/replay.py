@@ -107,8 +107,10 @@ def _steps(
 def _windows(
     arrays: Mapping[str, NDArray[Any]], ends: Iterable[int], *, timed: bool
 ) -> list[list[tuple[int, float]]] | None:
-    """Return the windows of each epoch, or None if the windows do not match the ends of the epochs. `ends` contains the
-    number of steps at the end of each epoch."""
+    """Return the windows of each epoch, or None if the windows do not match the ends of the epochs.
+
+    `ends` contains the number of completed steps at the end of each epoch.
+    """
     windows = list(zip(arrays["train_window_steps"].tolist(), arrays["train_window_s"].tolist(), strict=True))
     found: list[list[tuple[int, float]]] = []
     position = done = 0

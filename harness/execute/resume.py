@@ -30,7 +30,7 @@ class Decision:
 
     spec: RunSpec
     stored: StoredHeader | None
-    """Header of the stored run that replaces the planned run, or None if the planned run must be executed."""
+    """Header of the stored run that is used instead of the planned run. None if the planned run must be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``. It is empty for a run
     that has never been executed.
@@ -38,8 +38,8 @@ class Decision:
     checkpoints: CheckpointPlan | None = None
     """Checkpoints of a run to be executed, or None."""
     resumed: str = ""
-    """Position from which a run to be executed continues, such as ``from step 1200 of 5000``, or an empty string if it
-    is executed from the beginning."""
+    """Position from which a resumed run continues, such as ``from step 1200 of 5000``. Empty if the run is executed
+    from the beginning."""
     ignored: str = ""
     """Reason why a run does not use its checkpoint, or an empty string."""
 
@@ -175,8 +175,11 @@ class Here:
         return None
 
     def changed(self, spec: RunSpec, plugins: Iterable[PluginRef], environment: Environment, device: str) -> str | None:
-        """Return the reason why a run of `spec` with these plugins, in this environment and on this device, is not
-        comparable to a run in the current environment. Return None if the runs are comparable."""
+        """Return the reason why a run of `spec` with these plugins, environment and device is not comparable to a run
+        in the current environment.
+
+        Return None if the runs are comparable.
+        """
         return (
             _first_change("plugin", _codes(plugins), self._codes(spec), shown=False)
             or self._other_lock(environment, spec)
@@ -193,8 +196,8 @@ class Here:
     def _other_lock(self, then: Environment, spec: RunSpec) -> str | None:
         """Return a message if the packages in the named environment have changed since the run.
 
-        If packages listed in the environment have changed, None is returned, because the change is described by
-        comparing their versions.
+        If the versions of packages listed in the environment have changed, None is returned. The comparison of versions
+        describes this change.
         """
         same = then.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(then, spec), self._packages(spec)):
@@ -232,7 +235,7 @@ def package_versions(spec: RunSpec, catalog: Catalog, machine: Environment | Non
 
 
 def _exists(path: str) -> bool:
-    """Return whether a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
+    """Return True if a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
     try:
         os.lstat(path)
     except (OSError, ValueError):
@@ -245,8 +248,9 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name that has different values in `then` and `now`, or an empty string if all values are equal.
-    If `shown` is true, the name is followed by both values.
+    """Return the first name that has different values in `then` and `now`.
+
+    If all values are equal, return an empty string. If `shown` is true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
@@ -277,8 +281,10 @@ MAX_LINES = 20
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return one line for each run that is skipped, resumed or executed again, with the reason. If there are many runs,
-    return one line for each reason instead."""
+    """Return one line for each run that is skipped, resumed or executed again, with the reason.
+
+    If there are many runs, return one line for each reason instead.
+    """
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:

@@ -50,8 +50,10 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class for receivers of progress events. This class only collects the records of finished runs and displays
-    nothing."""
+    """Base class for receivers of progress events.
+
+    This class only collects the records of finished runs and displays nothing.
+    """
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
@@ -86,7 +88,7 @@ class Guarded(Listener):
         """Last record of each run, by run number."""
 
     def separate(self) -> Guarded:
-        """Return a listener for another plan, which forwards events to the same listener."""
+        """Return a listener for another plan that forwards events to the same listener as this one."""
         return Guarded(self._listener or Listener())
 
     def message(self, text: str) -> None:
@@ -152,7 +154,7 @@ def run_all(
     it returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to be stored in the records of
     their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run without checkpoints.
 
-    Teachers' logits that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
+    Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. Exceptions raised by the
     listener are ignored, and the listener is not called again.
@@ -270,7 +272,7 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
         )
     if executor.remote and any(map(is_distilled, specs)):
         raise CombinationError(
-            f"executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
+            f"the executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
             f"remove --teacher, or use --executor {LOCAL}"
         )
 
@@ -295,7 +297,7 @@ class _Open:
 
     attempt: Attempt
     files: ExitStack
-    """Context manager that removes the attempt's directory unless the directory was stored."""
+    """Context manager that removes the directory of the attempt unless the directory has been stored."""
     started_at: str
     start: float
     phase: str = ""
@@ -322,8 +324,8 @@ class RunCoordinator(Coordinator):
     ) -> None:
         """Create a coordinator.
 
-        `submission_ids` contains the values of `RunRecord.submission`, by run number. The results of runs whose ids are
-        in `known` have already been stored, and are not stored again. The stored records are appended to `records`.
+        `submission_ids` contains the values of `RunRecord.submission`, by run number. Results of runs whose ids are in
+        `known` have already been stored and are not stored again. The stored records are appended to `records`.
         """
         self._submission_ids, self._known, self._records = submission_ids or {}, known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
@@ -435,8 +437,10 @@ class RunCoordinator(Coordinator):
             self._lose(self._open.popitem()[1])
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Halve the batch sizes of the runs that ran out of memory, and return these runs. They are then executed
-        again."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs.
+
+        They are then executed again.
+        """
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size

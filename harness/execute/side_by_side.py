@@ -1,5 +1,7 @@
-"""Simultaneous execution of several runs on this machine. Each run uses separate cores and, if there are GPUs, a
-separate GPU."""
+"""Simultaneous execution of several runs on this machine.
+
+Each run uses separate cores and, if there are GPUs, a separate GPU.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,7 @@ def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
         raise UsageError(f"--jobs assigns a GPU to each run; pass --device cuda instead of {', '.join(chosen)}")
     if jobs > len(names):
         raise UsageError(
-            f"--jobs {jobs} needs {jobs} GPUs, one per run, but {len(names)} {'is' if len(names) == 1 else 'are'} "
+            f"--jobs {jobs} requires {jobs} GPUs, one per run, but {len(names)} {'is' if len(names) == 1 else 'are'} "
             f"available; pass at most --jobs {len(names)}, or --device cpu"
         )
     return names[:jobs]
@@ -91,8 +93,8 @@ Turn = list[int]
 def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
     """Divide planned runs into turns. The runs are numbered from 1.
 
-    A turn contains one run for each of the settings that are compared with each other, all with the same seed and
-    split, in the order in which the settings first occur. If only quality is measured, each run is a separate turn.
+    A turn contains one run for each of the compared settings, in the order in which the settings first occur. All runs
+    of a turn have the same seed and split. If only quality is measured, each run is a separate turn.
     """
     divided: list[Turn] = []
     rank: dict[str, int] = {}
@@ -128,7 +130,7 @@ class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
     Each lane executes complete turns. For each task and dataset, the order of the runs is reversed in every second
-    turn. The settings that are compared with each other are therefore interleaved within each lane (A B B A).
+    turn. The compared settings are therefore interleaved within each lane (A B B A).
     """
 
     name = LOCAL
@@ -245,8 +247,8 @@ def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun
 def _placed(record: RunRecord, placement: Placement, machine_cores: int) -> RunRecord:
     """Return the record of a run that was executed at the same time as other runs.
 
-    In the record, `Environment.cores` is the number of cores of the machine, not of the lane. The processor's energy
-    counters include the energy used by the other runs.
+    In the record, `Environment.cores` is the number of cores of the whole machine, not of the lane. The processor's
+    energy counters include the energy used by the other runs.
     """
     environment = msgspec.structs.replace(record.environment, cores=machine_cores)
     outcome = record.outcome

@@ -1,5 +1,6 @@
-"""Storage of submissions. A submission consists of planned runs that continue after the command that submitted them has
-ended.
+"""Storage of submissions.
+
+A submission consists of planned runs that continue after the command that submitted them has ended.
 
 A submission has two files. The file in the results directory contains all information that is needed to store the
 results. The file in the user's state directory contains the options that the executor needs to find the submission,
@@ -43,7 +44,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     """Time of submission in UTC, in the format of `RunRecord.started_at`."""
     executor: str
     runs: list[PlannedRun]
-    """The runs, with the digests of their plugins."""
+    """Submitted runs, with the digests of their plugins."""
     marks: dict[str, list[ParityMark]]
     """Parity results to store in the records, by key of the specification."""
     rerun: bool = False
@@ -58,7 +59,7 @@ class Submission(Struct, frozen=True, kw_only=True):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """The executor of a submission and the options with which it finds the submission."""
+    """The executor of a submission and the options that it needs to find the submission."""
 
     executor: str
     options: dict[str, str]
@@ -92,7 +93,7 @@ def submissions(store: Store) -> list[Submission]:
 def locked(store: Store, *, create: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold the lock of the submissions in a results directory.
 
-    Without `create`, nothing is locked if the results directory has no submissions. Raises `harness.BusyError` if
+    If `create` is false and the results directory has no submissions, nothing is locked. Raises `harness.BusyError` if
     another process holds the lock and `wait` is false. Raises `harness.RecordError` if the lock file cannot be written.
     """
     from filelock import FileLock, Timeout
@@ -156,7 +157,7 @@ def options_for(store: Store, submission: Submission, given: Access | None) -> d
 
     These options were stored when this user submitted the runs from this results directory. If there are no stored
     options, this function returns `given`, the options that the user passed to the command. Raises `harness.UsageError`
-    if there are neither stored nor given options.
+    if options are neither stored nor given.
     """
     path = _own_path(submission)
     if path.exists():

@@ -48,7 +48,7 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None] = lambda _: None) -> None:
-    """Compute those logits of the specs' teachers that are not in the cache.
+    """Compute the logits of the specs' teachers that are not in the cache.
 
     Raises `harness.HarnessError` if the run of a teacher is missing or damaged, if the teacher's data have changed, or
     if the teacher's backend fails.
@@ -63,7 +63,7 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
                 continue
             raise
         if record.provenance.final_weights_digest != teacher.digest:
-            raise RecordError(f"{teacher.path}: the weights of teacher {teacher.run!r} have changed since planning")
+            raise RecordError(f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since planning")
         own = catalog.for_run(record.provenance.plugins)
         code = _code(record.spec, own)
         if stored is None or str(stored.get("code")) != code:
@@ -72,8 +72,10 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
 
 
 def _code(spec: RunSpec, catalog: Catalog) -> str:
-    """Return a description of the code that computes a teacher's logits. It consists of the plugins and the backend's
-    packages."""
+    """Return a description of the code that computes a teacher's logits.
+
+    It consists of the plugins and the backend's packages.
+    """
     digests = [with_digest(ref).code_digest for ref in catalog.refs_for(spec)]
     return msgspec.json.encode([digests, package_versions(spec, catalog)], order="sorted").decode()
 
@@ -116,8 +118,8 @@ def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:
     data = prepared.data
     if data.digest != teacher.dataset_digest:
         raise DataError(
-            f"the data differ from those with which the teacher {teacher.run!r} was trained; restore that version of "
-            "the data, or train the teacher again"
+            f"the teacher {teacher.run!r} was trained on different data; restore that version of the data, or train "
+            "the teacher again"
         )
     path = Path(teacher.path) / WEIGHTS
     weights = saved_weights(path, prepared)

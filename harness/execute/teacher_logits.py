@@ -39,8 +39,9 @@ def logits_path(teacher: TrainedWeights) -> Path:
 
 
 def with_logits(data: PreparedData, spec: RunSpec) -> PreparedData:
-    """Return the data with the teacher's logits for the training examples. If the run has no teacher, return the data
-    unchanged.
+    """Return the data with the teacher's logits for the training examples.
+
+    If the run has no teacher, return the data unchanged.
 
     Raises `harness.DataError` if the logits are not in the cache, or if the teacher was trained on other examples or
     classes.
@@ -68,12 +69,12 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
     theirs, own = tuple(arrays["label_names"].tolist()), data.info.label_names
     if theirs != own:
         raise DataError(
-            f"the classes of teacher {name!r} are {', '.join(theirs[:8])}, but those of the student are "
+            f"the classes of the teacher {name!r} are {', '.join(theirs[:8])}, but those of the student are "
             f"{', '.join(own[:8])}; train both on the same version of the data"
         )
     if not np.array_equal(arrays["targets"], data.train.targets):
         raise DataError(
-            f"the training examples of the student ({len(data.train)}) and of teacher {name!r} "
+            f"the training examples of the student ({len(data.train)}) and of the teacher {name!r} "
             f"({len(arrays['targets'])}) differ in their number or targets; use the same version of the data and, for "
             f"token classification, the same task options"
         )
@@ -82,8 +83,8 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
 def stored_logits(teacher: TrainedWeights) -> dict[str, NDArray[Any]] | None:
     """Return the arrays in the cache, or None if they are missing or damaged.
 
-    ``logits``, ``targets`` and ``label_names`` describe the training examples, and ``code`` the code that computed the
-    logits.
+    ``logits``, ``targets`` and ``label_names`` describe the training examples. ``code`` describes the code that
+    computed the logits.
     """
     try:
         arrays = read_arrays(logits_path(teacher))

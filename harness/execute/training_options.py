@@ -16,7 +16,7 @@ from harness.records import DataInfo, Recipe
 def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[str]:
     """Return the names of the trainable parameters that match a pattern in `Recipe.frozen`.
 
-    Raises `harness.UsageError` if a pattern matches no parameter, or if no trainable parameter remains.
+    Raises `harness.UsageError` if a pattern matches no parameter, or if no parameter remains trainable.
     """
     names = [parameter.name for parameter in parameters if parameter.trainable]
     for pattern in recipe.frozen:
@@ -44,7 +44,7 @@ def layer_of(name: str) -> str:
 
 
 def rate_factors(recipe: Recipe, parameters: Sequence[Parameter]) -> dict[str, float]:
-    """Return the learning rate factor of each trainable parameter, or an empty dictionary if all factors are 1.
+    """Return the learning rate factor of each trainable parameter. If all factors are 1, return an empty dictionary.
 
     Raises `harness.UsageError` if the model has only one layer.
     """
@@ -63,7 +63,7 @@ def class_weights(recipe: Recipe, info: DataInfo) -> tuple[float, ...] | None:
     The weights are scaled such that the mean weight of the training examples is 1.
 
     Raises `harness.UsageError` if the data have no classes or a different number of classes, or if a class has no
-    training example.
+    training examples.
     """
     if recipe.class_weights is None:
         return None

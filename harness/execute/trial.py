@@ -115,8 +115,10 @@ def load_each(job: TrialJob, context: object) -> None:
 
 
 def _key(ref: PluginRef) -> str:
-    """Return a string that identifies a plugin's code and the Python interpreter. Return "" if the code cannot be
-    read."""
+    """Return a string that identifies a plugin's code and the Python interpreter.
+
+    Return "" if the code cannot be read.
+    """
     code = digest(ref.value)
     return (
         hashlib.sha256("\0".join((ref.value, code, sys.version, sys.executable)).encode()).hexdigest() if code else ""

@@ -1,5 +1,6 @@
-"""Canonical weights, which are numpy arrays with the parameter names that a model lists. They are identical for every
-framework.
+"""Canonical weights, which are numpy arrays with the parameter names that a model lists.
+
+They are identical for every framework.
 
 Initial values are determined by the seed and the parameter's name. The values depend on neither the framework nor the
 order in which a model lists its parameters.
@@ -78,8 +79,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
 
 
 def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` if a name occurs
-    twice."""
+    """Return initial float32 arrays by parameter name. Raises `harness.PluginError` if a name occurs twice."""
     weights: dict[str, Array] = {}
     for parameter in parameters:
         if parameter.name in weights:
@@ -126,13 +126,12 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with its arrays replaced by those of the checkpoint, and messages about the arrays that were not
-    replaced.
+    """Return `initial` with the arrays of the checkpoint, and messages about arrays that were not replaced.
 
     A checkpoint can differ from the model in three ways. Encoder-only checkpoints omit the prefix of the encoder's
     parameters, older checkpoints use different names, and the head may be for a different task. A head parameter
     (``model.head``) keeps its initial value if the checkpoint has no array with its shape. Raises `harness.DataError`
-    if any other parameter is missing or has a different shape; the message lists these parameters.
+    if any other parameter is missing or has a different shape. The message lists these parameters.
     """
     arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
@@ -176,7 +175,7 @@ def _read_all(folder: Path) -> dict[str, Array]:
 
 
 def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
-    """Read the arrays in `wanted` from a file, or all arrays if `wanted` is empty."""
+    """Read the arrays in `wanted` from a file. If `wanted` is empty, read all arrays."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -191,8 +190,10 @@ def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-    """Rename arrays to their canonical names: add the prefix that encoder-only checkpoints omit, and update names from
-    older checkpoints."""
+    """Rename arrays to their canonical names.
+
+    Prefixes that encoder-only checkpoints omit are added, and names from older checkpoints are updated.
+    """
     bare = model.base and not any(name.startswith(model.base) for name in arrays)
     named = {}
     for name, array in arrays.items():
@@ -204,5 +205,5 @@ def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
 
 
 def _few(names: list[str]) -> str:
-    """Return the first few names and the number of remaining names."""
+    """Return the first few names, and the number of remaining names."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,7 +1,7 @@
 """Execution of one run in a child process, which trains the model, measures time, computes the scores, and creates the
 record.
 
-`carry_out` returns the record and writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
+`carry_out` returns the record. It writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
 parent assigns the run's name and repeat number. If an exception is raised, the record contains the information
 collected before the exception. If the process ends without a record, the parent creates the record.
 """
@@ -118,7 +118,7 @@ class Timed:
     """Results of training, or None if the run used trained weights."""
     inference: Inference
     checkpoints: CheckpointUse | None = None
-    """Checkpoints of training, or None if no checkpoints were requested."""
+    """Checkpoints of training, or None if checkpoints were not requested."""
 
 
 @dataclass(frozen=True)
@@ -575,8 +575,10 @@ def _gpu_settings(device: str) -> dict[str, str]:
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """Return the memory usage that the framework reports. If the value does not contain the driver's peak, add the
-    driver's peak for this process."""
+    """Return the memory usage that the framework reports.
+
+    If the value does not contain the driver's peak, add the driver's peak for this process.
+    """
     machine.read()
     memory = session.device_memory()
     if memory is None or memory.driver_peak_bytes is not None:

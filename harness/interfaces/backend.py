@@ -34,16 +34,16 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
-    """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
-    report it. The core uses the UUID to find this GPU's counters in NVML.
+    """UUID of an NVIDIA GPU or MIG device, with or without its prefix. Empty if the framework does not report the UUID.
+    The core uses the UUID to find this GPU's counters in NVML.
     """
 
 
 class DeviceGroup(Struct, frozen=True, kw_only=True):
     """Group of processes that train one model on several devices of this machine, and the rank of this process.
 
-    Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
-    process receives its part of every training batch, and `Batch.weight` is the weight of this part.
+    Every process of the group opens a session with the same weights and calls the same methods in the same order. Each
+    process receives its part of every training batch. `Batch.weight` is the weight of this part.
     """
 
     rank: int
@@ -72,9 +72,9 @@ class SessionRequest:
     """Canonical parameters of the model. `Parameter.trainable` is False for parameters that are selected by
     `Recipe.frozen`."""
     recipe: Recipe
-    """Training settings: optimizer, regularization, dropout."""
+    """Training settings, such as optimizer, regularization and dropout."""
     device: str
-    """Name of the device, as in `Backend.devices`; never ``auto``."""
+    """Name of the device, as in `Backend.devices`. It is never ``auto``."""
     precision: Precision
     """Precision of the computation."""
     compile: bool
@@ -125,14 +125,14 @@ class RooflineKernels:
 
 
 class Session(ABC):
-    """One model on one device.
+    """A model on a device.
 
     A session performs only the computations. The core runs the training loop, measures the time and provides the
     batches. Methods may return before the device has finished. `synchronize` and `fetch` wait for the device.
 
     Notes
     -----
-    In ``fp64``, arrays documented as float32 are float64 instead, except for the arrays in a batch.
+    If the precision is ``fp64``, arrays documented as float32 are float64 instead, except for the arrays in a batch.
     """
 
     @abstractmethod
@@ -166,7 +166,7 @@ class Session(ABC):
             gradients of the weighted loss (`Batch.weight`) are summed over all processes. Gradient clipping and the
             optimizer step use this sum.
         learning_rate : float
-            Learning rate for this step. It replaces the recipe's learning rate, because the core computes the
+            Learning rate for this step. This learning rate replaces that of the recipe, because the core computes the
             schedule.
 
         Returns
@@ -342,7 +342,7 @@ class Session(ABC):
         Raises
         ------
         harness.UnsupportedError
-            If the format is not supported, or if a package that it requires is missing.
+            If the format is not supported or requires a package that is not installed.
         """
         raise UnsupportedError(f"this backend cannot export models as {format_}")
 
@@ -530,5 +530,5 @@ class Backend(ABC):
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether an exception indicates that the framework ran out of memory."""
+        """Return True if an exception indicates that the framework ran out of memory."""
         return isinstance(error, MemoryError)

@@ -19,8 +19,8 @@ class Batch(NamedTuple):
     inputs: dict[str, Array]
     """C-contiguous arrays ``[B, ...]`` by input name."""
     targets: Array
-    """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
-    classification."""
+    """Targets. They are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]`` for
+    token classification."""
     weight: float = 1.0
     """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
     session, the batch is the part of the whole batch that one process uses. The weight is the fraction of the whole

@@ -28,7 +28,7 @@ class RawInput(Struct, frozen=True, kw_only=True):
     """Shape and dtype of one input of a single raw example, before a task prepares the example."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. The length of an axis is None if it varies between examples, as for the time axis
+    """Shape without the batch axis. The length of an axis is None if it differs between examples, as for the time axis
     of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
@@ -57,9 +57,9 @@ class Split:
     example's file (str). None if the dataset does not identify its examples. The core copies the array to the prepared
     split."""
     weights: Array | None = None
-    """Weight of each example in the training loss ``[N]``, at least 0, or None if all examples have the same weight.
-    The core divides the weights by their mean over the training split, and copies them to the prepared split as
-    float32. Scores are computed without weights."""
+    """Weight of each example in the training loss ``[N]``, at least 0. None if all examples have the same weight. The
+    core divides the weights by their mean over the training split, and copies them to the prepared split as float32.
+    Scores are computed without weights."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation. They are float32 ``[N, C]`` or, for token classification, ``[N,
     L, C]``. The core sets this attribute for the training split. None without distillation."""
@@ -176,7 +176,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """A named dataset.
 
     To create a dataset, subclass `Dataset`, set the class attributes and implement `load`. The type parameter of
-    ``Dataset[MyOptions]`` is the type of the options that `load` receives; set `Options` to the same class.
+    ``Dataset[MyOptions]`` is the type of the options that `load` receives. Set `Options` to the same class.
     """
 
     name: ClassVar[str]
@@ -203,7 +203,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """Mapping from each required module to the requirement or command that installs the module, as in
     `Backend.requires`. The modules are looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
-    """Files to download from the publisher; empty if the plugin includes the data."""
+    """Files to download from the publisher. Empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""
     """URL of the dataset's web page."""
     citation: ClassVar[str] = ""
@@ -225,8 +225,8 @@ class Dataset(ABC, Generic[OptionsT]):
     """Name of the metric that publications report for this dataset. It need not be a metric in ``harness list
     metrics``."""
     target: ClassVar[float | None] = None
-    """Target value of the task's primary metric on the validation split, used to measure time-to-target, or None for no
-    target.
+    """Target value of the task's primary metric on the validation split, for measuring the time-to-target. None if
+    there is no target.
     """
     splits: ClassVar[Sequence[int]] = ()
     """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all published
@@ -301,15 +301,15 @@ class Task(ABC, Generic[OptionsT]):
         ----------
         data : RawData
             Raw splits, whose arrays are read-only. The core has already checked that no split is empty, that inputs and
-            groups have one entry per example, and that targets are valid indices into ``data.label_names`` or, for
-            regression, finite numbers ``[N, T]``.
+            groups have one entry per example, and that targets are valid. Valid targets are indices into
+            ``data.label_names`` or, for regression, finite numbers ``[N, T]``.
         options : Options
             Instance of `Options`.
 
         Returns
         -------
         PreparedData
-            The prepared splits, with one prepared example per raw example, in the same order.
+            Prepared splits. Each contains one prepared example for each raw example, in the same order.
         """
 
     def transform(
@@ -366,7 +366,7 @@ class Task(ABC, Generic[OptionsT]):
         -------
         mapping of str to Any
             Values for fields of `Options`. If a value is equal to `folder`, the run's key contains the digest of the
-            checkpoint instead of the path.
+            checkpoint instead of this path.
         """
         return {}
 

@@ -48,14 +48,14 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     """Quantities that a trial of ``harness tune`` measures on the training and validation splits. These are either only
     quality, or quality and training throughput. None for a complete run. The test split is not used in a trial."""
     step_events: bool = False
-    """True to send `harness.StepsEnded` events, because an event listener handles them."""
+    """True to send `harness.StepsEnded` events because an event listener handles them."""
     checkpoints: CheckpointPlan | None = None
     """Directory and interval of checkpoints. None if no checkpoints are written. Only runs on this machine can have
     checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """A machine that can execute runs, with its packages and the digests of the installed code."""
+    """A machine that can execute runs, with its packages and digests of the installed code."""
 
     environment: Environment
     """Description of the machine, in the format of the records of its runs."""
@@ -130,8 +130,9 @@ class Coordinator(ABC):
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return True if the coordinator accepts the result of an attempt. Return False if the attempt has finished or
-        is lost.
+        """Return True if the coordinator accepts the result of an attempt.
+
+        Return False if the attempt has finished or is lost.
 
         Parameters
         ----------
@@ -166,8 +167,8 @@ class Coordinator(ABC):
         attempt_id : str
             Id of the attempt.
         result : RunRecord or Failure
-            The record that `harness.execute_run` returned, or a failure if there is no record, for example because no
-            machine is available. In this case, a record with the failure and a description of this machine is created.
+            The record that `harness.execute_run` returned. If there is no record, for example because no machine is
+            available, a failure. In this case, a record with the failure and a description of this machine is created.
 
         Returns
         -------
@@ -202,18 +203,18 @@ class Executor(ABC):
     -----
     An executor follows these rules:
 
-    - Each run is executed by `harness.execute_run`, on this machine or another one. On every machine, this function
-      starts the same child process, with the run's time limit and memory limit. The child process ends when the
-      process that called `harness.execute_run` ends.
+    - Each run is executed by `harness.execute_run`, on this or another machine. On every machine, this function starts
+      the same child process, with the time limit and memory limit of the run. The child process ends when the process
+      that called `harness.execute_run` ends.
     - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the executor
       copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
       Remote machines never write to the results directory.
-    - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist on that machine, with the same lock and the same code of `harness` and the plugins.
+    - A run in a named environment is executed in the environment that has this name on the executing machine. The
+      environment must exist on that machine, with the same lock and the same code of `harness` and the plugins.
       Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
-      `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so each
-      run is stored once. The files need not be copied if `Coordinator.is_open` returns False.
+      `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
+      each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
     - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
     - A failed run is not repeated. Its record, whose outcome is a `harness.Failure`, is a result. Only attempts without
       a record are repeated.
@@ -262,7 +263,7 @@ class Executor(ABC):
     def machines(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Sequence[Machine] | None:
         """Return the machines that can execute runs, or None for this machine. By default, return None.
 
-        Stored runs are reused if they were executed on a machine with the same class and packages as one of these
+        A stored run is reused if it was executed on a machine with the same class and packages as one of these
         machines.
 
         Parameters
@@ -339,7 +340,7 @@ class Executor(ABC):
         coordinator : Coordinator
             Receiver of attempts, events and results.
         wait : bool
-            True to return when all runs are finished, False to report only what is known so far.
+            True to return when all runs have finished. False to report only what is known so far.
 
         Returns
         -------

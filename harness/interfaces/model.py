@@ -25,8 +25,8 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array. If the architecture has Hugging Face checkpoints, this is the name of the array in the
-    checkpoints."""
+    """Name of the array. If there are Hugging Face checkpoints for the architecture, this is the name of the array in
+    these checkpoints."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
@@ -44,10 +44,10 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Model(ABC, Generic[ConfigT]):
-    """A framework-independent description of an architecture: its sizes, parameters and computational cost.
+    """A framework-independent description of an architecture, with its sizes, parameters and computational cost.
 
     A `Network` implements the model for a backend. The type parameter of ``Model[MyConfig]`` is the type of the
-    configuration that the methods receive; set `Config` to the same class.
+    configuration that the methods receive. Set `Config` to the same class.
     """
 
     name: ClassVar[str]
@@ -69,7 +69,7 @@ class Model(ABC, Generic[ConfigT]):
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
     """Changes to the training recipe when training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
-    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; if empty, `name` is used."""
+    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints. If empty, `name` is used."""
     base: ClassVar[str] = ""
     """Prefix of the encoder's parameters, such as ``bert.``. Checkpoints that contain only the encoder omit the
     prefix."""
@@ -118,7 +118,7 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         float
-            Number of operations; a multiply-add counts as two.
+            Number of operations. A multiply-add counts as two operations.
         """
 
     def solve(self, config: ConfigT, info: DataInfo, train: Split) -> dict[str, Array] | None:
@@ -143,7 +143,7 @@ class Model(ABC, Generic[ConfigT]):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """Reference to the function that builds a model's network for a backend.
+    """Reference to the function that builds the network of a model for a backend.
 
     The function is specified as a string, so that the framework is imported only when the function is called.
     """

@@ -40,12 +40,12 @@ class Metric:
     """Unit of the metric's values. An empty string denotes a fraction between 0 and 1, and ``target`` the unit of the
     target. Other values are names of units."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the values, or None if unbounded."""
+    """Minimum and maximum of the values. None if the values are unbounded."""
     title: str = ""
     """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True if the comparison table has a column for the metric even when it is not the task's primary metric."""
+    """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -86,10 +86,10 @@ class Tracker:
     Notes
     -----
     The function `listener` is called before the first run as ``f(results, options)``. `results` is the path of the
-    results directory, and `options` is a dict with the values (str) of the options that the user set. The function
-    returns an object whose methods implement event hooks. These methods are decorated with `harness.hookimpl`. It
-    raises `harness.UsageError` if a value is not valid. The function should not connect to a server. An error in this
-    function prevents the runs from starting, but an error in a hook does not.
+    results directory. `options` is a dict with the values (str) of the options that the user set. The function returns
+    an object whose methods implement event hooks. These methods are decorated with `harness.hookimpl`. It raises
+    `harness.UsageError` if a value is not valid. The function should not connect to a server. An error in this function
+    prevents the runs from starting, but an error in a hook does not.
 
     For a stored run, ``harness track`` calls the same hooks in the same order and with the same arguments. Only the
     times (``time_s``) are estimated.

@@ -22,7 +22,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     url: str
     """URL of the file, starting with ``http://`` or ``https://``."""
     sha256: str = ""
-    """SHA-256 (hex) of the downloaded file, or an empty string if not declared."""
+    """SHA-256 (hex) of the downloaded file. Empty if no SHA-256 is declared."""
     bytes: int | None = None
     """Download size in bytes, or None if unknown. The size may be approximate if only `members` are verified."""
     alternates: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ def mirror_path(url: str) -> str:
     """Return the path of a file in a mirror, in the form ``<host>/<path>`` that ``wget -x`` uses.
 
     Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``). A query string
-    is appended to the file name (``file?v=2``), and its slashes are encoded as ``%2F``.
+    is appended to the file name (``file?v=2``). Slashes in the query string are encoded as ``%2F``.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """CPU quotas of Linux control groups, versions 1 and 2.
 
-A quota limits a group's CPU time but not its set of cores, so it is not visible in a process's affinity mask. The
-quotas of a group's ancestors also apply. The formats are documented in the kernel's ``admin-guide/cgroup-v2.rst`` and
-``scheduler/sched-bwc.rst``.
+A quota limits the CPU time of a group but not its set of cores, and is therefore not visible in a process's affinity
+mask. The quotas of a group's ancestors also apply. The formats are documented in the kernel's
+``admin-guide/cgroup-v2.rst`` and ``scheduler/sched-bwc.rst``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cpu_quota(groups: Groups) -> float | None:
 
 
 def quota_throttled_s(groups: Groups) -> float | None:
-    """Return how long the groups with a quota have been throttled, in seconds.
+    """Return the total time for which the groups with a quota have been throttled, in seconds.
 
     Returns 0 if no group has a quota. Returns None if there are no groups or a counter cannot be read.
     """
@@ -94,7 +94,10 @@ def _unescaped(path: str) -> str:
 def _directories(
     mounts: list[tuple[str, str, PurePosixPath, Path]], kind: str, controller: str, path: str
 ) -> tuple[Path, ...]:
-    """Return the directories of a group and its ancestors, from the mount in which the most ancestors are visible."""
+    """Return the directories of a group and its ancestors.
+
+    If several mounts contain the group, the mount in which the most ancestors are visible is used.
+    """
     group = PurePosixPath(path)
     found: list[tuple[bool, tuple[Path, ...]]] = []
     for type_, mount_options, top, directory in mounts:

@@ -48,8 +48,10 @@ class Loop(Protocol):
 
 
 class Checkpoints:
-    """Checkpoints of one training run. This class determines when checkpoints are due, collects their contents, and
-    measures the time for writing them."""
+    """Checkpoints of one training run.
+
+    This class determines when checkpoints are due, collects their contents, and measures the time for writing them.
+    """
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
         """Create the checkpoints of a run. `started_at` is the start time of this process, as in its record."""
@@ -67,7 +69,7 @@ class Checkpoints:
         return int(self._every.count) if self._every.unit == "steps" else None
 
     def use(self) -> CheckpointUse:
-        """Return the description of the checkpoints that is stored in the record."""
+        """Return the description of the checkpoints for the record."""
         return CheckpointUse(
             every=self._every,
             written=self._written,
@@ -90,7 +92,7 @@ class Checkpoints:
                 return time.perf_counter() - self._last_s >= self._every.count
 
     def write(self, session: Session, training: Loop) -> None:
-        """Write a checkpoint. If this fails because of the file system, report the problem and continue."""
+        """Write a checkpoint. If the file system prevents this, report the problem and continue."""
         start = time.perf_counter()
         with self._phases.aside(PHASE):
             checkpoint = Checkpoint(
@@ -187,5 +189,5 @@ def decoded_readings(array: NDArray[np.float64]) -> list[Reading]:
 
 
 def decoded_windows(batches: NDArray[Any], seconds: NDArray[Any]) -> list[Window]:
-    """Return the windows with these numbers of batches and durations."""
+    """Return windows with these numbers of batches and durations."""
     return [Window(*pair) for pair in zip(batches.tolist(), seconds.tolist(), strict=True)]

@@ -22,13 +22,13 @@ class Device(NamedTuple):
     """UUID with its prefix, ``GPU-`` or ``MIG-``."""
     handle: Any
     parent: str | None = None
-    """UUID of the GPU that a MIG device is part of, or None for a GPU."""
+    """UUID of the GPU to which a MIG device belongs, or None for a GPU."""
     instance: tuple[int, int] | None = None
     """IDs of the GPU instance and the compute instance of a MIG device."""
 
 
 def listed_devices(nvml: Any) -> list[Device]:
-    """Return the GPUs that this process may use, in PCI bus order, each followed by its MIG devices."""
+    """Return the GPUs that this process may use, in PCI bus order. Each GPU is followed by its MIG devices."""
     devices: list[Device] = []
     for index in range(_count(nvml)):
         with contextlib.suppress(nvml.NVMLError):  # skip GPUs that this process may not access

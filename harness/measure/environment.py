@@ -51,7 +51,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def title(package: str) -> str:
-    """Return a package's name as used in run records."""
+    """Return the name of a package as used in run records."""
     return "harness" if package == DISTRIBUTION else package
 
 
@@ -77,7 +77,7 @@ def _cpu_name() -> str:
 
 
 def _sysctl(name: str) -> str | None:
-    """Return a string that the macOS kernel reports (sysctlbyname(3)), or None on other systems."""
+    """Return a string that the macOS kernel reports (sysctlbyname(3)). Return None on other systems."""
     size = ctypes.c_size_t()
     with contextlib.suppress(AttributeError):
         query = ctypes.CDLL(None).sysctlbyname

@@ -7,8 +7,10 @@ from typing import Any
 
 
 class Group:
-    """A group that consists of one process. A subclass adds other processes. Each process computes a part of every
-    batch."""
+    """A group that consists of one process.
+
+    A subclass adds other processes. Each process computes a part of every batch.
+    """
 
     rank = 0
     """Number of this process, from 0."""

@@ -57,9 +57,9 @@ def total(readings: Sequence[Reading]) -> Reading:
 class Machine:
     """Counters read during a run on `device` (``cpu`` or ``cuda:N``).
 
-    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` contains the processes that used the GPUs
-    before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory
-    that contains ``proc`` and ``sys``.
+    `gpu_uuid` is the UUID of the GPU, if the framework reports it. `gpu_processes` contains the processes that used the
+    GPUs before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the
+    directory that contains ``proc`` and ``sys``.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Machine:
         )
 
     def suspicions(self, passed: Reading) -> list[tuple[FlagKind, str]]:
-        """Return a flag, with its kind and details, for each event that may have affected a measurement."""
+        """Return a flag, consisting of a kind and details, for each event that may have affected a measurement."""
         flags: list[tuple[FlagKind, str]] = []
         seconds = passed.clock_s
         if seconds <= 0:
@@ -163,7 +163,7 @@ class Machine:
         self.gpu_others = max(self.gpu_others, use.others)
 
     def _own_s(self) -> float | None:
-        """Return the CPU time of this process and its group, or None if a process of the group has ended."""
+        """Return the CPU time of this process and its group. Return None if a process of the group has ended."""
         own, tick = time.process_time(), os.sysconf("SC_CLK_TCK")
         for pid in self._group:
             try:
@@ -175,8 +175,10 @@ class Machine:
         return own
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return the busy time and stolen time of the cores that the process may use, in seconds. Return None if
-        /proc/stat is not available."""
+        """Return the busy time and stolen time of the cores that the process may use, in seconds.
+
+        Return None if /proc/stat is not available.
+        """
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -203,7 +205,7 @@ class Rapl:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Energy, in microjoules, to add to each zone's counter to account for earlier wraparounds."""
+        """Energy, in microjoules, that is added to the counter of each zone to account for earlier wraparounds."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):

@@ -62,7 +62,7 @@ class NvmlDevice:
 
     `uuid` is the UUID that the framework reports, if any. `before` contains the processes that were using the GPUs
     before the framework created its CUDA context. By default, the current processes are used. Raises `OSError` if the
-    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
+    library, the driver or the device is missing, or if the GPU that corresponds to the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -80,7 +80,7 @@ class NvmlDevice:
         return None if millijoules is None else millijoules / 1e3
 
     def throttled_s(self) -> float | None:
-        """Return the total time in seconds during which power or thermal limits reduced the clock rates."""
+        """Return the total time in seconds for which power or thermal limits reduced the clock rates."""
         times = [
             self._violation_s(self._nvml.NVML_PERF_POLICY_POWER),
             self._violation_s(self._nvml.NVML_PERF_POLICY_THERMAL),
@@ -91,10 +91,10 @@ class NvmlDevice:
     def use(self) -> GpuUse:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the host's process IDs, which this process cannot know. This process is
-        then found among the processes that have appeared since the CUDA context was created. If several processes have
-        appeared before the first call, the memory usage of this process is unknown until the other processes have
-        ended, but the number of other processes is exact.
+        In a container, the driver may report the process IDs of the host, which this process cannot determine. This
+        process is then found among the processes that have appeared since the CUDA context was created. If several
+        processes have appeared before the first call, the memory usage of this process is unknown until the other
+        processes have ended. The number of other processes is nevertheless exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -124,8 +124,9 @@ def _library() -> Any:
 
 
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
-    """Return the memory that each process uses on a device, in bytes, by process ID. Return None if the memory is
-    unknown.
+    """Return the memory that each process uses on a device, in bytes, by process ID.
+
+    Return None if the memory is unknown.
 
     Drivers report an unknown size as zero or as not available.
     """

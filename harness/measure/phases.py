@@ -16,7 +16,7 @@ class Phases:
     """Duration and peak memory of each phase.
 
     ``with phases("data"):`` measures a phase and reports its start. If a phase is entered repeatedly, its durations are
-    summed.
+    added.
     """
 
     def __init__(self, emit: Emit) -> None:
@@ -35,8 +35,10 @@ class Phases:
 
     @contextmanager
     def aside(self, phase: str) -> Iterator[None]:
-        """Measure a phase that may interrupt another phase. The duration and peak memory of the interrupted phase do
-        not include this phase."""
+        """Measure a phase that may interrupt another phase.
+
+        The duration and peak memory of the interrupted phase do not include this phase.
+        """
         outer = self.current if self._is_open else None
         if outer is not None:
             self._leave()

@@ -1,4 +1,5 @@
-"""Cache of measured rooflines, with one file per backend, device, precision, thread count, hardware and versions."""
+"""Cache of measured rooflines, with one file for each combination of backend, device, precision, thread count, hardware
+and versions."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from harness.records.reading import load_named
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """Return the cached roofline that applies to a run. Return None if the roofline has not been measured or the file
-    is damaged.
+    """Return the cached roofline that applies to a run.
+
+    Return None if the roofline has not been measured or the file is damaged.
 
     The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
     specify a device.

@@ -1,5 +1,7 @@
-"""Steady state of a series of timed windows. This module determines where the steady state starts and what its median
-is, and tests it for drift and bimodality."""
+"""Steady state of a series of timed windows.
+
+This module determines where the steady state starts and what its median is, and tests it for drift and bimodality.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state (at most half of all windows).
 
     The MSER rule (White 1997, Simulation 69, 323-334) selects the number that minimizes the squared standard error of
-    the mean over the remaining windows. This error is estimated by the sum of squared deviations, divided by the
-    squared number of remaining windows.
+    the mean over the remaining windows. This error is estimated as the sum of squared deviations divided by the squared
+    number of remaining windows.
     """
     n = len(rates)
     if n < 4:
@@ -77,7 +79,8 @@ def median_interval(values: Array) -> tuple[float, float] | None:
 
 
 def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
-    """Return True if the steady state has the number of windows, duration and precision that the protocol requires."""
+    """Return True if the number of windows, the duration and the precision of the steady state meet the requirements of
+    the protocol."""
 
     def are_enough(steady: Sequence[Window]) -> bool:
         seconds = sum(window.seconds for window in steady)
@@ -106,8 +109,10 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return the kind and details of each flag. A flag reports a wide confidence interval of the median, drift, or
-    bimodality."""
+    """Return the kind and details of each flag.
+
+    A flag reports a wide confidence interval of the median, drift, or bimodality.
+    """
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []
@@ -127,14 +132,18 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return the half-width of the within-run range as a fraction of the median. Return infinity if the range is
-    undefined."""
+    """Return the half-width of the within-run range as a fraction of the median.
+
+    Return infinity if the range is undefined.
+    """
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 
 
 def _drift(rates: Array) -> float | None:
-    """Return the drift over the series as a fraction of the median, or None if it is too small or not significant.
+    """Return the drift over the series as a fraction of the median.
+
+    Return None if the drift is too small or not significant.
 
     The slope is estimated with the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63,
     1379-1389). The significance of the slope is tested with the normal approximation of the Mann-Kendall test (Mann
@@ -153,8 +162,9 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Return the distance between two modes as a fraction of the median. Return None if the distance is too small or
-    not significant.
+    """Return the distance between two modes as a fraction of the median.
+
+    Return None if the distance is too small or not significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
     split into two groups such that the variance within the groups is minimal.

@@ -34,7 +34,7 @@ class MeasuredThroughput(NamedTuple):
     steady: Steady
     flags: list[Flag]
     passed: Reading
-    """Change in the machine's counters during the steady state."""
+    """Change of the machine's counters during the steady state."""
     samples: int
     """Number of samples in the steady state."""
 
@@ -46,7 +46,10 @@ def throughput(
     protocol: Protocol,
     machine: Machine,
 ) -> MeasuredThroughput:
-    """Return the median throughput in the steady state, with flags for conditions that make it unreliable."""
+    """Return the median throughput in the steady state.
+
+    Flags indicate conditions that make the throughput unreliable.
+    """
     from harness.measure.steady import summary, suspicions
 
     rate, steady = summary(timed.windows, batch_size, protocol)

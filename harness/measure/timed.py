@@ -32,5 +32,5 @@ class Timed:
         self.windows, self.readings = list(windows), list(readings)
 
     def passed(self, start: int) -> Reading:
-        """Return the total change in the counters over all windows from index `start` onward."""
+        """Return the total change in the counters over all windows from index `start`."""
         return total(self.readings[start:])

@@ -65,8 +65,8 @@ class Training:
     """Training loop that measures throughput.
 
     `first_steps` contains the first step of each process that trained the model. These steps include compilation and
-    allocation. `timed` contains the windows after these steps, `losses` the mean loss of each batch, and `curves` one
-    entry per epoch. There is one process unless training was interrupted and resumed.
+    allocation. `timed` contains the windows after these steps. `losses` contains the mean loss of each batch, and
+    `curves` contains one entry per epoch. There is one process unless training was interrupted and resumed.
     """
 
     def __init__(
@@ -103,15 +103,15 @@ class Training:
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None
-        """Recipe setting that ended training, or None before the end."""
+        """Recipe setting that ended training. None if training has not ended."""
         self._reductions = 0
         self.scores: list[float] = []
         """Validation scores that determine the best epoch; see `harness.measure.selection.monitored`."""
         self.best: dict[str, Any] = {}
-        """Canonical weights of the best epoch, if they may be evaluated."""
+        """Canonical weights of the best epoch. Empty if only the last weights may be evaluated."""
 
     def run_epoch(self, epoch: int) -> None:
-        """Run the steps of an epoch (counted from 1) until one of the recipe's limits is reached.
+        """Execute the steps of an epoch (counted from 1) until the epoch ends or a limit in the recipe is reached.
 
         Raises `harness.BadResultError` if a loss is not finite.
         """
@@ -132,8 +132,8 @@ class Training:
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Run additional steps to measure speed, until the protocol's requirements are met or its time budget is used
-        up.
+        """Execute additional steps to measure speed, until the protocol's requirements are met or its time budget is
+        used up.
 
         These steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
         """
@@ -179,8 +179,10 @@ class Training:
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int, start: int, limit: int) -> Iterator[tuple[list[Any], float]]:
-        """Run at most `limit` steps of an epoch, starting with batch `start` (counted from 0). For each window, yield
-        the loss handles and the duration in seconds."""
+        """Run at most `limit` steps of an epoch, starting with batch `start` (counted from 0).
+
+        For each window, yield the loss handles and the duration in seconds.
+        """
         session, recipe, last = self._session, self._spec.recipe, self.steps - 1
         step, end, decay = self._losses_before(epoch), min(start + limit, self._per_epoch), recipe.ema_decay
         if start >= end:
@@ -234,8 +236,10 @@ class Training:
         return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
-        """Add a point to the learning curves, and update the learning rate schedule. `validation` contains the epoch's
-        scores."""
+        """Add a point to the learning curves, and update the learning rate schedule.
+
+        `validation` contains the validation scores of the epoch.
+        """
         ended = EpochEnded(
             epoch=epoch,
             epochs=self._spec.recipe.epochs,

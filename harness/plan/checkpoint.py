@@ -37,13 +37,13 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     if config.get("model_type") != wanted_type:
         raise UsageError(
             f"the checkpoint {checkpoint.name!r} has the model type {config.get('model_type')!r}, but model "
-            f"{model.name!r} needs {wanted_type!r}; select another model or checkpoint"
+            f"{model.name!r} requires {wanted_type!r}; select another model or checkpoint"
         )
     for field, wanted in model.checkpoint_requires.items():
         if field in config and config[field] != wanted:
             raise UsageError(
-                f"checkpoint {checkpoint.name!r} has {field}={config[field]!r}, but model {model.name!r} supports only "
-                f"{wanted!r}"
+                f"the checkpoint {checkpoint.name!r} has {field}={config[field]!r}, but model {model.name!r} supports "
+                f"only {wanted!r}"
             )
     _check_sizes(checkpoint, config, model)
     return {name: config[name] for name in model.Config.__struct_fields__ if name in config}

@@ -60,7 +60,7 @@ def checked_interval(
     if batch_size_backoff:
         raise CombinationError(
             f"{option} cannot be combined with --batch-size-backoff, because a run with another batch size cannot "
-            f"continue from a checkpoint; remove one of the options"
+            f"continue from a checkpoint; remove one of them"
         )
     if every is not None:
         for spec in specs:
@@ -70,7 +70,9 @@ def checked_interval(
 
 def _check(spec: RunSpec, catalog: Catalog) -> None:
     if spec.weights is not None:
-        raise CombinationError(f"--checkpoint-every has no effect with --weights, because nothing is trained; {_ADVICE}")
+        raise CombinationError(
+            f"--checkpoint-every has no effect with --weights, because nothing is trained; {_ADVICE}"
+        )
     if not catalog.backend(spec.backend).checkpoints:
         raise CombinationError(
             f"backend {spec.backend!r} does not support checkpoints; {_ADVICE}, or select other backends"

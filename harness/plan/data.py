@@ -34,9 +34,7 @@ def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catal
     sections = parse_overrides(overrides)
     unused = [f"{section}.{key}" for section in ("recipe", "model", "protocol") for key in sections[section]]
     if unused:
-        raise UsageError(
-            f"{', '.join(unused)}: remove these settings; only dataset and task settings change the data"
-        )
+        raise UsageError(f"{', '.join(unused)}: remove these settings; only dataset and task settings change the data")
     task = catalog.task(task_name)
     dataset = find_dataset(dataset_name, task, catalog)
     check_dataset(task, dataset)

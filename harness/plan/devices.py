@@ -16,7 +16,7 @@ MAX_THREADS = 1024
 
 
 def device_counts(selection: Selection) -> tuple[int, ...]:
-    """Return the selected numbers of devices, without duplicates.
+    """Return the selected numbers of devices without duplicates.
 
     Raises `harness.UsageError` if a number is out of range.
     """
@@ -51,7 +51,7 @@ def threads_per_process(selection: Selection, jobs: int = 1) -> int:
 def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[Gpu]] | None) -> None:
     """Raise `harness.UsageError` if a run cannot use the number of devices in its spec.
 
-    `gpus` returns the GPUs of the machine, and is None if missing GPUs are not an error.
+    `gpus` returns the GPUs of the machine. It is None if missing GPUs are not an error.
     """
     if spec.devices == 1:
         return
@@ -69,8 +69,8 @@ def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[G
     size = spec.recipe.batch_size
     if size % spec.devices:
         raise CombinationError(
-            f"batch size {size} is not divisible by {spec.devices} devices; set recipe.batch_size, the total number of "
-            f"examples on all devices, to a multiple such as {-(-size // spec.devices) * spec.devices}"
+            f"the batch size {size} is not divisible by {spec.devices} devices; set recipe.batch_size, the total "
+            f"number of examples on all devices, to a multiple such as {-(-size // spec.devices) * spec.devices}"
         )
     if spec.device.startswith("cuda") and gpus is not None:
         found, needed = len(gpus()), int(spec.device.partition(":")[2] or 0) + spec.devices

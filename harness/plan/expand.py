@@ -29,7 +29,7 @@ from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 from harness.records.store import StoredRun
 
-ONLY_INFERENCE = "cannot train, but only computes predictions"
+ONLY_INFERENCE = "cannot train, because it only computes predictions"
 
 
 def expand_all(
@@ -99,7 +99,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def _expanded(
     selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
 ) -> dict[str, RunSpec]:
-    """Return the specs of a selection as a mapping from keys to specs.
+    """Return the specs of a selection, by key.
 
     If `unavailable` is true, specs are also returned for backends and datasets that are not available on this machine.
     """
@@ -366,8 +366,10 @@ def dataset_problem(dataset: Dataset) -> str | None:
 
 
 def backend_problem(name: str, catalog: Catalog, env: str = "") -> str | None:
-    """Return the reason why the backend is not available on this machine in the named environment `env`, or None if it
-    is available."""
+    """Return the reason why the backend is not available on this machine in the named environment `env`.
+
+    If the backend is available, return None.
+    """
     reason = missing(catalog.backend(name).requires, env)
     return reason and f"backend {name!r} is not available: {reason}"
 
@@ -426,8 +428,9 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
 def _training_by_backend(
     selection: Selection, comparison: ComparisonSettings, model_name: str, available: Sequence[str], catalog: Catalog
 ) -> dict[str, TrainingSettings]:
-    """Return the training settings of each backend for `model_name`. If no model is selected, the default model is
-    used.
+    """Return the training settings of each backend for `model_name`.
+
+    If no model is selected, the default model is used.
 
     A backend that does not implement the task's default model trains the backend's default model instead.
     """
@@ -448,7 +451,7 @@ def _training_by_backend(
 
 
 def suits(task: Task, model: Model) -> bool:
-    """Return whether `model` accepts the data that `task` prepares and has the task's objective."""
+    """Return True if `model` accepts the data that `task` prepares and has the objective of the task."""
     return task.produces in model.accepts and task.objective in model.objectives
 
 
@@ -461,7 +464,7 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
         given = sizes.get(key, size)
         if msgspec.json.encode(given) != msgspec.json.encode(size):
             raise CombinationError(
-                f"checkpoint {checkpoint.name!r} has {key}={given}, but model {name!r} has {size}; use --model "
+                f"the checkpoint {checkpoint.name!r} has {key}={given}, but model {name!r} has {size}; use --model "
                 f"{model.name}"
             )
 
@@ -469,8 +472,9 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
 def _backends(
     selection: Selection, envs: Sequence[str], catalog: Catalog, *, unavailable: bool
 ) -> dict[str, list[str]]:
-    """Return the selected backends, each with the environments in which it is available. By default, all backends
-    available on this machine are selected.
+    """Return the selected backends, each with the environments in which it is available.
+
+    By default, all backends available on this machine are selected.
 
     Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true, no
     exception is raised, and a backend that is not available is returned with all of `envs`.
@@ -543,7 +547,7 @@ def _fallback_training(
     default model.
 
     If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
-    only to that model. For the backend's own model, only the batch size override is used.
+    only to these backends. For the backend's own model, only the batch size override is used.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

@@ -24,8 +24,10 @@ class ExportedRun:
 
 
 def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
-    """Return a function that also accepts the folder of an exported model. The run of that model is looked up with
-    `find`."""
+    """Return a function that looks up runs and also accepts the folder of an exported model.
+
+    `find` looks up the run of that model.
+    """
 
     def found(text: str) -> StoredRun | ExportedRun:
         folder = Path(text)
@@ -38,8 +40,11 @@ def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun 
 
 
 def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, env: str = "") -> str:
-    """Return the backend that exports a model in a format: the backend that trained the model if it can export
-    it, otherwise the first backend that can. Raises `harness.CombinationError` with the reasons if there is none."""
+    """Return the backend that exports a model in a format.
+
+    This is the backend that trained the model if it can export the model. Otherwise, it is the first backend that can.
+    Raises `harness.CombinationError` with the reasons if there is none.
+    """
     reasons = []
     for name in dict.fromkeys(([preferred] if preferred else []) + list(catalog.backends)):
         backend = catalog.backend(name)

@@ -82,16 +82,18 @@ def check_recipe(
     by_validation += ["schedule=plateau"] if recipe.schedule == "plateau" else []
     if by_validation and dataset.examples.get("validation") == 0:
         raise CombinationError(
-            f"recipe.{by_validation[0]} needs a validation split, but dataset {dataset.name!r} has none; remove the "
-            "option, or use a dataset with a validation split (the test split is used only once, after training)"
+            f"recipe.{by_validation[0]} requires a validation split, but dataset {dataset.name!r} has none; remove the "
+            f"option, or use a dataset with a validation split (the test split is used only once, after training)"
         )
 
 
 def _check_teacher(recipe: Recipe, *, distilled: bool) -> None:
     if recipe.distillation_alpha and not distilled:
-        raise CombinationError("recipe.distillation_alpha needs a teacher; add --teacher RUN, or remove the option")
+        raise CombinationError("recipe.distillation_alpha requires a teacher; add --teacher RUN, or remove the option")
     if distilled and not recipe.distillation_alpha:
-        raise CombinationError("the teacher has no effect with recipe.distillation_alpha=0; remove the teacher or this setting")
+        raise CombinationError(
+            "the teacher has no effect with recipe.distillation_alpha=0; remove the teacher or this setting"
+        )
 
 
 def _unused(recipe: Recipe, task: Task) -> Iterator[tuple[str, str]]:

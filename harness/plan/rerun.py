@@ -119,8 +119,11 @@ def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry if `specs`
-    contains all combinations of their seeds and splits."""
+    """Return a suite for ``harness run --suite``.
+
+    Specs that differ only in the seed or split are combined in one entry if `specs` contains all combinations of their
+    seeds and splits.
+    """
     seeds: dict[tuple[str, int | None], set[int]] = {}
     first: dict[str, RunSpec] = {}
     for spec in specs:
@@ -137,7 +140,7 @@ def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
 
 
 def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the default values of each section, or empty sections if a plugin is missing."""
+    """Return the default values of each section. If a plugin is missing, return empty sections."""
     nothing: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     try:
         model, variant = catalog.model(spec.model)

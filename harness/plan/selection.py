@@ -1,7 +1,7 @@
 """`Selection`, a request for runs, and the option for each of its fields.
 
-The command line, the keys of suites, the arguments of `harness.run` and the command that reproduces a run are derived
-from the options in this module. The module imports no third-party libraries, so ``--help`` is fast.
+The command line, the keys of suites, the arguments of `harness.run`, and the commands that reproduce runs are derived
+from the options in this module. The module does not import third-party libraries, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -258,7 +258,8 @@ class Selection:
     )
     """Number of times to execute each run, or None for the protocol's default."""
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
+    """Combinations to exclude. Each combination maps option names and settings, such as ``recipe.batch_size``, to
+    values."""
     name: str = ""
     """Name by which other entries of a suite select this entry's run as their teacher. It may be empty."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
@@ -300,8 +301,9 @@ class Selection:
         been resolved.
 
         `locate` is a function such as `harness.data.checkpoint.locate`. It returns the checkpoint, and may download it.
-        If the selection has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`,
-        returns a run. Raises `harness.UsageError` if `find` is None and the selection uses other runs.
+        If the selection has no checkpoint, `locate` is not called. `find` is a function such as
+        `harness.records.store.Store.find`, and returns a run. Raises `harness.UsageError` if `find` is None and the
+        selection uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):

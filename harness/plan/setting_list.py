@@ -30,7 +30,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: Any
     """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Docstring of the field, or an empty string if there is none."""
+    """Docstring of the field, or an empty string if the field has none."""
 
 
 def settings_of(
@@ -111,7 +111,9 @@ def _default(field: msgspec.structs.FieldInfo, values: Mapping[str, Any]) -> Any
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstring of each field of a class, including inherited ones, joined into one line.
+    """Return the docstring of each field of a class, including inherited fields.
+
+    Each docstring is joined into one line.
 
     The docstrings are read from the source code, because Python does not store them at run time. If the source code is
     not available, no docstrings are returned.

@@ -100,7 +100,7 @@ def recipe_for(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The training settings of a `RunSpec` for one backend."""
+    """Training settings of a `RunSpec` for one backend."""
 
     model: str
     """Name of the model variant."""
@@ -113,7 +113,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings:
-    """Settings shared by all backends in a comparison."""
+    """Settings that all backends in a comparison share."""
 
     task: Task
     dataset: Dataset
@@ -135,8 +135,10 @@ class ComparisonSettings:
         return self.dataset.label_names if raw is None else raw.label_names
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
-        """Return the settings that `backend` uses to train `model`. Raises `harness.UsageError` if a setting is
-        invalid."""
+        """Return the settings that `backend` uses for training `model`.
+
+        Raises `harness.UsageError` if a setting is invalid.
+        """
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
         else:
@@ -187,12 +189,17 @@ class ComparisonSettings:
         )
 
     def checkpoint_options(self) -> dict[str, Any]:
-        """Return the task options that the checkpoint requires, or an empty dictionary if there is no checkpoint."""
+        """Return the task options that the checkpoint requires.
+
+        If there is no checkpoint, return an empty dictionary.
+        """
         return dict(self.task.checkpoint_options(Path(self.checkpoint.path))) if self.checkpoint else {}
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options converted to JSON types, so a spec that is written to JSON and read back equals the
-    original."""
+    """Return the options converted to JSON types.
+
+    A spec that is written to JSON and read again is then equal to the original.
+    """
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

@@ -54,13 +54,13 @@ def staged(
             continue
         if entry.teacher in named:
             raise _located(
-                selection, f"teacher {entry.name!r} itself has a teacher; train {entry.name!r} in another suite"
+                selection, f"the teacher {entry.name!r} itself has a teacher; train {entry.name!r} in another suite"
             )
         specs = expand(entry.resolved(locate, find), catalog)
         if len(specs) != 1:
             raise _located(
                 selection,
-                f"entry {entry.name!r} defines {len(specs)} runs, but a teacher must be a single run; select one "
+                f"the entry {entry.name!r} defines {len(specs)} runs, but a teacher must be a single run; select one "
                 f"backend and one seed",
             )
         run = trained(specs[0])

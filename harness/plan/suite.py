@@ -53,12 +53,14 @@ class Suite:
 
     selections: list[Selection]
     budget_s: float | None = None
-    """Time in seconds after which no more runs are started, or None for no limit."""
+    """Time in seconds after which no more runs are started. None if there is no limit."""
 
 
 def load(path: Path) -> Suite:
-    """Read a suite. Raises `harness.UsageError` if the suite is invalid. The message contains the file name and the
-    line."""
+    """Read a suite.
+
+    Raises `harness.UsageError` if the suite is invalid. The message contains the file name and the line.
+    """
     try:
         text = read_named(path, MAX_BYTES).decode()
         content = tomllib.loads(text)
@@ -178,8 +180,10 @@ class _Reader:
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Return the settings' values, keyed by full name. In TOML, ``recipe.epochs = 1`` without quotes is a nested
-        table."""
+        """Return the values of the settings, by full name.
+
+        In TOML, ``recipe.epochs = 1`` without quotes is a nested table.
+        """
         flat = {key: value for key, value in values.items() if not _is_section(key, value)}
         for section, settings in values.items():
             for name, value in settings.items() if _is_section(section, settings) else ():
@@ -210,7 +214,10 @@ class _Reader:
         raise UsageError(f"{self._at(place)}: {message}") from None
 
     def _at(self, place: Place) -> str:
-        """Return the file and the line of the value at the path `place`, or of the closest value that contains it."""
+        """Return the file and the line of the value at the path `place`.
+
+        If the value does not have a line, return that of the closest value that contains it.
+        """
         return f"{self._path}:{self._line(place)}"
 
     def _line(self, place: Place) -> int:
@@ -244,8 +251,10 @@ class _Reader:
         return located
 
     def _element(self, place: Place, message: str) -> Place:
-        """Return the path of the first array element that is mentioned in `message`. If there is none, return
-        `place`."""
+        """Return the path of the first array element that is mentioned in `message`.
+
+        If there is none, return `place`.
+        """
         value: Any = self._content
         for step in place:
             value = value[step]
@@ -316,8 +325,8 @@ def _field(name: str, kind: Any, text: str) -> tuple[str, Any, Any]:
 OPTION_BY_KEY = {option.name: option for option in OPTIONS.values()}
 _OPTION_KEYS = tuple(OPTION_BY_KEY)
 _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several and option.name != "set")
-"""Keys of options that accept several values. All combinations of these values with those in ``matrix`` are
-executed."""
+"""Keys of options that accept several values. These values are combined with the values in ``matrix``, and all
+combinations are executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
 _ENTRY = ("name", "matrix", "exclude", "include")
@@ -388,6 +397,8 @@ def _entry(selection: Selection) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML. In JSON and TOML, strings, numbers, booleans and lists of these values have the same
-    form."""
+    """Return a value as TOML.
+
+    In JSON and TOML, strings, numbers, booleans and lists of these values have the same form.
+    """
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007F")

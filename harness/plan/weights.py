@@ -1,4 +1,4 @@
-"""Runs that measure inference with the trained weights of other runs instead of training."""
+"""Runs that do not train, but measure inference with the trained weights of other runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_servable(run: StoredRun) -> Success:
         raise UsageError(f"run {record.run_id!r} is a trial of harness tune, which saves no weights; pass another run")
     if record.spec.weights is not None:
         raise UsageError(
-            f"run {record.run_id!r} did not train, but used the weights of {record.spec.weights.run!r}; pass that run"
+            f"run {record.run_id!r} was not trained; it used the weights of {record.spec.weights.run!r}; pass that run"
         )
     if not record.outcome.model.parameters:
         raise UsageError(
@@ -48,7 +48,7 @@ def check_servable(run: StoredRun) -> Success:
 
 
 def is_servable(run: StoredRun) -> bool:
-    """Return whether `check_servable` accepts a run."""
+    """Return True if `check_servable` accepts a run."""
     try:
         check_servable(run)
     except UsageError:
@@ -57,13 +57,18 @@ def is_servable(run: StoredRun) -> bool:
 
 
 def trained_weights(run: StoredRun) -> TrainedWeights:
-    """Return a reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
-    the record does not contain the digests of the weights and the data."""
+    """Return a reference to the weights of a run.
+
+    Raises the same errors as `check_servable`, and `harness.RecordError` if the record does not contain the digests of
+    the weights and the data.
+    """
     check_servable(run)
     record = run.record
     weights, data = record.provenance.final_weights_digest, record.provenance.dataset_digest
     if not weights or not data:
-        raise RecordError(f"the record of run {record.run_id!r} does not contain the digests of its weights and data; train it again")
+        raise RecordError(
+            f"the record of run {record.run_id!r} does not contain the digests of its weights and data; train it again"
+        )
     return TrainedWeights(
         run=record.run_id,
         backend=record.spec.backend,
@@ -78,12 +83,14 @@ def check_selection(selection: Selection) -> None:
     weights."""
     given = [f"--{OPTIONS[name].name}" for name in FROM_RUN if getattr(selection, name)]
     if given:
-        raise UsageError(f"--weights selects runs, which determine the task, data and model; remove {', '.join(given)}")
+        raise UsageError(f"the runs in --weights determine the task, data and model; remove {', '.join(given)}")
 
 
 def resolved_runs(selection: Selection) -> list[StoredRun | ExportedRun]:
-    """Return the runs and exported models whose weights a selection uses. Raises `ValueError` if the runs have not been
-    located; see `Selection.resolved`."""
+    """Return the runs and exported models that provide the weights for a selection.
+
+    Raises `ValueError` if the runs have not been located; see `Selection.resolved`.
+    """
     runs = [source for source in selection.weights if not isinstance(source, str)]
     if len(runs) < len(selection.weights):
         raise ValueError("the selection's runs are not resolved; call Selection.resolved first")

@@ -120,9 +120,9 @@ class Catalog:
         return any(plugin.handles(hook) for plugin in (*self.plugins, *self.listeners))
 
     def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
-        """Return the executor with this name, configured with the given options, if any.
+        """Return the executor with this name, configured with the given options.
 
-        Raises the same errors as `task`, and `harness.UsageError` if a module that the executor requires is not
+        Raises the same errors as `task`. Also raises `harness.UsageError` if a module that the executor requires is not
         installed or an option is not valid.
         """
         executor = self._get("executor", self.executors, name).value
@@ -134,8 +134,10 @@ class Catalog:
         return executor.configured(options) if options else executor
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the family and the variant of a model. `name` is a variant name, or a family name to select the
-        family's first variant."""
+        """Return the family and the variant of a model.
+
+        `name` is the name of a variant or of a family. A family name selects the first variant of the family.
+        """
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:

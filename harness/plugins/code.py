@@ -31,7 +31,7 @@ def is_file(value: str) -> bool:
 def import_object(value: str) -> Any:
     """Import the object at ``module``, ``module:attribute`` or the absolute path of a Python file.
 
-    A file is imported as a module named after the file, so that ``"my_plugin:build"`` refers to ``build`` in
+    A file is imported as a module with the name of the file, so that ``"my_plugin:build"`` refers to ``build`` in
     ``my_plugin.py``.
 
     Raises `harness.PluginError` if the plugin was written for a different major version of the plugin API. Exceptions

@@ -1,5 +1,7 @@
-"""Undo changes that a plugin's code makes to the whole process, such as closing the standard streams. Also prevent the
-code from ending the process."""
+"""Undo changes that a plugin's code makes to the whole process, such as closing the standard streams.
+
+Also prevent the code from ending the process.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,10 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
 
 def end_fork(owner: int) -> None:
-    """End this process unless it is the process `owner`. Without this check, a plugin that forks and returns in both
-    processes would leave a child process that keeps the streams open.
+    """End this process unless it is the process `owner`.
+
+    Without this check, a plugin that forks and returns in both processes would leave a child process that keeps the
+    streams open.
     """
     if os.getpid() != owner:
         _exit(0)
@@ -58,10 +62,11 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """Process-wide state that plugins may change and that `restore` resets. The state consists of the current
-    directory, the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
-    `os.environ`. Plugins may add entries, but may not remove any. The state is stored in one object that all threads
-    share.
+    """Process-wide state that plugins may change and that `restore` resets.
+
+    The state consists of the current directory, the standard streams, the file mode creation mask, the recursion limit,
+    and the entries of `sys.path` and `os.environ`. Plugins may add entries, but may not remove any. The state is stored
+    in one object that all threads share.
     """
 
     def __init__(self) -> None:
@@ -138,7 +143,7 @@ class Surroundings:
 
 @contextmanager
 def contained() -> Iterator[list[str]]:
-    """Run a plugin's code with its output redirected to stderr, and restore the process's directory and streams.
+    """Run a plugin's code with its output redirected to stderr, and then restore the process's directory and streams.
 
     Output written by C libraries is also redirected. The context manager yields a list. On exit, a description of each
     change that was undone is added to the list.

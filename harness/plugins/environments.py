@@ -53,7 +53,8 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]
-    """Directories from which packages are imported, relative to the environment's directory if they are inside it."""
+    """Directories from which packages are imported. Directories inside the environment's directory are relative to
+    it."""
     modules: dict[str, str]
     """Source files of `harness` and the plugins, with relative paths as in `path`. Packages installed with
     ``--editable`` are not in `path`."""
@@ -222,7 +223,10 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 
 def check(name: str, refs: Collection[PluginRef]) -> None:
     """Raise `harness.UsageError` if an environment cannot be used, or if its code of harness or of the plugins in
-    `refs` differs from the code in this process. If `name` is empty, do nothing."""
+    `refs` differs from the code in this process.
+
+    If `name` is empty, do nothing.
+    """
     if not name:
         return
     environment = load_usable(name)
@@ -254,8 +258,10 @@ def lock_digest(name: str) -> str:
 
 
 def python_version(name: str) -> str:
-    """Return the implementation and version of Python in an environment. If `name` is empty, return those of this
-    process."""
+    """Return the implementation and version of Python in an environment.
+
+    If `name` is empty, return those of this process.
+    """
     if name:
         return load(name).description.python
     return f"{platform.python_implementation()} {platform.python_version()}"

@@ -1,5 +1,8 @@
-"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so a hook that raises, hangs or is
-slow cannot break or delay a run."""
+"""Dispatch events to plugins.
+
+The hooks of each plugin run in a separate thread, so that a hook that raises an exception, hangs or is slow cannot
+break or delay a run.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ _INTERRUPTED_S = 2.0
 
 
 class Events:
-    """Dispatcher of events to all plugins and selected trackers in a catalog.
+    """Dispatcher that sends events to all plugins and selected trackers in a catalog.
 
-    `notify` returns immediately, and `drain` waits until the events are delivered. If the dispatcher is used as a
+    `notify` returns immediately. `drain` waits until the events have been delivered. If the dispatcher is used as a
     context manager, it delivers the remaining events on exit. The time limit of each hook call is the time limit for
     loading a plugin. If a hook exceeds the limit, a message is printed to stderr, and the plugin receives no further
-    events. If a hook raises an exception, a message is also printed, but the plugin still receives later events.
+    events. If a hook raises an exception, a message is also printed, but the plugin continues to receive events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -72,7 +75,7 @@ class Events:
 class _Delivery:
     """A plugin's event queue and the thread that calls the plugin's hooks.
 
-    All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
+    All calls share one thread, because some objects, such as SQLite connections, can be used only in the thread that
     created them. The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 

@@ -34,7 +34,9 @@ class PluginFailure:
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
     """Return instructions for loading the plugins in `wanted` that are missing or are loaded in a different version.
-    Return "" if there are no such plugins."""
+
+    Return "" if there are no such plugins.
+    """
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
     texts = []
@@ -95,8 +97,9 @@ def unwritten(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``. If the location is
-    unknown, return "".
+    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``.
+
+    If the location is unknown, return "".
     """
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 GROUP = "harness"
 
 API_VERSION = "1.1"
-"""Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins
-increment the major version; additions increment the minor version. A plugin declares the version that it was written
-for in ``HARNESS_API_VERSION``."""
+"""Version of the plugin API, which consists of the hooks and `harness.__all__`. The major version is incremented for
+changes that may break plugins, and the minor version for additions. A plugin declares in ``HARNESS_API_VERSION`` the
+version for which it was written."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -97,7 +97,7 @@ def harness_networks() -> Iterable[NetworkRef]:
     Yields
     ------
     NetworkRef
-        A reference to a network. The model and the backend may be provided by other plugins.
+        A reference to the network of a model for a backend. The model and the backend may be provided by other plugins.
 
     Examples
     --------
@@ -208,8 +208,8 @@ def harness_trackers() -> Iterable[Tracker]:
 def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
     """Handle the start of an attempt to execute a run, just before its child process is started.
 
-    The child process is started when this hook returns or exceeds its time limit. For each attempt, this hook is
-    followed by ``harness_run_finished`` or ``harness_attempt_lost``, unless the command is killed.
+    The child process is started when this hook returns or exceeds its time limit. For each attempt, either
+    ``harness_run_finished`` or ``harness_attempt_lost`` is called after this hook, unless the command is killed.
 
     Parameters
     ----------

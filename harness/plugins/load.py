@@ -1,5 +1,7 @@
-"""Load plugins, each in a separate thread with a time limit. A plugin that is broken, slow or incompatible is listed
-with the reason, and does not affect other plugins."""
+"""Load plugins, each in a separate thread with a time limit.
+
+A plugin that is broken, slow or incompatible is listed with the reason, and does not affect other plugins.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
     The plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed in
     `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
 
-    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures` and do not raise an
+    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures`. They do not raise an
     exception. Raises `harness.UsageError` if a file does not exist.
     """
     refs, failures = find(extra)
@@ -50,10 +52,11 @@ def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load the core plugins and the plugins in `refs`. Plugins that are disabled or already listed in `failures` are
-    skipped.
+    """Load the core plugins and the plugins in `refs`.
 
-    Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if
+    Plugins that are disabled or already listed in `failures` are skipped.
+
+    Broken plugins are listed in `Catalog.failures`. They do not raise an exception. Raises `harness.UsageError` if
     ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
     limit, failed = limit_s(), list(failures)

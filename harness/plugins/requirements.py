@@ -17,8 +17,9 @@ DISTRIBUTION = "ml-harness"
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
-    """Return a message that lists missing modules and the commands that install them. Return None if all modules are
-    installed.
+    """Return a message that lists missing modules and the commands that install them.
+
+    Return None if all modules are installed.
 
     `requires` maps module names to install commands or requirements (see `install_command`). The modules are not
     imported.

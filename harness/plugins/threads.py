@@ -43,7 +43,7 @@ def limit_text(verb: str, limit_s: float) -> str:
 class PluginThread:
     """A thread for plugin code, in which `os._exit` raises an exception.
 
-    The thread is a daemon, so a call that never returns does not keep the process alive.
+    The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:

@@ -27,7 +27,7 @@ MAX_ARRAYS = 10_000
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
 EXPANSION = 20
-"""Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
+"""Maximum ratio of array size to file size. Arrays are saved without compression, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
 """Total size of the arrays below which a file is always accepted, even if the file itself is much smaller."""
@@ -88,10 +88,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
+    """Return the content of an uncompressed member, which is the format in which numpy stores arrays.
+
+    Return None if the member is compressed.
 
     Members are read directly, because zipfile reads in small chunks and is slower. This matters for reports that read
-    thousands of files. The result is also None for a damaged member, for which zipfile then raises an exception.
+    thousands of files. The result is also None for a damaged member, so that zipfile is used and raises an exception.
     """
     import zlib
 
@@ -105,7 +107,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, reading no further than the declared length."""
+    """Return the content of a compressed member. At most the declared number of bytes is read."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):

@@ -1,8 +1,9 @@
 """Storage of training checkpoints on disk.
 
 The directory of a run's checkpoints contains ``checkpoint.json``, which describes the last checkpoint, and a
-safetensors file with its arrays. The arrays of a new checkpoint are written to a new file, and ``checkpoint.json`` is
-then replaced atomically, so that the previous checkpoint remains valid until the new one is complete.
+safetensors file with the checkpoint's arrays. The arrays of a new checkpoint are written to a new file, and
+``checkpoint.json`` is then replaced atomically. The previous checkpoint therefore remains valid until the new one is
+complete.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class Progress(Struct, frozen=True, kw_only=True):
     window_steps: int
     """Number of steps in the next timed window."""
     ended: Ended | None
-    """Recipe setting that ended training, or None before the end."""
+    """Recipe setting that ended training. None if training has not ended."""
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Properties of a run that must be unchanged when it is resumed."""
+    """Properties of a run that must not change when it is resumed."""
 
     key: str
     """Key of `spec`."""
@@ -94,11 +95,11 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     written: int
     """Number of checkpoints written so far, including this one."""
     write_s: float
-    """Time spent on writing checkpoints so far, in seconds, not including this one."""
+    """Time spent on writing checkpoints so far, in seconds, without the current one."""
     phases_s: dict[str, float]
     """Total duration of the phases ``train`` and ``validate`` so far, in seconds, over all processes."""
     resumed_at: list[int]
-    """Number of completed training steps when training was resumed, one entry for each interruption so far."""
+    """Number of completed training steps at each time that training was resumed so far."""
     progress: Progress
 
     @property
@@ -110,7 +111,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
     """Write a checkpoint and remove the previous one. The file name and digest in `checkpoint` are replaced.
 
-    Raises `OSError` if the checkpoint cannot be written. The previous checkpoint is then unchanged.
+    Raises `OSError` if the checkpoint cannot be written. The previous checkpoint is then left unchanged.
     """
     make_directory(directory.parent)
     make_directory(directory)
@@ -129,8 +130,10 @@ def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
 
 
 def describe(directory: Path, checkpoint: Checkpoint) -> None:
-    """Replace the description of the checkpoint in a directory. Raises `OSError` if the description cannot be
-    written."""
+    """Replace the description of the checkpoint in a directory.
+
+    Raises `OSError` if the description cannot be written.
+    """
     try:
         write_json(directory / DESCRIPTION, checkpoint, linked_folder=False)
     except RecordError as error:
@@ -180,7 +183,7 @@ def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[An
 
 
 def remove(directory: Path) -> None:
-    """Remove the checkpoints of a run. Raises `OSError` if they cannot be removed.
+    """Remove the checkpoints of a run. Raises `OSError` if the checkpoints cannot be removed.
 
     The directory is renamed to a hidden name first, so that a partially removed checkpoint is never read.
     """

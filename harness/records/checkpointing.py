@@ -27,7 +27,7 @@ class Interval(Struct, frozen=True, kw_only=True):
     count: float
     """Length of the interval. It is a positive number, and an integer unless `unit` is ``seconds``."""
     unit: Unit
-    """Unit of `count`. An interval in seconds is elapsed time, including validation."""
+    """Unit of `count`. An interval in seconds refers to elapsed time, including validation."""
 
     @property
     def text(self) -> str:
@@ -66,8 +66,10 @@ class CheckpointPlan(Struct, frozen=True, kw_only=True):
 
 
 class CheckpointUse(Struct, frozen=True, kw_only=True):
-    """Checkpoints that a run wrote, and interruptions of the run. They affect neither the trained weights nor the
-    scores."""
+    """Checkpoints that a run wrote, and interruptions of the run.
+
+    Checkpoints and interruptions affect neither the trained weights nor the scores.
+    """
 
     every: Interval
     """Interval between checkpoints. A checkpoint is also written at the end of training."""
@@ -81,6 +83,7 @@ class CheckpointUse(Struct, frozen=True, kw_only=True):
     phases are measured only in the last process."""
     earlier_s: dict[str, float] = {}
     """Total duration, in seconds, of the phases ``train`` and ``validate`` in the interrupted processes, up to the
-    checkpoints from which training was resumed. The windows in ``arrays.npz`` include those of these processes."""
+    checkpoints from which training was resumed. The windows in ``arrays.npz`` include the windows of these
+    processes."""
     problems: list[str] = []
     """Reasons why checkpoints could not be written. Each reason is listed once."""

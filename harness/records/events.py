@@ -1,4 +1,4 @@
-"""Events that a run emits while it is in progress."""
+"""Events that a run emits during its execution."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
 
 
 class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):
-    """Failure to write a training checkpoint. Training continues, and the previous checkpoint remains valid."""
+    """Failure to write a checkpoint. Training continues, and the previous checkpoint remains valid."""
 
     step: int
     """Number of completed training steps."""

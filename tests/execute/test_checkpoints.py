@@ -264,7 +264,7 @@ def checked(catalog: Catalog, specs: Any, text: str | None = "1", **options: Any
         ({"backend": "toy-nan-loss"}, {}, "backend 'toy-nan-loss' does not support checkpoints"),
         ({}, {"batch_size_backoff": True}, "cannot be combined with --batch-size-backoff"),
         ({}, {"detach": True}, "only to runs on this machine"),
-        ({}, {"resume": True, "rerun": True}, "remove one of the options"),
+        ({}, {"resume": True, "rerun": True}, "remove one of them"),
         ({}, {"text": "often"}, "'often' is not an interval"),
     ],
 )

@@ -192,7 +192,7 @@ def test_plan_with_a_backend_without_support_is_refused(parallel: Catalog) -> No
 
 
 def test_plan_with_an_indivisible_batch_is_refused(parallel: Catalog) -> None:
-    with pytest.raises(CombinationError, match=r"batch size 16 is not divisible by 3 devices; .* such as 18"):
+    with pytest.raises(CombinationError, match=r"the batch size 16 is not divisible by 3 devices; .* such as 18"):
         specs_of(parallel, counts=(3,))
 
 
@@ -216,7 +216,7 @@ def test_plan_without_threads_divides_the_cores(parallel: Catalog, monkeypatch: 
 
 def test_plan_with_more_gpus_than_exist_is_refused(parallel: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.plan.expand.gpus", lambda: [None])
-    with pytest.raises(UsageError, match="--device cuda --devices 2 needs 2 GPUs, but this machine has 1"):
+    with pytest.raises(UsageError, match="--device cuda --devices 2 requires 2 GPUs, but this machine has 1"):
         specs_of(parallel, devices=("cuda",))
 
 

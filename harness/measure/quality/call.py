@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
 
 ROUNDING = 1e-6
-"""Amount by which a metric's value may exceed its bounds, to allow for rounding errors in metrics computed in
-float32."""
+"""Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
 
 def call(
     name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
 ) -> float | None:
-    """Call a metric function with read-only arrays, and return its value as a float. Return None if the metric is
-    undefined.
+    """Call a metric function with read-only arrays, and return its value as a float.
+
+    Return None if the metric is undefined.
 
     Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None.
     Raises `harness.BadResultError` if the number is not finite or is outside the bounds of the metric.
@@ -52,17 +52,17 @@ def checked(
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise PluginError(
-            f"metric {name!r} returned a value of type {type(value).__name__}; it must return a float, or None if it "
-            f"is undefined"
+            f"the metric {name!r} returned a value of type {type(value).__name__}; it must return a float, or None if "
+            f"it is undefined"
         )
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     except Exception as error:  # a subclass of int or float may define its own conversion
-        raise PluginError(f"the value of metric {name!r} is not a number: {described_with_place(error)}") from error
+        raise PluginError(f"the value of the metric {name!r} is not a number: {described_with_place(error)}") from error
     if not math.isfinite(number):
-        raise BadResultError(f"metric {name!r} is {number}; an undefined metric must return None")
+        raise BadResultError(f"the metric {name!r} is {number}; an undefined metric must return None")
     low, high = bounds
     if (low is not None and number < low - rounding) or (high is not None and number > high + rounding):
         raise BadResultError(

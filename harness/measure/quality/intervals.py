@@ -51,7 +51,7 @@ MIN_ANSWERS = 2
 MIN_EXAMPLES = 20
 """Minimum number of test examples for which a regression score has an interval."""
 TAILS = (0.01, 0.025)
-"""Nominal probabilities that a regression error lies below and above its interval."""
+"""Nominal probabilities that a regression error is below and above its interval."""
 UNSEEN = (1.5, 25.0)
 """The error of the additional example is a + b / N times the largest error of the N test examples. The values (a, b)
 were chosen by simulation such that at least 93% of the intervals contain the true score for heavy-tailed errors."""
@@ -60,7 +60,7 @@ were chosen by simulation such that at least 93% of the intervals contain the tr
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
     """Return the intervals (low, high) by metric, and the reasons why other metrics do not have an interval.
 
-    Each of the objective's metrics in `harness.measure.quality.metrics` appears in one of the two dictionaries.
+    Each metric of the objective in `harness.measure.quality.metrics` is in one of the two dictionaries.
 
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
     ``[N, T]`` in the target's unit. Every interval contains the score.
@@ -130,7 +130,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
 
 
 def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, answers: Array) -> tuple[float, Array]:
-    """Return the Matthews correlation coefficient, and each example's influence ``[N]`` on this value.
+    """Return the Matthews correlation coefficient, and the influence ``[N]`` of each example on this value.
 
     `support` contains the fraction of examples in each class, and `answers` contains the fraction of predictions of
     each class.
@@ -145,10 +145,11 @@ def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, a
 
 
 def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
-    """Return the intervals of the metrics that are computed from probabilities, or the reasons why they have none.
+    """Return the intervals of the metrics that are computed from probabilities, or the reasons why they do not have an
+    interval.
 
-    The log loss and the Brier score are means over examples. The upper end is computed with one more example, which has
-    the largest loss that any example would have if its second most likely class were true.
+    The log loss and the Brier score are means over examples. The upper end is computed with one additional example. Its
+    loss is the largest loss that any example would have if its second most likely class were the true class.
     """
     found: dict[str, Interval | str] = {
         "average_precision": "no method is known that is valid for all distributions of the outputs",
@@ -240,7 +241,9 @@ def proportion(score: float, n: float) -> Interval:
 
 
 def student(probability: float, freedom: int) -> float:
-    """Return a quantile of Student's t distribution with at least 19 degrees of freedom, with an error below 1e-5.
+    """Return a quantile of Student's t distribution with at least 19 degrees of freedom.
+
+    The error is below 1e-5.
 
     The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function is
     used instead of scipy because importing scipy would take longer than computing the scores of a regression task.

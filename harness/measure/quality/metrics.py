@@ -1,4 +1,4 @@
-"""Metric functions, which follow the definitions in scikit-learn and are shared by all backends.
+"""Metric functions. They follow the definitions in scikit-learn and are shared by all backends.
 
 Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``. Regression metrics take targets
 and outputs ``[N, T]``, as float64 and in the target's unit. The value of a metric is None if the metric is undefined
@@ -81,8 +81,10 @@ def recall_macro(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the one-vs-rest ROC AUC of each class. The value is None if none or all of the examples belong to the
-    class."""
+    """Return the one-vs-rest ROC AUC of each class.
+
+    The value is None if none or all of the examples belong to the class.
+    """
     from sklearn.metrics import roc_auc_score
 
     scores = probabilities(outputs)
@@ -95,7 +97,7 @@ def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
 
 
 def roc_auc(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean one-vs-rest ROC AUC over the classes, or None if it is undefined for a class."""
+    """Return the mean one-vs-rest ROC AUC over the classes. Return None if the ROC AUC of a class is undefined."""
     areas = class_roc_auc(targets, outputs)
     defined = [area for area in areas if area is not None]
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None

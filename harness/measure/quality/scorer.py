@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Scorer for model outputs on data described by `info`.
+    """Scorer for the outputs of a model on data described by `info`.
 
     For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
     Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays have the types that
-    metric functions expect, except that regression targets and outputs may be standardized.
+    metric functions expect. However, regression targets and outputs may be standardized.
 
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function returns anything other than
     a number or None, or if it changes the arrays. Such a change would affect other scores and the stored predictions.
@@ -62,8 +62,10 @@ class Scorer:
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the primary metric and the loss. The loss is computed without label smoothing. These two values are
-        computed after every epoch."""
+        """Return the primary metric and the loss.
+
+        The loss is computed without label smoothing. These two values are computed after every epoch.
+        """
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
 
@@ -85,7 +87,7 @@ class Scorer:
         test_scores = self.score(*test)
         if test_scores[self._primary] is None:
             raise BadResultError(
-                f"metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
+                f"the metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
                 f"defined; fix the metric, or choose another test split or primary metric"
             )
         classes = self._info.objective == "classification" and test[1].ndim == 2
@@ -117,7 +119,7 @@ class Scorer:
                 )
             if msgspec.json.encode(self._info) != info:
                 raise PluginError(
-                    f"metric {name!r} changed the description of the data, which is stored in records"
+                    f"the metric {name!r} changed the description of the data, which is stored in records"
                 )
         return values
 
@@ -158,7 +160,7 @@ class Scorer:
         ]
 
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
-        """Return the scores of each target separately. The arrays are in the targets' units.
+        """Return the scores of each target separately. The arrays have the units of the targets.
 
         Only built-in metrics are computed, because a metric from a plugin may require all targets at once.
         """
@@ -185,9 +187,9 @@ class Scorer:
     def _intervals(
         self, scores: Mapping[str, float | None], targets: Array, outputs: Array
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
-        """Return the intervals by metric, and the reasons why the other metrics in `scores` have no interval.
+        """Return the intervals by metric, and the reasons why other metrics in `scores` do not have an interval.
 
-        If a plugin replaces a built-in metric, the metric has no interval.
+        A built-in metric that a plugin replaces has no interval.
         """
         from harness.measure.quality.intervals import intervals
 

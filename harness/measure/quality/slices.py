@@ -1,5 +1,7 @@
-"""Slices of a split. A slice is a subset of examples that share a value, such as the speaker, and is scored
-separately."""
+"""Slices of a split.
+
+A slice is a subset of examples that share a value, such as the speaker, and is scored separately.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
     `groups` maps group names to values ``[N]``. Each example is in exactly one slice per group.
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
-    values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values share one slice. NaN
-    and empty strings form the slice `MISSING`.
+    than `MAX_VALUES` values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values
+    share one slice. NaN and empty strings form the slice `MISSING`.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
@@ -43,7 +45,10 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
 
 def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield the label and mask of each slice of `values`, which must not contain missing values."""
+    """Yield the label and mask of each slice of `values`.
+
+    `values` must not contain missing values.
+    """
     comparable = values if values.dtype.kind in "iuf" else values.astype(str)
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MAX_VALUES:
