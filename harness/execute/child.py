@@ -4,7 +4,7 @@ Each child runs in a separate process group, with a log file and a channel to th
 waits for events.
 
 No other module of harness starts a process, as enforced by `tests/architecture/test_processes.py`. `call_in_child`
-passes a job (a `msgspec.Struct`) to a function in the child. It returns the function's result or a
+passes a job (a `msgspec.Struct`) to a function in the child. `call_in_child` returns the function's result or a
 `harness.records.Failure`. The child executes `harness.execute.child_main`. `calls_in_children` calls functions in
 several children at the same time. `run_program` runs a short external program.
 
@@ -16,9 +16,9 @@ parent stops reading both pipes when the child ends, even if another process sti
 
 A child ends when its parent ends, even if the parent is killed by SIGKILL. The child detects the end of its parent with
 the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
-(``PR_SET_PDEATHSIG``) when the thread that started the child ends. This thread must therefore also wait for the child.
-The kernel does not kill the processes that the child started. A shell process, the *guard*, therefore also waits until
-the other end of the lifeline is closed, and then kills the child's process group.
+(``PR_SET_PDEATHSIG``) when the thread that started the child ends. The thread that starts the child must therefore also
+wait for the child. The kernel does not kill the processes that the child started. A shell process, the *guard*,
+therefore also waits until the other end of the lifeline is closed, and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ than this."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on the capacity of a pipe and on the number of bytes read after a child has ended. The limit is
-sufficient for all of the child's remaining output. It prevents the parent from reading endless output of a process that
-outlives the child."""
+sufficient for all of the child's remaining output. The limit also prevents the parent from reading endless output of a
+process that outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
 """Minimum pipe capacity, which applies if the user has reached the limit for pipes (pipe(7))."""
 BATCH_S = 0.1
 """Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
 keeping the parent busy. A pipe that is at least half full is read again immediately, so that the child is not blocked.
-This does not apply after the child has written `_FLOOD_BYTES`."""
+After the child has written `_FLOOD_BYTES`, this rule no longer applies."""
 _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
@@ -136,8 +136,8 @@ def call_in_child(
     The variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. The child's process group
-    is terminated after `timeout_s` seconds or if an exception such as KeyboardInterrupt is raised. It is terminated
-    with SIGTERM and, if necessary, killed with SIGKILL. `limit_option` is the command-line option that sets
+    is terminated after `timeout_s` seconds or if an exception such as KeyboardInterrupt is raised. The group is
+    terminated with SIGTERM and, if necessary, killed with SIGKILL. `limit_option` is the command-line option that sets
     `timeout_s`, if any, such as ``--timeout``. If the child exceeds the time limit, the failure message recommends this
     option. The child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates
     the pipe. `interpreter` is the path of the Python interpreter that executes the child. By default, the interpreter

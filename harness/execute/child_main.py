@@ -1,4 +1,5 @@
-"""Main module of the child process of `harness.execute.child`. It calls one function with the job and sends the result.
+"""Main module of the child process of `harness.execute.child`. The process calls one function with the job and sends
+the result.
 
 ``python -m harness.execute.child_main FUNCTION DIRECTORY CHANNEL LIFELINE PARENT``
 """

@@ -36,11 +36,11 @@ class Collected:
 
     submission: Submission
     state: SubmissionState | None
-    """State of the submission. None if the executor no longer knows the submission."""
+    """State of the submission. The value is None if the executor no longer knows the submission."""
     records: list[RunRecord]
     """Records that were stored."""
     left: list[PlannedRun]
-    """Runs that are still running or waiting. If the submission could not be collected, these are all of its runs."""
+    """Runs that are still running or waiting. If the submission could not be collected, all of its runs are listed."""
     problem: str = ""
     """Reason why the submission could not be collected, or an empty string."""
 
@@ -130,7 +130,7 @@ def collect_all(
 
     If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, records
     that an earlier command, such as ``harness status``, has already stored are also returned for runs of `specs` that
-    were submitted with ``--rerun``. These records are included because the same command submitted the runs. `given`
+    were submitted with ``--rerun``. The records are included because the same command submitted the runs. `given`
     contains the executor of this command and its options; see `options_for`. Raises the same errors as `collect`, and
     `harness.UsageError` if any of these submissions cannot be collected.
     """

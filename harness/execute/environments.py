@@ -123,8 +123,8 @@ def create(
     environment. If `inherit` is true, only `requirements` are installed. All other packages are imported from this
     process's environment. If `replace` is true, an existing environment is replaced.
 
-    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails. The latter
-    contains the last lines of the installer's output. If an error occurs, nothing is changed.
+    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
+    `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
     """
     check_name(name)
     for line in requirements:

@@ -36,8 +36,8 @@ class Ended:
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
-    """Measured memory usage of a process group that was terminated for exceeding its memory limit. None if the group
-    was not terminated for this reason."""
+    """Measured memory usage of a process group that was terminated for exceeding its memory limit. The value is None if
+    the group was not terminated for this reason."""
 
     @property
     def by_limit(self) -> bool:

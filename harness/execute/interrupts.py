@@ -17,9 +17,10 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """A context manager that defers SIGINT.
 
-    Within it, KeyboardInterrupt is raised only inside `allowed`. SIGTERM and SIGHUP are also deferred if they have the
-    same handler as SIGINT. The context manager has no effect outside the main thread, because only the main thread
-    handles signals. A signal that arrives outside `allowed` raises KeyboardInterrupt when the context manager exits.
+    Inside the context, KeyboardInterrupt is raised only inside `allowed`. SIGTERM and SIGHUP are also deferred if they
+    have the same handler as SIGINT. The context manager has no effect outside the main thread, because only the main
+    thread handles signals. A signal that arrives outside `allowed` raises KeyboardInterrupt when the context manager
+    exits.
     """
 
     def __init__(self) -> None:

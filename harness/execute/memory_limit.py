@@ -1,9 +1,9 @@
 """Limit on the total host memory of a child process and the processes that it starts.
 
 The parent process reads the resident memory of each process in the child's process group, and of their descendants,
-from ``/proc`` (proc_pid_stat(5)). It terminates the group when the sum exceeds the limit. The descendants include the
-other processes of a run on several devices. These processes are in separate process groups, and end when the child
-ends. The kernel's own limits are less suitable:
+from ``/proc`` (proc_pid_stat(5)). The parent terminates the group when the sum exceeds the limit. The descendants
+include the other processes of a run on several devices. These processes are in separate process groups, and end when
+the child ends. The kernel's own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but creating one requires root access or a delegated hierarchy.
   Most containers and batch systems do not provide either.

@@ -154,7 +154,7 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
     """Fit the session's model if the backend does not train in steps.
 
-    Such a model must be fitted before it can predict.
+    A model of such a backend must be fitted before it can predict.
     """
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
@@ -218,7 +218,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
     If the data can be cached, they are read from the cache, or added to it if they are missing. `DataInfo.details`
     includes the details that the dataset reports. If the spec has a teacher, the training split includes the teacher's
-    logits. They must be in the cache (`harness.execute.teacher.provide_logits`).
+    logits. The logits must be in the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
 
@@ -367,8 +367,8 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the initial canonical weights of the session, and notes about these weights and a teacher's logits.
 
-    If the spec uses trained weights, these weights are returned instead of initial ones. A note is added for each array
-    that was not read from the spec's checkpoint.
+    If the spec uses trained weights, the trained weights are returned instead of initial weights. A note is added for
+    each array that was not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.

@@ -10,8 +10,8 @@ using CPU time. A closed pipe means that the run has ended.
 
 If a process fails, the others also fail or wait forever in a collective operation. The first failure is recorded.
 However, the failure of a killed process takes precedence, because other processes may notice the end of this process
-before the worker does. The time of a failure is the time at which the exception was raised. It precedes the time at
-which the session was closed. Closing the session can take some time, and can cause the other processes to fail.
+before the worker does. The time of a failure is the time at which the exception was raised. The exception is raised
+before the session is closed. Closing the session can take some time, and can cause the other processes to fail.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Ranks(Group):
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable
-            Function that records a failure and ends the worker. It is used when the worker's main thread is blocked.
+            Function that records a failure and ends the worker. The function is used when the worker's main thread is
+            blocked.
         """
         assert prepared.request.group is not None
         self._prepared, self._shares, self._give_up = prepared, shares, give_up

@@ -30,16 +30,17 @@ class Decision:
 
     spec: RunSpec
     stored: StoredHeader | None
-    """Header of the stored run that is used instead of the planned run. None if the planned run must be executed."""
+    """Header of the stored run that is used instead of the planned run. The value is None if the planned run must be
+    executed."""
     reason: str
-    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``. It is empty for a run
-    that has never been executed.
+    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``. The string is empty for a
+    run that has never been executed.
     """
     checkpoints: CheckpointPlan | None = None
     """Checkpoints of a run to be executed, or None."""
     resumed: str = ""
-    """Position from which a resumed run continues, such as ``from step 1200 of 5000``. Empty if the run is executed
-    from the beginning."""
+    """Position from which a resumed run continues, such as ``from step 1200 of 5000``. The string is empty if the run
+    is executed from the beginning."""
     ignored: str = ""
     """Reason why a run does not use its checkpoint, or an empty string."""
 

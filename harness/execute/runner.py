@@ -72,7 +72,7 @@ class Listener:
         self.records.append(record)
 
     def close(self) -> None:
-        """Handle the end of all runs. This method is also called if the runs were stopped by an exception."""
+        """Handle the end of all runs. This method is also called if an exception stopped the runs."""
 
 
 class Guarded(Listener):
@@ -151,8 +151,8 @@ def run_all(
     is always executed.
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial. If
-    it returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to be stored in the records of
-    their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run without checkpoints.
+    `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to be stored in the records
+    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run without checkpoints.
 
     Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
@@ -304,7 +304,8 @@ class _Open:
 
 
 class RunCoordinator(Coordinator):
-    """Coordinator that `run_all` uses. It stores records and forwards events to the listener and to plugins."""
+    """Coordinator that `run_all` uses. The coordinator stores records and forwards events to the listener and to
+    plugins."""
 
     def __init__(
         self,
@@ -439,7 +440,7 @@ class RunCoordinator(Coordinator):
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Halve the batch sizes of the runs that ran out of memory, and return these runs.
 
-        They are then executed again.
+        The returned runs are then executed again.
         """
         reduced = []
         for run in runs:

@@ -36,7 +36,7 @@ class Lane:
 
     cores: tuple[int, ...]
     gpu: str = ""
-    """Value of ``CUDA_VISIBLE_DEVICES`` for the runs. It is empty if all GPUs are visible."""
+    """Value of ``CUDA_VISIBLE_DEVICES`` for the runs. The string is empty if all GPUs are visible."""
 
 
 def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:

@@ -1,6 +1,6 @@
 """Computation of the teacher's logits for the training examples in knowledge distillation.
 
-The backend that trained the teacher computes the logits once, in a child process. They are stored in the cache.
+The backend that trained the teacher computes the logits once, in a child process. The logits are stored in the cache.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
 def _code(spec: RunSpec, catalog: Catalog) -> str:
     """Return a description of the code that computes a teacher's logits.
 
-    It consists of the plugins and the backend's packages.
+    The description consists of the plugins and the backend's packages.
     """
     digests = [with_digest(ref).code_digest for ref in catalog.refs_for(spec)]
     return msgspec.json.encode([digests, package_versions(spec, catalog)], order="sorted").decode()

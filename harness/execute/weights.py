@@ -1,6 +1,6 @@
 """Canonical weights, which are numpy arrays with the parameter names that a model lists.
 
-They are identical for every framework.
+The arrays are identical for every framework.
 
 Initial values are determined by the seed and the parameter's name. The values depend on neither the framework nor the
 order in which a model lists its parameters.

@@ -1,9 +1,9 @@
 """Execution of one run in a child process, which trains the model, measures time, computes the scores, and creates the
 record.
 
-`carry_out` returns the record. It writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
-parent assigns the run's name and repeat number. If an exception is raised, the record contains the information
-collected before the exception. If the process ends without a record, the parent creates the record.
+`carry_out` returns the record. The function also writes ``arrays.npz`` and, if requested, the weights to the call's
+directory. The parent assigns the run's name and repeat number. If an exception is raised, the record contains the
+information collected before the exception. If the process ends without a record, the parent creates the record.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Scored:
     test_outputs: NDArray[Any]
     validation_outputs: NDArray[Any]
     evaluated_weights_digest: str
-    """Digest of the session's weights after the predictions. It is empty for a model without canonical weights.
+    """Digest of the session's weights after the predictions. The digest is empty for a model without canonical weights.
     """
     device_memory: DeviceMemory | None
 

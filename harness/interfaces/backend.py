@@ -34,8 +34,8 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
-    """UUID of an NVIDIA GPU or MIG device, with or without its prefix. Empty if the framework does not report the UUID.
-    The core uses the UUID to find this GPU's counters in NVML.
+    """UUID of an NVIDIA GPU or MIG device, with or without its prefix. The string is empty if the framework does not
+    report the UUID. The core uses the UUID to find this GPU's counters in NVML.
     """
 
 
@@ -94,8 +94,8 @@ class SessionRequest:
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
-    """Folder of the exported model, for backends that execute exported models (`Backend.executes`). None for all other
-    backends. `build` raises an exception if `exported` is specified."""
+    """Folder of the exported model, for backends that execute exported models (`Backend.executes`). The value is None
+    for all other backends. `build` raises an exception if `exported` is specified."""
     group: DeviceGroup | None = None
     """Group of processes that train the model together, or None if this process trains the model alone. Only backends
     with `Backend.data_parallel` receive a group. In a group, each process has a different `seed`."""
@@ -166,8 +166,8 @@ class Session(ABC):
             gradients of the weighted loss (`Batch.weight`) are summed over all processes. Gradient clipping and the
             optimizer step use this sum.
         learning_rate : float
-            Learning rate for this step. This learning rate replaces that of the recipe, because the core computes the
-            schedule.
+            Learning rate for this step. The given learning rate replaces the learning rate in the recipe, because the
+            core computes the schedule.
 
         Returns
         -------
@@ -193,8 +193,8 @@ class Session(ABC):
         loss : float
             Mean loss of the batch.
         gradients : dict of str to ndarray
-            Float32 gradients of the loss with respect to all trainable parameters, before clipping. They are keyed by
-            canonical name and have canonical shapes.
+            Float32 gradients of the loss with respect to all trainable parameters, before clipping. The gradients are
+            keyed by canonical name and have canonical shapes.
         """
 
     def update_average(self, weight: float) -> None:
@@ -286,8 +286,8 @@ class Session(ABC):
         """Restore a state that `state` returned.
 
         Subsequent training steps give the same results as if training had continued after the call to `state`. On the
-        CPU, these steps must give bitwise identical results. The core calls `set_weights` first. It then passes the
-        state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
+        CPU, these steps must give bitwise identical results. The core calls `set_weights` first. The core then passes
+        the state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
 
         Parameters
         ----------
@@ -309,7 +309,8 @@ class Session(ABC):
         Returns
         -------
         DeviceMemory or None
-            Peak memory in bytes. None if the device is the host or the framework does not report peak memory.
+            Peak memory in bytes. The value is None if the device is the host or the framework does not report peak
+            memory.
         """
         return None
 
@@ -409,9 +410,9 @@ class Backend(ABC):
     """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
     by format. Each module is mapped to the requirement or command that installs it."""
     executes: ClassVar[str] = ""
-    """Format of the exported models that the backend executes, such as ``onnx``. It is empty if the backend builds
-    networks. Such a backend cannot train (`trains` is False) and does not require networks. Its sessions are instances
-    of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
+    """Format of the exported models that the backend executes, such as ``onnx``. The string is empty if the backend
+    builds networks. Such a backend cannot train (`trains` is False) and does not require networks. Its sessions are
+    instances of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
     the exported model without conversion."""
@@ -480,7 +481,7 @@ class Backend(ABC):
         Returns
         -------
         dict of str to str
-            Description of the conversion. It is added to the notes in the record.
+            Description of the conversion. The description is added to the notes in the record.
 
         Raises
         ------

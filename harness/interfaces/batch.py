@@ -19,8 +19,8 @@ class Batch(NamedTuple):
     inputs: dict[str, Array]
     """C-contiguous arrays ``[B, ...]`` by input name."""
     targets: Array
-    """Targets. They are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]`` for
-    token classification."""
+    """Targets. Targets are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]``
+    for token classification."""
     weight: float = 1.0
     """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
     session, the batch is the part of the whole batch that one process uses. The weight is the fraction of the whole
@@ -30,8 +30,8 @@ class Batch(NamedTuple):
     """Weight of each example ``[B]``, float32, or None. The loss of the example or of its positions is multiplied by
     the weight before averaging. Only sessions of backends with `Backend.example_weights` receive weights."""
     teacher_logits: Array | None = None
-    """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`. They
-    are float32 ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
+    """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`. The
+    logits are float32 ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Split the batch for gradient accumulation.

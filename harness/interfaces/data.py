@@ -57,12 +57,12 @@ class Split:
     example's file (str). None if the dataset does not identify its examples. The core copies the array to the prepared
     split."""
     weights: Array | None = None
-    """Weight of each example in the training loss ``[N]``, at least 0. None if all examples have the same weight. The
+    """Weight of each example in the training loss ``[N]``, at least 0. If None, all examples have the same weight. The
     core divides the weights by their mean over the training split, and copies them to the prepared split as float32.
     Scores are computed without weights."""
     teacher_logits: Array | None = None
-    """Logits of the teacher in knowledge distillation. They are float32 ``[N, C]`` or, for token classification, ``[N,
-    L, C]``. The core sets this attribute for the training split. None without distillation."""
+    """Logits of the teacher in knowledge distillation. The logits are float32 ``[N, C]`` or, for token classification,
+    ``[N, L, C]``. The core sets this attribute for the training split. None without distillation."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -113,8 +113,8 @@ class RawData:
     """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
     printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns in a table's ``features``, for finding the columns in new files. Empty if the columns have
-    no names."""
+    """Names of the columns in a table's ``features``, for finding the columns in new files. The tuple is empty if the
+    columns have no names."""
     category_names: tuple[str, ...] = ()
     """Names of the columns in a table's ``categories``, in the format of `feature_names`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class PreparedData:
     digest: str = ""
     """SHA-256 (hex) of all arrays in all splits. The core computes this digest."""
     augment: Augment | None = None
-    """Function that augments the inputs of a training batch. None if the inputs are not augmented.
+    """Function that augments the inputs of a training batch. The value is None if the inputs are not augmented.
 
     The core sets this attribute to a function that calls `Task.augment`.
     """
@@ -203,7 +203,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """Mapping from each required module to the requirement or command that installs the module, as in
     `Backend.requires`. The modules are looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
-    """Files to download from the publisher. Empty if the plugin includes the data."""
+    """Files to download from the publisher. The tuple is empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""
     """URL of the dataset's web page."""
     citation: ClassVar[str] = ""
@@ -222,11 +222,11 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices. For regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Name of the metric that publications report for this dataset. It need not be a metric in ``harness list
+    """Name of the metric that publications report for this dataset. The name need not be a metric in ``harness list
     metrics``."""
     target: ClassVar[float | None] = None
-    """Target value of the task's primary metric on the validation split, for measuring the time-to-target. None if
-    there is no target.
+    """Target value of the task's primary metric on the validation split, for measuring the time-to-target. The value is
+    None if there is no target.
     """
     splits: ClassVar[Sequence[int]] = ()
     """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all published
@@ -268,7 +268,7 @@ class Task(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     """Name of the task, as in ``--task``."""
     kind: ClassVar[str]
-    """Kind of raw input that the task accepts. It is equal to the `Dataset.kind` of the task's datasets."""
+    """Kind of raw input that the task accepts. The value is equal to the `Dataset.kind` of the task's datasets."""
     produces: ClassVar[str]
     """Kind of prepared input (`DataInfo.kind`). Models list the kinds that they support in `Model.accepts`."""
     objective: ClassVar[Objective]

@@ -40,18 +40,19 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     save_weights: bool = False
     """True to save the trained weights next to the record."""
     lock_digest: str = ""
-    """Digest of the lock of the run's named environment on the machine where the command is running. It is empty if the
-    run does not use a named environment."""
+    """Digest of the lock of the run's named environment on the machine where the command is running. The digest is
+    empty if the run does not use a named environment."""
     quality_only: bool = False
     """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
-    """Quantities that a trial of ``harness tune`` measures on the training and validation splits. These are either only
-    quality, or quality and training throughput. None for a complete run. The test split is not used in a trial."""
+    """Quantities that a trial of ``harness tune`` measures on the training and validation splits. A trial measures
+    either only quality, or quality and training throughput. None for a complete run. The test split is not used in a
+    trial."""
     step_events: bool = False
     """True to send `harness.StepsEnded` events because an event listener handles them."""
     checkpoints: CheckpointPlan | None = None
-    """Directory and interval of checkpoints. None if no checkpoints are written. Only runs on this machine can have
-    checkpoints."""
+    """Directory and interval of checkpoints. The value is None if no checkpoints are written. Only runs on this machine
+    can have checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ class TrialPruned(Exception):  # noqa: N818 - not an error
 
 
 class Coordinator(ABC):
-    """The object to which an executor reports attempts, events and results. This class is implemented by the core.
+    """The object to which an executor reports attempts, events and results. The core implements this class.
 
     The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
     the thread that called `Executor.execute`. Ctrl-C does not interrupt these methods, but they may raise
@@ -118,7 +119,7 @@ class Coordinator(ABC):
         Returns
         -------
         Attempt
-            The attempt. It has a new id and an empty directory.
+            The attempt. The new attempt has a new id and an empty directory.
 
         Raises
         ------
@@ -216,8 +217,8 @@ class Executor(ABC):
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
       each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
     - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
-    - A failed run is not repeated. Its record, whose outcome is a `harness.Failure`, is a result. Only attempts without
-      a record are repeated.
+    - A failed run is not repeated. The record of a failed run, whose outcome is a `harness.Failure`, is a result. Only
+      attempts without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
     - All processes of a run on several devices (`RunSpec.devices`) require their cores and devices on the same machine.
     - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as

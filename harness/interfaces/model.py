@@ -136,7 +136,7 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         dict of str to ndarray, or None
-            Weights in canonical shapes, by canonical name. None if the model has no closed-form solution.
+            Weights in canonical shapes, by canonical name. The value is None if the model has no closed-form solution.
         """
         return None
 
@@ -153,8 +153,8 @@ class NetworkRef:
     backend: str
     """Name of the backend."""
     build: str
-    """Location of the function in the form ``"module:callable"``. Its signature is ``build(config, info, dropout) ->
-    Network``. The module may import the framework."""
+    """Location of the function in the form ``"module:callable"``. The signature of the function is ``build(config,
+    info, dropout) -> Network``. The module may import the framework."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Metric:
     """Unit of the metric's values. An empty string denotes a fraction between 0 and 1, and ``target`` the unit of the
     target. Other values are names of units."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the values. None if the values are unbounded."""
+    """Minimum and maximum of the values. The value is None if there are no bounds."""
     title: str = ""
     """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
     spaces."""
@@ -87,9 +87,9 @@ class Tracker:
     -----
     The function `listener` is called before the first run as ``f(results, options)``. `results` is the path of the
     results directory. `options` is a dict with the values (str) of the options that the user set. The function returns
-    an object whose methods implement event hooks. These methods are decorated with `harness.hookimpl`. It raises
-    `harness.UsageError` if a value is not valid. The function should not connect to a server. An error in this function
-    prevents the runs from starting, but an error in a hook does not.
+    an object whose methods implement event hooks. The methods of this object are decorated with `harness.hookimpl`. It
+    raises `harness.UsageError` if a value is not valid. The function should not connect to a server. An error in this
+    function prevents the runs from starting, but an error in a hook does not.
 
     For a stored run, ``harness track`` calls the same hooks in the same order and with the same arguments. Only the
     times (``time_s``) are estimated.

@@ -22,7 +22,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     url: str
     """URL of the file, starting with ``http://`` or ``https://``."""
     sha256: str = ""
-    """SHA-256 (hex) of the downloaded file. Empty if no SHA-256 is declared."""
+    """SHA-256 (hex) of the downloaded file. The string is empty if no SHA-256 is declared."""
     bytes: int | None = None
     """Download size in bytes, or None if unknown. The size may be approximate if only `members` are verified."""
     alternates: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Group of processes that train a model together. This interface is used by the process that measures the run."""
+"""Group of processes that train a model together. The process that measures the run uses this interface."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ class Inference:
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
     """Measure inference time while cycling over the full batches of the split (at most the first 256 MiB).
 
-    Examples that do not fill a batch are not timed. Such a batch would have to be padded, and padding must not be
-    counted as examples. The batch size is at most the number of examples in the split.
+    Examples that do not fill a batch are not timed. The batch would have to be padded, and padding must not be counted
+    as examples. The batch size is at most the number of examples in the split.
 
     Throughput is measured over windows in which batches are submitted without waiting for their results. Latency is
     measured for one batch at a time, from inputs in host memory to outputs in host memory.

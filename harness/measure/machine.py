@@ -84,7 +84,7 @@ class Machine:
     def add_group(self, pids: Sequence[int]) -> None:
         """Treat the CPU time of the processes with these ids as CPU time of this process.
 
-        These processes use the same cores as this process.
+        The other processes use the same cores as this process.
         """
         self._group = list(pids)
 

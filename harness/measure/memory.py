@@ -2,8 +2,9 @@
 
 On Linux, the peak is ``VmHWM`` in ``/proc/self/status``, which is reset by writing 5 to ``/proc/self/clear_refs``
 (proc(5)). If the reset is not permitted, peaks are cumulative, and the record states this. On other systems, the peak
-is ``ru_maxrss`` (getrusage(2)), which cannot be reset. Its unit is kilobytes on BSD and bytes on macOS. ``ru_maxrss``
-is not used on Linux, where it is preserved across ``exec`` and would include the peak of the parent process.
+is ``ru_maxrss`` (getrusage(2)), which cannot be reset. The unit of ``ru_maxrss`` is kilobytes on BSD and bytes on
+macOS. ``ru_maxrss`` is not used on Linux, where it is preserved across ``exec`` and would include the peak of the
+parent process.
 """
 
 from __future__ import annotations

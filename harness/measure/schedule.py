@@ -15,10 +15,10 @@ def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) ->
     """Return the learning rate of optimizer step `step` (counted from 0) out of `steps` steps.
 
     The learning rate increases linearly during warm-up and reaches its maximum at the first step after warm-up. The
-    ``linear`` and ``cosine`` schedules (Loshchilov and Hutter 2017, without restarts) then decay to zero. They would
-    reach zero one step after the last step. The ``step`` and ``plateau`` schedules multiply the learning rate by
-    ``gamma`` once for each of the `reductions`. The number of reductions changes only between epochs. ``one_cycle`` is
-    described in `harness.Recipe`.
+    ``linear`` and ``cosine`` schedules (Loshchilov and Hutter 2017, without restarts) then decay to zero. The learning
+    rate would reach zero one step after the last step. The ``step`` and ``plateau`` schedules multiply the learning
+    rate by ``gamma`` once for each of the `reductions`. The number of reductions changes only between epochs.
+    ``one_cycle`` is described in `harness.Recipe`.
     """
     warmup = round(recipe.warmup_fraction * steps)
     if recipe.schedule == "one_cycle":
@@ -46,7 +46,7 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
     epochs : int
         Number of completed epochs.
     scores : sequence of float
-        Validation scores of these epochs. Larger scores are better. This argument is used by the ``plateau`` schedule.
+        Validation scores of these epochs. Larger scores are better. The scores are used by the ``plateau`` schedule.
 
     Returns
     -------

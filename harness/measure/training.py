@@ -54,7 +54,7 @@ class WindowLength:
 
 
 class FirstStep(NamedTuple):
-    """The first training step of a process. This time is not part of the timed windows."""
+    """The first training step of a process. The duration of this step is not part of the timed windows."""
 
     windows: int
     """Number of windows before this step."""
@@ -103,12 +103,12 @@ class Training:
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None
-        """Recipe setting that ended training. None if training has not ended."""
+        """Recipe setting that ended training. The value is None if training has not ended."""
         self._reductions = 0
         self.scores: list[float] = []
         """Validation scores that determine the best epoch; see `harness.measure.selection.monitored`."""
         self.best: dict[str, Any] = {}
-        """Canonical weights of the best epoch. Empty if only the last weights may be evaluated."""
+        """Canonical weights of the best epoch. The dictionary is empty if only the last weights may be evaluated."""
 
     def run_epoch(self, epoch: int) -> None:
         """Execute the steps of an epoch (counted from 1) until the epoch ends or a limit in the recipe is reached.
@@ -344,13 +344,13 @@ def train(
     """Train with the recipe in `spec`, together with the other processes of `group`.
 
     If `by_steps` is false, each epoch consists of one step on the whole training split. If `step_events` is true,
-    `harness.StepsEnded` events are sent. These events contain the timed windows unless `timed` is false. If
-    `checkpoints` is given, checkpoints are written, and a resumed run continues from its last checkpoint.
+    `harness.StepsEnded` events are sent. The events contain the timed windows unless `timed` is false. If `checkpoints`
+    is given, checkpoints are written, and a resumed run continues from its last checkpoint.
 
-    At the end, the session has the weights to be evaluated. These are the weights of the best or last epoch, or their
-    moving average if the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase
-    ``validate``. Raises `harness.BadResultError` if a loss is not finite, and `harness.RecordError` if a checkpoint
-    cannot be restored.
+    At the end, the session has the weights to be evaluated. The evaluated weights are those of the best or last epoch,
+    or their moving average if the recipe specifies one. Training is measured as the phase ``train`` and validation as
+    the phase ``validate``. Raises `harness.BadResultError` if a loss is not finite, and `harness.RecordError` if a
+    checkpoint cannot be restored.
     """
     training = Training(
         session,

@@ -51,7 +51,7 @@ def threads_per_process(selection: Selection, jobs: int = 1) -> int:
 def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[Gpu]] | None) -> None:
     """Raise `harness.UsageError` if a run cannot use the number of devices in its spec.
 
-    `gpus` returns the GPUs of the machine. It is None if missing GPUs are not an error.
+    `gpus` returns the GPUs of the machine. If `gpus` is None, missing GPUs are not an error.
     """
     if spec.devices == 1:
         return

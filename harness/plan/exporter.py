@@ -42,7 +42,7 @@ def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun 
 def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, env: str = "") -> str:
     """Return the backend that exports a model in a format.
 
-    This is the backend that trained the model if it can export the model. Otherwise, it is the first backend that can.
+    The backend that trained the model is preferred. Otherwise, the first backend that can export the model is returned.
     Raises `harness.CombinationError` with the reasons if there is none.
     """
     reasons = []

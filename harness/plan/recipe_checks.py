@@ -35,7 +35,7 @@ def check_recipe(
     task, dataset : Task, Dataset
         Task and dataset of the run.
     label_names : sequence of str
-        Names of the classes. Empty if they are not known before the data are prepared.
+        Names of the classes. The sequence is empty if the class names are not known before the data are prepared.
     backend : Backend
         Backend that trains with the recipe.
     precisions : sequence of str

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """An option of a request. It is available on the command line, in suites and in Python."""
+    """An option of a request. The option is available on the command line, in suites and in Python."""
 
     name: str
     """Key in a suite, argument of `harness.run` and, with the prefix ``--``, command-line option."""
     help: str
     """Help text of the option, without its default value."""
     default: str = ""
-    """Description of the default value for the help text. If it is empty, the help text does not mention a default."""
+    """Description of the default value for the help text. If the description is empty, the help text does not mention a
+    default."""
     argument: str = ""
     """Name of the argument of `harness.run`, or an empty string if it is the same as `name`."""
     kind: type[str | int | bool] = str
@@ -37,9 +38,9 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values. Empty if the option has no such keyword."""
+    """Keyword that selects all possible values. The string is empty if the option has no such keyword."""
     choices: tuple[str, ...] = ()
-    """Allowed values. Empty if there is no fixed list of values."""
+    """Allowed values. The tuple is empty if there is no fixed list of values."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
@@ -300,8 +301,8 @@ class Selection:
         """Return a copy of the selection in which the checkpoint, the teacher and the runs that provide weights have
         been resolved.
 
-        `locate` is a function such as `harness.data.checkpoint.locate`. It returns the checkpoint, and may download it.
-        If the selection has no checkpoint, `locate` is not called. `find` is a function such as
+        `locate` is a function such as `harness.data.checkpoint.locate`. `locate` returns the checkpoint, and may
+        download it. If the selection has no checkpoint, `locate` is not called. `find` is a function such as
         `harness.records.store.Store.find`, and returns a run. Raises `harness.UsageError` if `find` is None and the
         selection uses other runs.
         """
@@ -326,8 +327,8 @@ class Selection:
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in dataclasses.fields(Selection) if "option" in each.metadata
 }
-"""The options that correspond to fields of `Selection`. They have the same order in help texts, generated commands and
-suites.
+"""The options that correspond to fields of `Selection`. The options have the same order in help texts, generated
+commands and suites.
 """
 
 

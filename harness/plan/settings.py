@@ -30,8 +30,8 @@ class DataSettings:
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data. None for datasets from plugins. Also None for images and recordings, because their files are
-    not read completely."""
+    """The user's own data. The value is None for datasets from plugins. The value is also None for images and
+    recordings, because their files are not read completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""

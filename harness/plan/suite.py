@@ -18,8 +18,8 @@
     set = { recipe.epochs = 5 }
 
 The keys are the names in `harness.plan.selection.OPTIONS`, `_ENTRY` and `_FILE`. Keys of `shared` options can also be
-set before the first ``[[run]]``. They then apply to all entries. The names of settings such as ``recipe.epochs`` can be
-quoted, and ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
+set before the first ``[[run]]``. These keys then apply to all entries. The names of settings such as ``recipe.epochs``
+can be quoted, and ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Suite:
 
     selections: list[Selection]
     budget_s: float | None = None
-    """Time in seconds after which no more runs are started. None if there is no limit."""
+    """Time in seconds after which no more runs are started. If None, there is no limit."""
 
 
 def load(path: Path) -> Suite:
@@ -348,8 +348,8 @@ _Run = msgspec.defstruct(
         _field(
             "name",
             Annotated[str, Meta(min_length=1)],
-            "Name of the entry. Other entries can set teacher to this name. They are executed after this entry, and "
-            "use its model as the teacher in knowledge distillation. This entry must define a single run.",
+            "Name of the entry. Other entries can set teacher to this name. These entries are executed after this "
+            "entry, and use its model as the teacher in knowledge distillation. This entry must define a single run.",
         ),
         _field(
             "matrix",

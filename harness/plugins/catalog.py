@@ -122,8 +122,8 @@ class Catalog:
     def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
         """Return the executor with this name, configured with the given options.
 
-        Raises the same errors as `task`. Also raises `harness.UsageError` if a module that the executor requires is not
-        installed or an option is not valid.
+        Raises the same errors as `task`. Raises the same errors as `task`, and `harness.UsageError` if a module that
+        the executor requires is not installed or an option is not valid.
         """
         executor = self._get("executor", self.executors, name).value
         if problem := requirements.missing(executor.requires):
@@ -192,7 +192,7 @@ class Catalog:
 
     @property
     def hint(self) -> str:
-        """One line for each plugin that is not loaded. These lines are appended to messages about missing objects."""
+        """One line for each plugin that is not loaded. The lines are appended to messages about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

@@ -1,6 +1,6 @@
 """Undo changes that a plugin's code makes to the whole process, such as closing the standard streams.
 
-Also prevent the code from ending the process.
+The module also prevents plugin code from ending the process.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class PluginFailure:
     ref: PluginRef
     message: str
     solution: str = ""
-    """Instructions for loading the plugin. Empty if the message already contains instructions or none are known."""
+    """Instructions for loading the plugin. The string is empty if the message already contains instructions or none are
+    known."""
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:

@@ -79,7 +79,7 @@ def harness_models() -> Iterable[Model]:
     Yields
     ------
     Model
-        A model family. It defines sizes, canonical parameters and cost, independently of any framework.
+        A model family. The model defines sizes, canonical parameters and cost, independently of any framework.
 
     Examples
     --------

@@ -79,8 +79,9 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
 class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     """Consecutive training steps of one epoch.
 
-    The event is sent only if an event listener requests it by implementing the hook ``harness_steps_ended``. It is sent
-    at the end of each epoch and, in a longer epoch, every 10 seconds. This event is never sent within a timed window.
+    The event is sent only if an event listener requests it by implementing the hook ``harness_steps_ended``. The event
+    is sent at the end of each epoch and, in a longer epoch, every 10 seconds. This event is never sent within a timed
+    window.
     """
 
     epoch: int
@@ -93,7 +94,7 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     batch_size: int
     """Number of examples in the batch of each step."""
     window_steps: tuple[int, ...]
-    """Number of steps in each timed window. This tuple is empty in a quality-only run, which does not measure
+    """Number of steps in each timed window. The tuple is empty in a quality-only run, which does not measure
     throughput."""
     window_s: tuple[float, ...]
     """Duration of each timed window in seconds."""

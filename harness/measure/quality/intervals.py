@@ -1,4 +1,5 @@
-"""95% confidence intervals for test scores. They describe how much a score varies between test sets of the same size.
+"""95% confidence intervals for test scores. The intervals describe how much a score varies between test sets of the
+same size.
 
 The intervals do not include the variation between training runs, which is measured by using several seeds.
 
@@ -38,7 +39,7 @@ Interval = tuple[float, float]
 METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 """Description of the methods, as stored in the records."""
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
-"""Methods that occur in older records. Their intervals are not recomputed."""
+"""Methods that occur in older records. Intervals in older records are not recomputed."""
 TAIL = 0.025
 """Probability that a proportion is below its interval. The probability that it is above its interval is the same."""
 MIN_PER_CLASS = {
@@ -148,8 +149,9 @@ def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
     """Return the intervals of the metrics that are computed from probabilities, or the reasons why they do not have an
     interval.
 
-    The log loss and the Brier score are means over examples. The upper end is computed with one additional example. Its
-    loss is the largest loss that any example would have if its second most likely class were the true class.
+    The log loss and the Brier score are means over examples. The upper end is computed with one additional example. The
+    loss of this example is the largest loss that any test example would have if its second most likely class were the
+    true class.
     """
     found: dict[str, Interval | str] = {
         "average_precision": "no method is known that is valid for all distributions of the outputs",

@@ -1,4 +1,4 @@
-"""Metric functions. They follow the definitions in scikit-learn and are shared by all backends.
+"""Metric functions. The functions follow the definitions in scikit-learn and are shared by all backends.
 
 Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``. Regression metrics take targets
 and outputs ``[N, T]``, as float64 and in the target's unit. The value of a metric is None if the metric is undefined
@@ -161,8 +161,8 @@ def log_loss(targets: Array, outputs: Array, info: DataInfo) -> float:
 def example_brier_scores(targets: Array, outputs: Array) -> Array:
     """Return the squared distance between each example's probabilities and its true class, float64 ``[N]``.
 
-    For two classes, the distance is divided by two, as in scikit-learn. It then equals the squared error of the
-    probability of one class (Brier 1950 sums over both classes).
+    For two classes, the distance is divided by two, as in scikit-learn. The distance then equals the squared error of
+    the probability of one class (Brier 1950 sums over both classes).
     """
     import numpy as np
 
@@ -201,8 +201,8 @@ def reliability(targets: Array, outputs: Array) -> tuple[Array, Array, Array]:
 def ece(targets: Array, outputs: Array, info: DataInfo) -> float:
     """Return the expected calibration error (Naeini et al. 2015; Guo et al. 2017).
 
-    It is the mean absolute difference between confidence and accuracy, weighted by the number of examples in each
-    bin.
+    The error is the mean absolute difference between confidence and accuracy, weighted by the number of examples in
+    each bin.
     """
     import numpy as np
 

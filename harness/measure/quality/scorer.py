@@ -29,7 +29,7 @@ class Scorer:
     metric functions expect. However, regression targets and outputs may be standardized.
 
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function returns anything other than
-    a number or None, or if it changes the arrays. Such a change would affect other scores and the stored predictions.
+    a number or None, or if it changes the arrays. Changed arrays would affect other scores and the stored predictions.
     `harness.BadResultError` is raised if the value is not finite or is outside the bounds of the metric.
 
     `announce` is called with the name of a metric before the metric's function is called, and with an empty string
