@@ -11,7 +11,7 @@ several children at the same time. `run_program` runs a short external program.
 The channel is a private pipe that carries JSON lines. Each line is a frame. A child sends any number of event frames,
 and then a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are
 ignored. The output of the child goes to a second pipe, and the parent writes the content of this pipe to the log. The
-parent stops reading both pipes when the child ends, even if another process still has them open.
+parent stops reading both pipes when the child ends, even if another process still has the pipes open.
 `harness.execute.channel` limits the amount of data that is kept.
 
 A child ends when its parent ends, even if the parent is killed by SIGKILL. The child detects the end of its parent with

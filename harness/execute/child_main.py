@@ -1,5 +1,6 @@
-"""Main module of the child process of `harness.execute.child`. The process calls one function with the job and sends
-the result.
+"""Main module of the child process of `harness.execute.child`.
+
+The process calls one function with the job and sends the result.
 
 ``python -m harness.execute.child_main FUNCTION DIRECTORY CHANNEL LIFELINE PARENT``
 """

@@ -95,7 +95,7 @@ def _open(name: str) -> int | None:
 
 
 def _sign(file: int) -> None:
-    """Write the process id and the time to the lock file so that other processes can report them."""
+    """Write the process id and the time to the lock file, so that other processes can report them."""
     with contextlib.suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()}, started at {time.strftime('%H:%M')}".encode(), 0)

@@ -32,9 +32,9 @@ def estimates(
 
     Only runs with the same `quality_only` value are considered.
 
-    The most similar runs are those whose specifications differ only in the seed, the split and the device. If there are
-    no such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None
-    if there are no runs of either kind.
+    The most similar runs have specifications that differ only in the seed, the split and the device. If there are no
+    such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None if
+    there are no runs of either kind.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []

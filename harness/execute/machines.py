@@ -22,7 +22,7 @@ HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness", 
 def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] = ()) -> Machine:
     """Return a description of this machine, including package versions and code digests.
 
-    An executor calls this function on each remote machine and compares the results; see `machine_difference`.
+    An executor calls this function on each remote machine and compares the results with `machine_difference`.
 
     Parameters
     ----------

@@ -119,8 +119,11 @@ def preparation_of(
 def _model_source(
     spec: RunSpec, model: Model, catalog: Catalog, executable: Executable | None
 ) -> tuple[BuildNetwork, Path | None, Mapping[str, str]]:
-    """Return the function that builds the network, the folder of the exported model if the backend executes one, and
-    notes that describe the exported model."""
+    """Return the function that builds the network, the folder of the exported model, and notes that describe the
+    exported model.
+
+    The folder is None unless the backend executes an exported model.
+    """
     if not catalog.backend(spec.backend).executes:
         network = catalog.network(model.name, spec.backend)
         if network is None:
@@ -188,8 +191,8 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     """Return one of the devices of the spec's backend; see `choose_device`.
 
-    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if a device is missing
-    or does not support the precision.
+    If the spec has several devices, the first device is returned. Raises `harness.UnsupportedError` if a device is
+    missing or does not support the precision.
     """
     known = {device.name: device for device in devices}
     wanted = {"auto": next(iter(known), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
@@ -370,8 +373,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     If the spec uses trained weights, the trained weights are returned instead of initial weights. A note is added for
     each array that was not read from the spec's checkpoint.
 
-    Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
-    match those of the run that trained the weights.
+    Raises `harness.DataError` if the checkpoint does not fit the model. For trained weights, it is also raised if the
+    data or the weights do not match those of the run that trained them.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 

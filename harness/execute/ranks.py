@@ -1,8 +1,8 @@
 """Processes that train a model on several devices: the worker, which has rank 0, and its child processes.
 
 Each process uses a separate device and separate cores. All processes load the same data and start from the same
-weights, and each process computes its part of every batch. The framework sums the gradients, so all processes have the
-same weights after each step. Only the worker measures, predicts and scores.
+weights, and each process computes its part of every batch. The framework sums the gradients, so that all processes have
+the same weights after each step. Only the worker measures, predicts and scores.
 
 The worker controls each of the other processes through a pipe. Before a training step, the worker writes the batch
 number and the learning rate to the pipes. Between training steps, the other processes wait for the next command without

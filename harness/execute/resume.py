@@ -63,10 +63,10 @@ def decide(
 
     A successful stored run replaces a planned run if the requested specification, the plugins' code, the versions of
     Python and the packages, and the class of machine are the same. The class of a machine is defined by its processor,
-    number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. The stored run must have
-    saved weights if `save_weights` is true, and a parity result if the key of the spec is in `compared`. Each stored
-    run replaces at most one planned run. All requested repeats are therefore executed. A run whose batch size was
-    reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is used only if
+    number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. If `save_weights` is
+    true, the stored run must have saved weights. If the key of the spec is in `compared`, it must have a parity result.
+    Each stored run replaces at most one planned run. All requested repeats are therefore executed. A run whose batch
+    size was reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is used only if
     `quality_only` is true.
 
     `machines` contains the environments of the machines that can execute the runs. By default, it contains only this

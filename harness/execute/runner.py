@@ -144,8 +144,7 @@ def run_all(
     `marks` maps each spec's key to the parity results to be stored in the records of its runs. If `save_weights` is
     true, the trained weights are saved next to the record. If `batch_size_backoff` is true, a run that runs out of
     memory is executed again after all other runs, with half the batch size. The batch size is halved until the run
-    succeeds, until the batch size is 1 or, on several devices, until half the batch size is not divisible by the number
-    of devices.
+    succeeds or the batch size is 1. On several devices, it must remain divisible by the number of devices.
 
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.
@@ -159,10 +158,10 @@ def run_all(
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. Exceptions raised by the
     listener are ignored, and the listener is not called again.
 
-    Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
-    named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
-    or `harness.CombinationError` before any run starts if the executor or a plugin required by one of the specs is not
-    installed.
+    Raises `harness.RecordError` if the store cannot be written, and `harness.PluginError` if the executor fails. Raises
+    `harness.UsageError` if a limit is not positive or a named environment cannot be used. Raises
+    `harness.UnknownNameError` or `harness.CombinationError` before any run starts if the executor or a plugin required
+    by one of the specs is not installed.
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
@@ -304,8 +303,10 @@ class _Open:
 
 
 class RunCoordinator(Coordinator):
-    """Coordinator that `run_all` uses. The coordinator stores records and forwards events to the listener and to
-    plugins."""
+    """Coordinator that `run_all` uses.
+
+    The coordinator stores records and forwards events to the listener and to plugins.
+    """
 
     def __init__(
         self,

@@ -108,7 +108,7 @@ def _compute(teacher: TrainedWeights, spec: RunSpec, catalog: Catalog, code: str
 def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:
     """Compute the teacher's logits for the training examples in a child process.
 
-    Raises `harness.DataError` if the data or the weights are not those of the teacher's run.
+    Raises `harness.DataError` if the data or the weights differ from those of the teacher's run.
     """
     import numpy as np
 

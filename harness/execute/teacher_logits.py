@@ -81,7 +81,7 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
 
 
 def stored_logits(teacher: TrainedWeights) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays in the cache, or None if they are missing or damaged.
+    """Return the arrays in the cache. Return None if the arrays are missing or damaged.
 
     ``logits``, ``targets`` and ``label_names`` describe the training examples. ``code`` describes the code that
     computed the logits.

@@ -110,7 +110,7 @@ def load(path: Path) -> dict[str, Array]:
 
 
 def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:
-    """Raise `harness.PluginError` if the names and shapes of the weights differ from those of `parameters`."""
+    """Raise `harness.PluginError` if the names or shapes of the weights differ from those of `parameters`."""
     wanted = {parameter.name: parameter.shape for parameter in parameters}
     problems = [f"missing {name}" for name in wanted if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in wanted]
@@ -130,8 +130,8 @@ def pretrained_weights(
 
     A checkpoint can differ from the model in three ways. Encoder-only checkpoints omit the prefix of the encoder's
     parameters, older checkpoints use different names, and the head may be for a different task. A head parameter
-    (``model.head``) keeps its initial value if the checkpoint has no array with its shape. Raises `harness.DataError`
-    if any other parameter is missing or has a different shape. The message lists these parameters.
+    (``model.head``) keeps its initial value if the checkpoint does not contain an array of its shape. Raises
+    `harness.DataError` if any other parameter is missing or has a different shape. The message lists these parameters.
     """
     arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []

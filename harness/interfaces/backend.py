@@ -67,7 +67,7 @@ class SessionRequest:
     config: Any
     """Instance of the model's `Model.Config`."""
     info: DataInfo
-    """Description of the prepared data: input shapes, objective, number of outputs."""
+    """Description of the prepared data, such as the input shapes, the objective and the number of outputs."""
     parameters: Sequence[Parameter]
     """Canonical parameters of the model. `Parameter.trainable` is False for parameters that are selected by
     `Recipe.frozen`."""
@@ -109,7 +109,7 @@ class RooflineKernels:
     finished.
 
     A GPU that reaches its power limit computes faster with constants than with random numbers. The inputs of both
-    kernels are therefore drawn from a standard normal distribution and are the same for every backend:
+    kernels are therefore drawn from a standard normal distribution. They are the same for every backend:
     ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)``, called once for each matrix, and
     converted to the dtype of the precision. A kernel must not use its output as its next input, because the numbers
     would overflow or vanish.
@@ -157,7 +157,8 @@ class Session(ABC):
 
     @abstractmethod
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
-        """Run one training step: forward pass in training mode, backward pass, optimizer step.
+        """Run one training step, which consists of a forward pass in training mode, a backward pass and an optimizer
+        step.
 
         Parameters
         ----------
@@ -322,7 +323,7 @@ class Session(ABC):
         return {}
 
     def export(self, format_: str, folder: Path, inputs: Mapping[str, Array]) -> Callable[[Mapping[str, Array]], Array]:
-        """Write the network with its current weights, in evaluation mode, to files for deployment.
+        """Write the network and its current weights to files for deployment. The network is written in evaluation mode.
 
         Parameters
         ----------
@@ -331,7 +332,7 @@ class Session(ABC):
         folder : Path
             Empty folder for the files.
         inputs : mapping of str to ndarray
-            Example inputs: arrays ``[B, ...]`` by input name. The exported model must accept batches of any size.
+            Example inputs. Arrays ``[B, ...]``, by input name. The exported model must accept batches of any size.
 
         Returns
         -------
@@ -405,14 +406,15 @@ class Backend(ABC):
     training split, and learning rates and gradients are not used. Models need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
-    ``harness predict``, and its sessions are instances of `InferenceSession`."""
+    ``harness predict``. Its sessions are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
     by format. Each module is mapped to the requirement or command that installs it."""
     executes: ClassVar[str] = ""
     """Format of the exported models that the backend executes, such as ``onnx``. The string is empty if the backend
-    builds networks. Such a backend cannot train (`trains` is False) and does not require networks. Its sessions are
-    instances of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
+    builds networks. Such a backend cannot train (`trains` is False) and does not require networks. The sessions of such
+    a backend are instances of `ExportedSession`. The core exports the trained model with another backend, in a separate
+    process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
     the exported model without conversion."""
@@ -426,8 +428,9 @@ class Backend(ABC):
     """True if the sessions multiply the losses by `Batch.example_weights`. If False, runs on data with weights are
     rejected."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Preferred model variants for this backend, best first. If the user does not select a model and no network
-    implements the task's default model for this backend, the first compatible variant is used."""
+    """Preferred model variants for this backend, best first. If the user does not select a model, the task's default
+    model is used. If no network implements the default model for this backend, the first compatible variant in this
+    list is used."""
 
     recipe_options: ClassVar[Collection[str]] = ()
     """Elements of `Recipe.SESSION_OPTIONS` that the sessions implement. Other elements are rejected during planning."""

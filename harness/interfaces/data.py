@@ -1,4 +1,4 @@
-"""The interfaces for data plugins, `Dataset` and `Task`, and the arrays that they exchange."""
+"""The interfaces for data plugins, `Dataset` and `Task`, and the arrays that are passed between them."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Split:
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
     arrays ``[samples]`` with values in [-1, 1]. Prepared data contain only numeric arrays. A large input may be an
-    array-like object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
-    ``np.asarray``, and can be indexed with an int array or a slice.
+    array-like object that reads its rows from a file. An array-like object has ``shape`` and ``dtype``, supports
+    ``len`` and ``np.asarray``, and can be indexed with an int array or a slice.
     """
     targets: Array
     """Targets. For classification, class indices, int64 ``[N]``. For regression, values, float ``[N, T]``. For token
@@ -323,7 +323,7 @@ class Task(ABC, Generic[OptionsT]):
         """Prepare the inputs of new examples with the preprocessing fitted by `prepare`.
 
         ``harness predict`` calls this method. By default, it raises `harness.UnsupportedError`. For the inputs of the
-        validation and test splits, the result must be bitwise equal to the inputs that `prepare` returned.
+        validation and test splits, the result must be bitwise identical to the inputs that `prepare` returned.
 
         Parameters
         ----------

@@ -99,9 +99,9 @@ class TrialPruned(Exception):  # noqa: N818 - not an error
 class Coordinator(ABC):
     """The object to which an executor reports attempts, events and results. The core implements this class.
 
-    The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
-    the thread that called `Executor.execute`. Ctrl-C does not interrupt these methods, but they may raise
-    KeyboardInterrupt before they return.
+    The coordinator stores the records, displays the progress, and calls the event hooks. The methods must be called in
+    the thread that called `Executor.execute`. Ctrl-C does not interrupt the methods of this class, but a method may
+    raise KeyboardInterrupt before it returns.
     """
 
     @abstractmethod
@@ -169,7 +169,8 @@ class Coordinator(ABC):
             Id of the attempt.
         result : RunRecord or Failure
             The record that `harness.execute_run` returned. If there is no record, for example because no machine is
-            available, a failure. In this case, a record with the failure and a description of this machine is created.
+            available, a failure. In the latter case, a record with the failure and a description of this machine is
+            created.
 
         Returns
         -------
@@ -282,7 +283,7 @@ class Executor(ABC):
         Raises
         ------
         harness.UsageError
-            If a machine cannot be reached, or its code differs from the code on this machine.
+            If a machine cannot be reached, or if its code differs from the code on this machine.
         """
         return None
 
@@ -307,7 +308,7 @@ class Executor(ABC):
         Parameters
         ----------
         submission : str
-            Unique name for the submitted runs: letters, digits and ``-``.
+            Unique name for the submitted runs. The name consists of letters, digits and ``-``.
         runs : sequence of PlannedRun
             The runs.
 

@@ -64,7 +64,8 @@ def quota_throttled_s(groups: Groups) -> float | None:
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use.
 
-    The result is the number of cores in the process's affinity mask or, if smaller, its CPU quota rounded up.
+    The result is the number of cores in the process's affinity mask or the process's CPU quota, rounded up, whichever
+    is smaller.
     """
     try:
         cores = len(os.sched_getaffinity(0))

@@ -65,8 +65,8 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
     Examples that do not fill a batch are not timed. The batch would have to be padded, and padding must not be counted
     as examples. The batch size is at most the number of examples in the split.
 
-    Throughput is measured over windows in which batches are submitted without waiting for their results. Latency is
-    measured for one batch at a time, from inputs in host memory to outputs in host memory.
+    Throughput is measured over windows in which batches are submitted without waiting for their results. The latency of
+    a batch is the time from inputs in host memory to outputs in host memory. Batches are processed one at a time.
     """
     batch_size = min(batch_size, len(split))
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))

@@ -1,4 +1,4 @@
-"""Hardware and system counters during a measurement: load from other processes, throttling and energy.
+"""Hardware and system counters during a measurement, such as load from other processes, throttling and energy.
 
 `Machine.read` is called before and after each window, outside the timed section. If the machine does not provide a
 counter, its value is None, and so is every difference or sum that includes it.

@@ -67,8 +67,8 @@ class PhaseMemory:
         """Sum of the peaks of this process and its descendants, for each phase that ended while a descendant was
         running.
 
-        The sum is an upper bound for these processes, because their peaks may occur at different times and shared pages
-        are counted once per process. Processes that exited before the end of the phase are not included.
+        For these processes, the sum is an upper bound, because their peaks may occur at different times and shared
+        pages are counted once per process. Processes that exited before the end of the phase are not included.
         """
         self.by_process_bytes: dict[int, int] = {}
         """Peak memory of each descendant, by process ID, over the phases that ended while the descendant was running.

@@ -92,9 +92,9 @@ class NvmlDevice:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
         In a container, the driver may report the process IDs of the host, which this process cannot determine. This
-        process is then found among the processes that have appeared since the CUDA context was created. If several
-        processes have appeared before the first call, the memory usage of this process is unknown until the other
-        processes have ended. The number of other processes is nevertheless exact.
+        process is then one of the processes that have appeared since the CUDA context was created. If several processes
+        have appeared before the first call, the memory usage of this process is unknown until the other processes have
+        ended. The number of other processes is nevertheless exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -150,8 +150,10 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function, or None if the function raises an NVML error, for example because a
-    counter is missing."""
+    """Return the result of an NVML function.
+
+    Return None if the function raises an NVML error, for example because a counter is missing.
+    """
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.records import Recipe
 
 _CYCLE_START, _CYCLE_END = 1 / 25, 1 / 250_000
-"""Learning rates of ``one_cycle`` at the first and last steps, relative to its maximum, as in PyTorch."""
+"""Learning rates at the first and last steps of ``one_cycle``, relative to the maximum learning rate, as in PyTorch."""
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) -> float:

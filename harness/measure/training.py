@@ -135,7 +135,7 @@ class Training:
         """Execute additional steps to measure speed, until the protocol's requirements are met or its time budget is
         used up.
 
-        These steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
+        The additional steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
         """
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
         self._every_steps = None

@@ -1,4 +1,4 @@
-"""Planning: the expansion of selections and suites into run specs.
+"""Expansion of selections and suites into run specs.
 
 Planning does not download or write any files. Invalid requests are therefore reported immediately, before any run
 starts. `Selection.resolved` locates a checkpoint before planning, and downloads it if necessary.

@@ -45,7 +45,7 @@ def expand_all(
     order alternates (A B B A). Repeats are also interleaved. All specs are executed once, and then once more in reverse
     order. A steady drift in the speed of the machine therefore affects all specs equally.
 
-    Raises the same exceptions as `expand`. For a suite, the message contains the entry's file and line.
+    Raises the same exceptions as `expand`. For a suite, the message contains the file and the line of the entry.
     """
     repeats: dict[str, int] = {}
     specs: dict[str, RunSpec] = {}
@@ -84,9 +84,9 @@ def _interleaved(specs: Mapping[str, RunSpec]) -> list[str]:
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection in execution order, without repeats.
 
-    Environments change fastest, followed by backends, values of overrides, precisions, devices and models. For every
-    second seed or split, the order is reversed (A B B A). If several environments are selected, a backend is executed
-    in each environment that contains its packages.
+    Environments change fastest, followed by backends, values of overrides, precisions, devices and models. The order is
+    reversed for every second seed or split (A B B A). If several environments are selected, a backend is executed in
+    each environment that contains its packages.
 
     Raises `harness.UsageError` if a name is unknown, if the selected plugins cannot be combined or if a value is
     invalid. Raises `ValueError` if the selection's checkpoint or teacher has not been located (see
@@ -414,9 +414,9 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that is compatible with the task and can load the checkpoint. If no family meets both
-    conditions, the family that the checkpoint specifies is returned. If the checkpoint does not specify a family, the
-    task's default model is returned.
+    The returned model belongs to the first family that is compatible with the task and can load the checkpoint. If no
+    family meets both conditions, the family that the checkpoint specifies is returned. If the checkpoint does not
+    specify a family, the task's default model is returned.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
@@ -499,8 +499,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if one of the environments is not used by any run, or if the code in an environment
-    differs from that of this process."""
+    """Raise `harness.UsageError` if no run uses one of the environments, or if the code in an environment differs from
+    the code of this process."""
     for env in envs:
         if not env:
             continue
@@ -547,7 +547,7 @@ def _fallback_training(
     default model.
 
     If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
-    only to these backends. For the backend's own model, only the batch size override is used.
+    only to these backends. For the backend's own default model, only the batch size override is used.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

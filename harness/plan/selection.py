@@ -32,7 +32,7 @@ class Option(NamedTuple):
     """Description of the default value for the help text. If the description is empty, the help text does not mention a
     default."""
     argument: str = ""
-    """Name of the argument of `harness.run`, or an empty string if it is the same as `name`."""
+    """Name of the argument of `harness.run`. The string is empty if the argument has the same name as the option."""
     kind: type[str | int | bool] = str
     """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
     several: bool = False
@@ -48,7 +48,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite entry that trains a teacher. It is executed before the runs of the students."""
+    """The run of a suite entry that trains a teacher. This run is executed before the runs of the students."""
 
     name: str
     """Name of the entry."""
@@ -109,7 +109,7 @@ class Selection:
         default=(),
         metadata=_option(
             "devices",
-            "Number of devices on which a model is trained, with one process per device. Each number is a separate "
+            "Number of devices for training a model. One process is started for each device. Each number is a separate "
             "run.",
             default="1",
             kind=int,
@@ -195,7 +195,7 @@ class Selection:
         metadata=_option(
             "teacher",
             "Train with knowledge distillation, using the model of this run as the teacher. The run must have been "
-            "trained on the same data, with saved weights (--save-weights).",
+            "trained on the same data and must have saved weights (--save-weights).",
             metavar="RUN",
         ),
     )

@@ -115,8 +115,8 @@ def field_docstrings(kind: type) -> dict[str, str]:
 
     Each docstring is joined into one line.
 
-    The docstrings are read from the source code, because Python does not store them at run time. If the source code is
-    not available, no docstrings are returned.
+    The docstrings are read from the source code, because Python does not keep the docstrings of fields at run time. If
+    the source code is not available, no docstrings are returned.
     """
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

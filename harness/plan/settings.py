@@ -1,4 +1,4 @@
-"""Settings of a run: its data, recipe, protocol and options."""
+"""Settings of a run, which include its data, recipe, protocol and options."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ComparisonSettings:
 
     @property
     def label_names(self) -> Sequence[str]:
-        """Class names, or an empty sequence if they are not known until the data are prepared."""
+        """Names of the classes. The sequence is empty if the names are not known until the data are prepared."""
         raw = next((each.raw for each in self.data if each.raw is not None), None)
         return self.dataset.label_names if raw is None else raw.label_names
 

@@ -36,8 +36,8 @@ def staged(
     """Resolve the selections of a suite (see `Selection.resolved`).
 
     `trained` returns the stored run for the specification of a teacher, or None if the teacher must be trained first.
-    Raises `harness.UsageError` if a name occurs twice, or if the entry of a teacher defines several runs or has a
-    teacher from the suite.
+    Raises `harness.UsageError` if a name occurs twice. Also raised if the entry of a teacher defines several runs or
+    has a teacher from the suite.
     """
     named: dict[str, Selection] = {}
     for selection in selections:

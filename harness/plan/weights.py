@@ -23,8 +23,8 @@ FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "tea
 def check_servable(run: StoredRun) -> Success:
     """Return the outcome of a run, after checking that the run's weights can be used for inference.
 
-    Raises `harness.UsageError` if the run failed, if it used the weights of another run, if its model has no canonical
-    weights, or if its weights were not saved.
+    Raises `harness.UsageError` if the run failed, used the weights of another run, or did not save its weights, or if
+    its model has no canonical weights.
     """
     record = run.record
     if isinstance(record.outcome, Failure):

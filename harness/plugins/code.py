@@ -134,9 +134,11 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Raise `harness.PluginError` if the source code declares a different major version of the plugin API. The version
-    is checked before the code is executed, because the code may use names that this version of harness does not
-    have."""
+    """Raise `harness.PluginError` if the source code declares a different major version of the plugin API.
+
+    The version is checked before the code is executed, because the code may use names that this version of harness does
+    not provide.
+    """
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:

@@ -206,7 +206,9 @@ def harness_trackers() -> Iterable[Tracker]:
 
 @hookspec
 def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
-    """Handle the start of an attempt to execute a run, just before its child process is started.
+    """Handle the start of an attempt to execute a run.
+
+    The child process of the attempt is started after this hook.
 
     The child process is started when this hook returns or exceeds its time limit. For each attempt, either
     ``harness_run_finished`` or ``harness_attempt_lost`` is called after this hook, unless the command is killed.

@@ -33,8 +33,8 @@ are loaded.
 def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
     """Load every plugin that is not listed in ``HARNESS_DISABLE_PLUGINS``.
 
-    The plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed in
-    `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
+    The loaded plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed
+    in `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
 
     Broken plugins, including those that `trial` returns, are listed in `Catalog.failures`. They do not raise an
     exception. Raises `harness.UsageError` if a file does not exist.

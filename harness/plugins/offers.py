@@ -90,12 +90,14 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Reserved names that metrics must not use: columns of the comparison table, costs, and other names in reports."""
+"""Reserved names that metrics must not use, such as columns of the comparison table, costs, and other names in
+reports."""
 
 
 def _check_metric(metric: Metric) -> None:
-    """Raise `harness.PluginError` if the name is reserved, or if the metric's direction, bounds, unit, title or summary
-    cannot be stored in a record.
+    """Raise `harness.PluginError` if the name is reserved.
+
+    Also raise the error if the metric's direction, bounds, unit, title or summary cannot be stored in a record.
     """
     if metric.name in RESERVED:
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")

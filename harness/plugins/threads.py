@@ -18,7 +18,7 @@ DEFAULT_LIMIT_S = 10.0
 
 
 def limit_s() -> float:
-    """Return the time limit for loading a plugin and for each call to one of its event hooks, in seconds.
+    """Return the time limit, in seconds, for loading a plugin and for each call to one of its event hooks.
 
     Raises `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
@@ -54,7 +54,7 @@ class PluginThread:
         threading.Thread(target=self._work, name=THREAD, daemon=True).start()
 
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
-        """Call a function in the thread, and return its result or raise its exception.
+        """Call a function in the thread. Return its result or raise its exception.
 
         Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be
         reused.

@@ -92,8 +92,9 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
     Return None if the member is compressed.
 
-    Members are read directly, because zipfile reads in small chunks and is slower. This matters for reports that read
-    thousands of files. The result is also None for a damaged member, so that zipfile is used and raises an exception.
+    Members are read directly, because zipfile reads in small chunks and is slower. The faster method matters for
+    reports that read thousands of files. The result is also None for a damaged member, so that zipfile is used and
+    raises an exception.
     """
     import zlib
 
@@ -136,8 +137,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""Mapping from the format version of an ``.npy`` file to the size in bytes of the field that holds the header length
-(NEP 1)."""
+"""Size in bytes of the field that holds the header length, by format version of the ``.npy`` file (NEP 1)."""
 
 
 @lru_cache(maxsize=1024)

@@ -153,7 +153,9 @@ def read_description(directory: Path) -> Checkpoint:
 
 
 def read(directory: Path) -> Checkpoint:
-    """Return the description of the checkpoint in a directory, after checking the digest of its arrays.
+    """Return the description of the checkpoint in a directory.
+
+    The digest of the checkpoint's arrays is checked.
 
     Raises `harness.RecordError` if there is no checkpoint, if it cannot be read, or if it is damaged or was changed.
     """

@@ -76,7 +76,7 @@ class CheckpointUse(Struct, frozen=True, kw_only=True):
     written: int
     """Number of checkpoints that were written."""
     write_s: float
-    """Time spent on writing checkpoints, in seconds. It is not part of the training time."""
+    """Time spent on writing checkpoints, in seconds. This time is not part of the training time."""
     resumed_at: list[int] = []
     """Number of completed training steps at each time that training was resumed. Steps after the last checkpoint before
     an interruption were executed again. Only their second execution is recorded. Peak memory and the durations of

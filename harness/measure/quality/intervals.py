@@ -1,20 +1,21 @@
-"""95% confidence intervals for test scores. The intervals describe how much a score varies between test sets of the
-same size.
+"""95% confidence intervals for test scores.
+
+The intervals describe how much a score varies between test sets of the same size.
 
 The intervals do not include the variation between training runs, which is measured by using several seeds.
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201). With this number of examples, a proportion has the same variance as the score.
-  A small variance cannot be estimated from few examples. The effective number is therefore limited to the value for
-  which the interval of a perfect score is exact.
+  1998, Survey Methodology 24, 193-201). The effective number is chosen such that a proportion of this number of
+  examples has the same variance as the score. A small variance cannot be estimated from few examples. The effective
+  number is therefore limited to the value for which the interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
   number of examples is that of the rarer class. This interval is valid for all distributions of the outputs.
 - The Matthews correlation coefficient r has the interval of the proportion (1 + r) / 2, with an effective number of
   examples.
 - Regression errors, the log loss and the Brier score have Student's t intervals, which are computed for the logarithm
-  of the error. The upper end is computed as if there were one more example with a larger error, because a test split
-  seldom contains the largest possible errors.
+  of the error. Because a test split seldom contains the largest possible errors, the upper end is computed as if there
+  were one more example with a larger error.
 
 ``python -m benchmarks.coverage`` measures how often the intervals contain the true score.
 """
@@ -63,8 +64,8 @@ def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dic
 
     Each metric of the objective in `harness.measure.quality.metrics` is in one of the two dictionaries.
 
-    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
-    ``[N, T]`` in the target's unit. Every interval contains the score.
+    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, `targets` and
+    `outputs` are ``[N, T]`` in the target's unit. Every interval contains the score.
     """
     if objective == "classification":
         found, missing = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])

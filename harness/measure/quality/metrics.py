@@ -115,7 +115,7 @@ def class_average_precision(targets: Array, outputs: Array) -> list[float | None
 
 
 def average_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean one-vs-rest average precision over the classes, or None if a class has no examples."""
+    """Return the mean one-vs-rest average precision over the classes. Return None if a class has no examples."""
     areas = class_average_precision(targets, outputs)
     defined = [area for area in areas if area is not None]
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
@@ -131,7 +131,9 @@ def balanced_accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def mcc(targets: Array, outputs: Array, info: DataInfo) -> float:
-    """Return the Matthews correlation coefficient (Matthews 1975; for more than two classes, Gorodkin 2004).
+    """Return the Matthews correlation coefficient (Matthews 1975).
+
+    For more than two classes, the definition of Gorodkin (2004) is used.
 
     The coefficient is 0 if all targets or all predictions belong to the same class, as in scikit-learn.
     """

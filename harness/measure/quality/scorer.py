@@ -1,4 +1,4 @@
-"""Scores for a model's outputs: metrics, confidence intervals and slices."""
+"""Metrics, confidence intervals and slices of the outputs of a model."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Scorer:
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the primary metric and the loss.
 
-        The loss is computed without label smoothing. These two values are computed after every epoch.
+        The loss is computed without label smoothing. The primary metric and the loss are computed after every epoch.
         """
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
@@ -108,7 +108,10 @@ class Scorer:
         )
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the values of metrics by name, after checking that no function changed its arguments."""
+        """Return the values of metrics by name.
+
+        Also check that no function changed its arguments.
+        """
         values = {}
         before, info = digest({"targets": targets, "outputs": outputs}), msgspec.json.encode(self._info)
         for name in names:
