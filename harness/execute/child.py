@@ -130,10 +130,10 @@ def call_in_child(
 
     If there is no result, return a `Failure`.
 
-    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded in
-    accordance with the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a
-    temporary directory if `directory` is None. If the child fails, the last lines of this log are part of the failure.
-    The variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
+    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result have the types
+    in the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a temporary
+    directory if `directory` is None. If the child fails, the last lines of this log are part of the failure. The
+    variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. The child's process group
     is terminated after `timeout_s` seconds or if an exception such as KeyboardInterrupt is raised. The group is

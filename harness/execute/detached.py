@@ -128,11 +128,11 @@ def collect_all(
 
     Return the stored records, and the number of runs of `specs` that are still running or waiting, by key of the spec.
 
-    If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, records
-    that an earlier command, such as ``harness status``, has already stored are also returned for runs of `specs` that
-    were submitted with ``--rerun``. The records are included because the same command submitted the runs. `given`
-    contains the executor of this command and its options; see `options_for`. Raises the same errors as `collect`, and
-    `harness.UsageError` if any of these submissions cannot be collected.
+    If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, the
+    returned records include results that an earlier command, such as ``harness status``, has already stored. Only runs
+    of `specs` that were submitted with ``--rerun`` are included. Their records are included because the same command
+    submitted the runs. `given` contains the executor of this command and its options; see `options_for`. Raises the
+    same errors as `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()

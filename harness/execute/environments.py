@@ -88,7 +88,7 @@ class _Probed(Struct, frozen=True):
 
 
 class _Report(Struct, frozen=True):
-    """The parts of pip's installation report (``pip install --report``) that this module uses."""
+    """Fields of pip's installation report (``pip install --report``) that this module uses."""
 
     install: list[_Installed] = []
 
@@ -198,8 +198,8 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
 
     Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. The distributions of harness and of the installed plugins are omitted. `create` installs them from
-    the sources used in this process's environment.
+    untrusted source. The distributions of harness and of the installed plugins are omitted. `create` installs these
+    distributions from the sources used in this process's environment.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []

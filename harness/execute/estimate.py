@@ -34,7 +34,7 @@ def estimates(
 
     The most similar runs have specifications that differ only in the seed, the split and the device. If there are no
     such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None if
-    there are no runs of either kind.
+    there are no similar runs.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []

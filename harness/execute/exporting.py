@@ -80,7 +80,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exporter_spec(spec: RunSpec, exporter: str) -> RunSpec:
-    """Return the spec for exporting, with `exporter`, the model of a spec that uses trained weights."""
+    """Return the spec of the run in which `exporter` exports the model of `spec`."""
     return msgspec.structs.replace(
         spec,
         backend=exporter,
@@ -210,8 +210,8 @@ def _as_safetensors(
 def executable_model(spec: RunSpec, catalog: Catalog) -> tuple[Path, dict[str, str]]:
     """Return the folder of the exported model that a spec executes, together with notes that describe the model.
 
-    The model is exported and, if the backend requires it, converted to the precision of the spec. Results in the cache
-    are used again. Raises `harness.HarnessError` if the model cannot be exported or converted.
+    The model is exported and, if the backend requires it, converted to the precision of the spec. If the result is
+    already in the cache, it is used again. Raises `harness.HarnessError` if the model cannot be exported or converted.
     """
     assert spec.weights is not None
     assert spec.weights.exported is not None

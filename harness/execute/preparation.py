@@ -56,8 +56,8 @@ class Preparation:
 
 
 Executable = Callable[[RunSpec, Catalog], tuple[Path, Mapping[str, str]]]
-"""Type of `harness.execute.exporting.executable_model`. Procedures that also support backends that execute exported
-models pass this function to `prepare` or `preparation_of`."""
+"""Type of `harness.execute.exporting.executable_model`. Procedures that also support backends for exported models pass
+this function to `prepare` or `preparation_of`."""
 
 
 def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | None = None) -> Preparation:
@@ -373,8 +373,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     If the spec uses trained weights, the trained weights are returned instead of initial weights. A note is added for
     each array that was not read from the spec's checkpoint.
 
-    Raises `harness.DataError` if the checkpoint does not fit the model. For trained weights, it is also raised if the
-    data or the weights do not match those of the run that trained them.
+    Raises `harness.DataError` if the checkpoint does not fit the model. For trained weights, `harness.DataError` is
+    also raised if the data or the weights do not match those of the run that trained the weights.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 

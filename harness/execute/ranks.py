@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 SETTLE_S = 2.0
 """Time to wait after the first failure for other processes to fail, in seconds."""
 GIVE_UP_S = 10.0
-"""Maximum time between the failure of another process and the failure of the worker that it causes, in seconds. If a
+"""Maximum time, in seconds, between the failure of another process and the failure that it causes in the worker. If a
 process does not respond within this time, the worker is assumed to be blocked in a collective operation and is
 terminated."""
 
@@ -78,7 +78,7 @@ class Ranks(Group):
         Parameters
         ----------
         prepared : Preparation
-            The worker's data, and its session request, which contains the group.
+            The worker's data and session request. The request contains the group.
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable
@@ -167,7 +167,7 @@ class Ranks(Group):
 
     @property
     def pids_on_own_cores(self) -> list[int]:
-        """Ids of the other processes if all processes share the same cores; otherwise an empty list."""
+        """Ids of the other processes. The list is empty unless all processes share the same cores."""
         return [] if any(self._shares) else self._pids
 
     def memory(self, worker: RankMemory, phases: PhaseMemory) -> list[RankMemory]:
@@ -184,7 +184,7 @@ class Ranks(Group):
         ]
 
     def notes(self) -> dict[str, str]:
-        """Return the settings of the group of processes, which are recorded next to the session's settings; see
+        """Return the settings of the group, which are recorded together with the settings of the session; see
         `GROUP_NOTES`."""
         request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
@@ -282,8 +282,10 @@ class Ranks(Group):
 
 
 def differs_from_one_device(record: RunRecord) -> str:
-    """Return the reason why training on several devices gives other losses than training on one device, or an empty
-    string."""
+    """Return the reason why the losses on several devices differ from the losses on one device.
+
+    Return an empty string if the losses do not differ.
+    """
     if record.provenance.notes.get("batch_norm") == "local":
         return "each process normalizes its part of a batch with the statistics of this part"
     return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""

@@ -197,8 +197,8 @@ class Here:
     def _other_lock(self, then: Environment, spec: RunSpec) -> str | None:
         """Return a message if the packages in the named environment have changed since the run.
 
-        If the versions of packages listed in the environment have changed, None is returned. The comparison of versions
-        describes this change.
+        If the versions of packages listed in the environment have changed, None is returned. The comparison of the
+        versions already reports this change.
         """
         same = then.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(then, spec), self._packages(spec)):

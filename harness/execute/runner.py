@@ -76,7 +76,9 @@ class Listener:
 
 
 class Guarded(Listener):
-    """A listener that forwards events to another listener until the other listener raises an exception.
+    """A listener that forwards events to another listener.
+
+    Forwarding stops when the other listener raises an exception.
 
     An output error, such as writing to a closed terminal, must not stop a run.
     """
@@ -144,7 +146,7 @@ def run_all(
     `marks` maps each spec's key to the parity results to be stored in the records of its runs. If `save_weights` is
     true, the trained weights are saved next to the record. If `batch_size_backoff` is true, a run that runs out of
     memory is executed again after all other runs, with half the batch size. The batch size is halved until the run
-    succeeds or the batch size is 1. On several devices, it must remain divisible by the number of devices.
+    succeeds or the batch size is 1. On several devices, the batch size must remain divisible by the number of devices.
 
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.

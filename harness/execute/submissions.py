@@ -157,7 +157,7 @@ def options_for(store: Store, submission: Submission, given: Access | None) -> d
 
     These options were stored when this user submitted the runs from this results directory. If there are no stored
     options, this function returns `given`, the options that the user passed to the command. Raises `harness.UsageError`
-    if options are neither stored nor given.
+    if no options are stored and `given` is None or belongs to a different executor.
     """
     path = _own_path(submission)
     if path.exists():

@@ -86,10 +86,10 @@ class SessionRequest:
     frozen: frozenset[str] = frozenset()
     """Names of the parameters that `Recipe.frozen` selects."""
     rate_factors: Mapping[str, float] = field(default_factory=dict)
-    """Learning rate factors of the trainable parameters, by parameter name, in accordance with `Recipe.layer_decay`.
+    """Learning rate factors of the trainable parameters, by parameter name, as determined by `Recipe.layer_decay`.
     Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
-    """Weight of each class, in accordance with `Recipe.class_weights`. The loss of an example or position is multiplied
+    """Weight of each class, as determined by `Recipe.class_weights`. The loss of an example or position is multiplied
     by the weight of its class. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
@@ -109,7 +109,7 @@ class RooflineKernels:
     finished.
 
     A GPU that reaches its power limit computes faster with constants than with random numbers. The inputs of both
-    kernels are therefore drawn from a standard normal distribution. They are the same for every backend:
+    kernels are therefore drawn from a standard normal distribution. Every backend uses the same inputs:
     ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)``, called once for each matrix, and
     converted to the dtype of the precision. A kernel must not use its output as its next input, because the numbers
     would overflow or vanish.
@@ -157,8 +157,9 @@ class Session(ABC):
 
     @abstractmethod
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
-        """Run one training step, which consists of a forward pass in training mode, a backward pass and an optimizer
-        step.
+        """Run one training step.
+
+        A training step consists of a forward pass in training mode, a backward pass and an optimizer step.
 
         Parameters
         ----------
@@ -214,8 +215,8 @@ class Session(ABC):
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
 
-        When the context exits, training continues with the weights before averaging and the optimizer's state. No
-        training steps are executed within this context.
+        When the context exits, training continues with the original weights and the optimizer's state. No training
+        steps are executed within this context.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 

@@ -47,9 +47,9 @@ class Split:
     ``len`` and ``np.asarray``, and can be indexed with an int array or a slice.
     """
     targets: Array
-    """Targets. For classification, class indices, int64 ``[N]``. For regression, values, float ``[N, T]``. For token
-    classification, the class index of each position, int64 ``[N, L]``, with `harness.IGNORED` at positions without a
-    target. Every example must have at least one position with a target."""
+    """Class indices (int64 ``[N]``) for classification, values (float ``[N, T]``) for regression, or the class index of
+    each position (int64 ``[N, L]``) for token classification. Positions without a target contain `harness.IGNORED`.
+    Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
     rows: Array | None = None

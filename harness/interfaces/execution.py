@@ -168,14 +168,14 @@ class Coordinator(ABC):
         attempt_id : str
             Id of the attempt.
         result : RunRecord or Failure
-            The record that `harness.execute_run` returned. If there is no record, for example because no machine is
-            available, a failure. In the latter case, a record with the failure and a description of this machine is
-            created.
+            The record that `harness.execute_run` returned, or a failure if there is no record, for example because no
+            machine is available. For a failure, the core creates a record that contains the failure and a description
+            of this machine.
 
         Returns
         -------
         bool
-            True if the result was stored. False if it was dropped because the attempt is not open.
+            True if the result was stored. False if the result was dropped because the attempt is not open.
 
         Raises
         ------
@@ -211,17 +211,18 @@ class Executor(ABC):
     - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the executor
       copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
       Remote machines never write to the results directory.
-    - A run in a named environment is executed in the environment that has this name on the executing machine. The
+    - A run in a named environment uses the environment with this name on the machine that executes the run. The
       environment must exist on that machine, with the same lock and the same code of `harness` and the plugins.
       Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
       each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
     - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
-    - A failed run is not repeated. The record of a failed run, whose outcome is a `harness.Failure`, is a result. Only
-      attempts without a record are repeated.
+    - A failed run is not repeated. The record of a failed run is also a result. Its outcome is a `harness.Failure`.
+      Only attempts without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
-    - All processes of a run on several devices (`RunSpec.devices`) require their cores and devices on the same machine.
+    - All processes of a run on several devices (`RunSpec.devices`) must be executed on the same machine, each with its
+      cores and its device.
     - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as
       failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. In both cases,
       `execute` first ends the runs that it started, and does not use the coordinator afterwards.
@@ -253,7 +254,7 @@ class Executor(ABC):
         Returns
         -------
         Executor
-            An executor as used by one command.
+            The executor that one command uses.
 
         Raises
         ------

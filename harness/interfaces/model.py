@@ -163,7 +163,7 @@ class Binding:
 
     Notes
     -----
-    The variable in its own layout is ``canonical.transpose(axes).reshape(shape)``.
+    The value of the variable is ``canonical.transpose(axes).reshape(shape)``.
     """
 
     variable: Any

@@ -102,7 +102,7 @@ class Tracker:
     summary: str
     """One-line description."""
     requires: Mapping[str, str] = field(default_factory=dict)
-    """The contents of `info` need not be repeated in these details."""
+    """The details need not repeat the contents of `info`."""
     options: Mapping[str, str] = field(default_factory=dict)
     """One-line descriptions of the tracker's options, by option name. Users set them with ``--tracker
     NAME:OPTION=VALUE``."""

@@ -92,7 +92,7 @@ class Checkpoints:
                 return time.perf_counter() - self._last_s >= self._every.count
 
     def write(self, session: Session, training: Loop) -> None:
-        """Write a checkpoint. If the file system prevents this, report the problem and continue."""
+        """Write a checkpoint. If the file system prevents the write, report the problem and continue."""
         start = time.perf_counter()
         with self._phases.aside(PHASE):
             checkpoint = Checkpoint(

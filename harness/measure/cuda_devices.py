@@ -66,7 +66,7 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 def driver_uuid(index: int) -> str:
     """Return the UUID that the CUDA driver reports for device `index`, or an empty string if the driver reports none.
 
-    No CUDA context is created. For a MIG device, this is the UUID of the MIG device and not the UUID of its GPU
+    No CUDA context is created. For a MIG device, the returned UUID is that of the MIG device, not that of its GPU
     (cuDeviceGetUuid_v2, CUDA 11.4 and later).
     """
     number, octets = ctypes.c_int(), (ctypes.c_ubyte * 16)()

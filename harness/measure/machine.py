@@ -18,9 +18,9 @@ from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Average number of cores used by other processes above which a flag is set."""
+"""Maximum average number of cores that other processes may use before a flag is set."""
 THROTTLED_FRACTION = 0.01
-"""Fraction of the time for which the run is throttled above which a flag is set."""
+"""Maximum fraction of the time for which the run may be throttled before a flag is set."""
 
 
 class Reading(NamedTuple):

@@ -140,7 +140,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
 
 
 def _own_ids() -> set[int]:
-    """Return the IDs of this process in its PID namespace and in the enclosing namespaces, if they are visible."""
+    """Return the IDs of this process in its PID namespace and in all visible enclosing namespaces."""
     ids = {os.getpid()}
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():

@@ -67,6 +67,6 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
 
 
 def planned_steps(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Return the number of training steps if training is not ended early by early stopping or `Recipe.max_seconds`."""
+    """Return the number of training steps without early stopping and without the limit `Recipe.max_seconds`."""
     steps = steps_per_epoch * recipe.epochs
     return steps if recipe.max_steps is None else min(steps, recipe.max_steps)

@@ -52,7 +52,7 @@ def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, high
     Returns
     -------
     list of float
-        Scores, of which larger values are better.
+        Scores. Larger values are better.
     """
     name = _monitor(recipe, metric)
     sign = 1.0 if name == metric and higher_is_better else -1.0

@@ -1,6 +1,6 @@
 """Steady state of a series of timed windows.
 
-This module determines where the steady state starts and what its median is, and tests it for drift and bimodality.
+This module determines the start and the median of the steady state, and tests the series for drift and bimodality.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
     """Return the kind and details of each flag.
 
-    A flag reports a wide confidence interval of the median, drift, or bimodality.
+    Flags are set for a wide confidence interval of the median, for drift, and for bimodality.
     """
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]

@@ -89,8 +89,8 @@ def speed(
 ) -> Speed:
     """Return the speed of a run.
 
-    If `by_steps` is false, the model has no backward pass, and no FLOPs are counted for one. `first_step_s`, `train`
-    and `by_steps` are None if the run did not train.
+    If `by_steps` is false, the model has no backward pass, and its training FLOPs are not counted. `first_step_s`,
+    `train` and `by_steps` are None if the run did not train.
     """
     return Speed(
         train_samples_per_s=None if train is None else train.samples_per_s,

@@ -1,7 +1,7 @@
 """Functions that create selections, commands and suites for reproducing runs.
 
-The selections contain only the settings that differ from the installed plugins' defaults. If a plugin is missing, they
-contain all settings.
+The selections contain only the settings that differ from the installed plugins' defaults. If a plugin is missing, the
+selections contain all settings.
 """
 
 from __future__ import annotations

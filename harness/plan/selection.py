@@ -264,7 +264,8 @@ class Selection:
     name: str = ""
     """Name by which other entries of a suite select this entry's run as their teacher. It may be empty."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
-    """Function that returns the file and line of this selection for use in error messages, or None."""
+    """Function that returns the file and line of this selection for use in error messages. None if the selection was
+    not read from a file."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:

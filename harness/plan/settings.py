@@ -1,4 +1,4 @@
-"""Settings of a run, which include its data, recipe, protocol and options."""
+"""Settings of a run, such as its data, recipe, protocol and options."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class Stages(NamedTuple):
     teachers: dict[str, RunSpec]
     """Specifications of the teachers that the suite trains, by key."""
     untrained: tuple[RunSpec, ...]
-    """Specifications of the teachers that have not been trained. The specifications of the students of these teachers
-    do not contain the teacher yet."""
+    """Specifications of the teachers that have not been trained. The specifications of the students are incomplete
+    until their teachers have been trained."""
 
 
 def staged(
@@ -36,8 +36,8 @@ def staged(
     """Resolve the selections of a suite (see `Selection.resolved`).
 
     `trained` returns the stored run for the specification of a teacher, or None if the teacher must be trained first.
-    Raises `harness.UsageError` if a name occurs twice. Also raised if the entry of a teacher defines several runs or
-    has a teacher from the suite.
+    Raises `harness.UsageError` if a name occurs twice. `harness.UsageError` is also raised if the entry of a teacher
+    defines several runs or has a teacher from the suite.
     """
     named: dict[str, Selection] = {}
     for selection in selections:

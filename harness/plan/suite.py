@@ -216,7 +216,7 @@ class _Reader:
     def _at(self, place: Place) -> str:
         """Return the file and the line of the value at the path `place`.
 
-        If the value does not have a line, return that of the closest value that contains it.
+        If this value has no line number, return the line of the closest enclosing value.
         """
         return f"{self._path}:{self._line(place)}"
 
@@ -232,8 +232,10 @@ class _Reader:
         return lines.get(place, 1)
 
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
-        """Return a function that finds the line that caused an error in an entry from the names in the error
-        message."""
+        """Return a function that locates errors in an entry.
+
+        The function finds the line from the names in the error message.
+        """
 
         def located(error: HarnessError) -> str:
             message = str(error)
@@ -325,8 +327,8 @@ def _field(name: str, kind: Any, text: str) -> tuple[str, Any, Any]:
 OPTION_BY_KEY = {option.name: option for option in OPTIONS.values()}
 _OPTION_KEYS = tuple(OPTION_BY_KEY)
 _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several and option.name != "set")
-"""Keys of options that accept several values. These values are combined with the values in ``matrix``, and all
-combinations are executed."""
+"""Keys of options that accept several values. The values of these options are combined with the values in ``matrix``,
+and all combinations are executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
 _ENTRY = ("name", "matrix", "exclude", "include")

@@ -106,7 +106,7 @@ def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catal
     """Return a reference to the weights of `source` for inference with a backend in the named environment `env`.
 
     Raises the same errors as `trained_weights`. Raises `harness.CombinationError` if the backend has no network for the
-    model, or if the backend executes exported models and no other backend can export this model.
+    model. For a backend that executes exported models, the error is raised if no other backend can export the model.
     """
     run = stored_run(source)
     trained = trained_weights(run)
@@ -129,8 +129,9 @@ def spec_for(
     protocol: Protocol,
     env: str = "",
 ) -> RunSpec:
-    """Return the spec of a run in which one backend measures inference with the weights of `source`, in the named
-    environment `env`.
+    """Return the spec of a run that measures inference of one backend with the weights of `source`.
+
+    `env` is the name of the run's environment.
 
     Raises `harness.CombinationError` if the backend cannot run inference with the model, and `harness.UsageError` if
     the overrides change anything other than the protocol.

@@ -222,8 +222,9 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 
 
 def check(name: str, refs: Collection[PluginRef]) -> None:
-    """Raise `harness.UsageError` if an environment cannot be used, or if its code of harness or of the plugins in
-    `refs` differs from the code in this process.
+    """Raise `harness.UsageError` if an environment cannot be used.
+
+    The environment must contain the same code of harness and of the plugins in `refs` as this process.
 
     If `name` is empty, do nothing.
     """

@@ -6,9 +6,9 @@ The other hooks handle events and are called in the parent process during runs. 
 that it does not use.
 
 Every event hook has the arguments `attempt_id` and `time_s`. All events of one attempt to execute a run have the same
-attempt id. The id distinguishes runs that are executed at the same time. `RunRecord.run_id`, the id of the run, depends
-on the device that the run chose, and is therefore assigned when the record is stored. The time of the event is in
-seconds since 1970-01-01 (UTC).
+attempt id. The id distinguishes runs that are executed at the same time. `RunRecord.run_id` is assigned when the record
+is stored, because the run's id depends on the device that the run chose. The time of the event is in seconds since
+1970-01-01 (UTC).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Selection of experiment trackers, which receive the events of runs like plugins do."""
+"""Selection of experiment trackers. Trackers receive the events of runs, as plugins do."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ EXPANSION = 20
 """Maximum ratio of array size to file size. Arrays are saved without compression, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Total size of the arrays below which a file is always accepted, even if the file itself is much smaller."""
+"""Total size of arrays, in bytes, that is always accepted, even if the file itself is much smaller."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -50,8 +50,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz`` file without unpickling objects.
 
-    Raises `harness.RecordError`, with the file's name, if the file is damaged, is not a regular file, or exceeds this
-    module's limits, or if the file or its directory is a symbolic link.
+    Raises `harness.RecordError` if the file is damaged, is not a regular file, or exceeds this module's limits, or if
+    the file or its directory is a symbolic link. The message names the file.
     """
     import zipfile
 
@@ -88,12 +88,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of an uncompressed member, which is the format in which numpy stores arrays.
+    """Return the content of a member that is not compressed.
 
-    Return None if the member is compressed.
+    Numpy stores arrays without compression. Return None if the member is compressed.
 
-    Members are read directly, because zipfile reads in small chunks and is slower. The faster method matters for
-    reports that read thousands of files. The result is also None for a damaged member, so that zipfile is used and
+    Members are read directly, because zipfile reads in small chunks and is slower. The difference matters for reports
+    that read thousands of files. For a damaged member, the result is also None. The caller then uses zipfile, which
     raises an exception.
     """
     import zlib

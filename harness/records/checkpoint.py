@@ -60,7 +60,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     key: str
     """Key of `spec`."""
     spec: RunSpec
-    """Specification as requested, with the device as it was before the worker resolved it."""
+    """Specification as requested, before the worker resolved the device."""
     device: str
     """Name of the device that trains the model."""
     plugins: list[PluginRef]
@@ -95,11 +95,11 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     written: int
     """Number of checkpoints written so far, including this one."""
     write_s: float
-    """Time spent on writing checkpoints so far, in seconds, without the current one."""
+    """Time spent on writing checkpoints so far, in seconds. The current checkpoint is not included."""
     phases_s: dict[str, float]
     """Total duration of the phases ``train`` and ``validate`` so far, in seconds, over all processes."""
     resumed_at: list[int]
-    """Number of completed training steps at each time that training was resumed so far."""
+    """Numbers of completed training steps at which training has been resumed."""
     progress: Progress
 
     @property

@@ -78,9 +78,9 @@ class CheckpointUse(Struct, frozen=True, kw_only=True):
     write_s: float
     """Time spent on writing checkpoints, in seconds. This time is not part of the training time."""
     resumed_at: list[int] = []
-    """Number of completed training steps at each time that training was resumed. Steps after the last checkpoint before
-    an interruption were executed again. Only their second execution is recorded. Peak memory and the durations of
-    phases are measured only in the last process."""
+    """Numbers of completed training steps at which training was resumed. Steps after the last checkpoint before an
+    interruption were executed again. Only the second execution of these steps is recorded. Peak memory and the
+    durations of phases are measured only in the last process."""
     earlier_s: dict[str, float] = {}
     """Total duration, in seconds, of the phases ``train`` and ``validate`` in the interrupted processes, up to the
     checkpoints from which training was resumed. The windows in ``arrays.npz`` include the windows of these

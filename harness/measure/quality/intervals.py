@@ -10,7 +10,8 @@ The intervals do not include the variation between training runs, which is measu
   examples has the same variance as the score. A small variance cannot be estimated from few examples. The effective
   number is therefore limited to the value for which the interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
-  number of examples is that of the rarer class. This interval is valid for all distributions of the outputs.
+  number of examples of the rarer class is used as the sample size. This interval is valid for all distributions of the
+  outputs.
 - The Matthews correlation coefficient r has the interval of the proportion (1 + r) / 2, with an effective number of
   examples.
 - Regression errors, the log loss and the Brier score have Student's t intervals, which are computed for the logarithm
@@ -42,7 +43,8 @@ METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
 """Methods that occur in older records. Intervals in older records are not recomputed."""
 TAIL = 0.025
-"""Probability that a proportion is below its interval. The probability that it is above its interval is the same."""
+"""Probability that a proportion is below its interval. The probability that the proportion is above its interval is the
+same."""
 MIN_PER_CLASS = {
     "recall_macro": 2, "balanced_accuracy": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2, "mcc": 4,
 }  # fmt: skip
@@ -193,7 +195,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
 
 
 def _too_few(support: Array, answers: Array) -> dict[str, str]:
-    """Return a mapping from the names of averaged scores without an interval to the reasons."""
+    """Return the reasons why averaged scores have no interval, by name of the score."""
     missing = {}
     for name, least in MIN_PER_CLASS.items():
         counted = support[support > 0] if name == "f1_weighted" else support
@@ -246,7 +248,7 @@ def proportion(score: float, n: float) -> Interval:
 def student(probability: float, freedom: int) -> float:
     """Return a quantile of Student's t distribution with at least 19 degrees of freedom.
 
-    The error is below 1e-5.
+    The error of the quantile is below 1e-5.
 
     The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function is
     used instead of scipy because importing scipy would take longer than computing the scores of a regression task.
