@@ -132,8 +132,8 @@ def call_in_child(
 
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result have the types
     in the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a temporary
-    directory if `directory` is None. If the child fails, the last lines of this log are part of the failure. The
-    variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
+    directory if `directory` is None. If the child fails, the returned `Failure` contains the last lines of this log.
+    The variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. The child's process group
     is terminated after `timeout_s` seconds or if an exception such as KeyboardInterrupt is raised. The group is
@@ -311,8 +311,8 @@ def run_process(
     CHANNEL and LIFELINE are file descriptors, and PARENT is the process id of the parent, which is this process.
     `on_line` is called with each line that the process writes to CHANNEL. After `is_complete` returns True, the process
     has `EXIT_WAIT_S` seconds to exit. After this time, the process is terminated and treated as if it had exited with
-    status 0. `notes` returns lines to be added at the end of the log. If the memory of its process group exceeds
-    `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
+    status 0. `notes` returns lines to be added at the end of the log. If the memory of the program's process group
+    exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -394,8 +394,8 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
 def new_pipe() -> tuple[io.FileIO, io.FileIO]:
     """Create a pipe whose descriptors are greater than 2.
 
-    Descriptors 0 to 2 are the standard streams of the child, so they are avoided even if this process has closed its
-    standard streams.
+    Descriptors 0 to 2 are the standard streams of the child. These descriptors are not used for the pipe, even if this
+    process has closed its standard streams.
     """
     low = os.pipe()
     reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in low)

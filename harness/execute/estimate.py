@@ -67,7 +67,7 @@ def _size(directory: Path) -> int:
 
 
 def setting_of(spec: RunSpec) -> str:
-    """Return an identifier of the specification that ignores the seed, the split and the device."""
+    """Return an identifier that ignores the seed, the split and the device of the specification."""
     return msgspec.structs.replace(spec, device="auto").group_key
 
 

@@ -1,6 +1,6 @@
 """Export of trained models in child processes.
 
-Neither the exporter nor the conversion is therefore measured together with the backend that executes the model.
+The measurements of the backend that executes the model therefore exclude the exporter and the conversion.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def export_in_child(
 
     The outputs of the exported model for the test split are written to `ARRAYS`.
 
-    The outputs are compared with those of the framework that exported the model. Raises `harness.HarnessError` if the
-    export fails or the outputs differ.
+    The outputs of the export are compared with those of the framework that exported the model. Raises
+    `harness.HarnessError` if the export fails or the outputs differ.
     """
     assert spec.weights is not None
     made = call_in_child(
@@ -178,7 +178,8 @@ def differences(
     """Return the relative difference between the outputs, and the number of examples with the same label (None for
     regression).
 
-    Also return a description of the differences that are too large. The description is empty if there are none.
+    Also return a description of the differences that are too large. The description is empty if all differences are
+    small enough.
     """
     from harness.measure.distance import relative
 

@@ -37,7 +37,7 @@ class Ended:
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
     """Measured memory usage of a process group that was terminated for exceeding its memory limit. The value is None if
-    the group was not terminated for this reason."""
+    the group was not terminated for exceeding its memory limit."""
 
     @property
     def by_limit(self) -> bool:

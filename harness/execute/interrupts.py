@@ -1,6 +1,6 @@
 """Handle Ctrl-C while a plan is being executed.
 
-The current run is stopped immediately. Its record is always saved, even if Ctrl-C is pressed repeatedly.
+The current run is stopped immediately. The record of the run is always saved, even if Ctrl-C is pressed repeatedly.
 """
 
 from __future__ import annotations

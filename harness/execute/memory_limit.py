@@ -6,7 +6,7 @@ include the other processes of a run on several devices. These processes are in 
 the child ends. The kernel's own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but creating one requires root access or a delegated hierarchy.
-  Most containers and batch systems do not provide either.
+  Most containers and batch systems provide neither root access nor such a hierarchy.
 - ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory, not used memory. CUDA and the frameworks' memory allocators
   reserve many times the memory that they use. ``RLIMIT_AS`` and ``RLIMIT_DATA`` also apply to each process separately.
 - ``RLIMIT_RSS`` has no effect on Linux.

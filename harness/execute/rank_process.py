@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.interfaces import Batch, PreparedData, Session
 
 QUEUED_STEPS = 16
-"""Maximum number of steps in the queue of the device of a process other than the worker."""
+"""Maximum number of steps that a process other than the worker may queue on its device."""
 COMMAND = struct.Struct("<BIId")
 """Format of a command, which consists of its kind, the epoch, the index of the batch, and the learning rate."""
 STEP, CHECK = range(2)

@@ -54,7 +54,7 @@ def _call(listener: LoadedPlugin, hook: str, arguments: Mapping[str, Any], run_i
 def _training(
     run: StoredRun, outcome: Success | Trial, catalog: Catalog, start_s: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the hooks of the epochs and of their steps, with their arguments."""
+    """Yield the hook calls for the epochs and their steps, with the arguments of each call."""
     spec, curves = run.record.spec, outcome.curves
     before_s = sum(outcome.phases_s.get(phase, 0.0) for phase in _BEFORE_TRAINING)
     validation_s = outcome.phases_s.get("validate", 0.0) / max(1, len(curves))

@@ -64,13 +64,13 @@ def decide(
     A successful stored run replaces a planned run if the requested specification, the plugins' code, the versions of
     Python and the packages, and the class of machine are the same. The class of a machine is defined by its processor,
     number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. If `save_weights` is
-    true, the stored run must have saved weights. If the key of the spec is in `compared`, it must have a parity result.
-    Each stored run replaces at most one planned run. All requested repeats are therefore executed. A run whose batch
-    size was reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is used only if
-    `quality_only` is true.
+    true, the stored run must have saved weights. If the key of the spec is in `compared`, the stored run must have a
+    parity result. Each stored run replaces at most one planned run. All requested repeats are therefore executed. A run
+    whose batch size was reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is
+    used only if `quality_only` is true.
 
-    `machines` contains the environments of the machines that can execute the runs. By default, it contains only this
-    machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
+    `machines` contains the environments of the machines that can execute the runs. By default, `machines` contains only
+    this machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again, and
     the records of other failed runs are used. The runs whose ids are in `collected` are results of this command and are

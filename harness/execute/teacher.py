@@ -37,7 +37,7 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     teacher: TrainedWeights
     code: str
-    """Description of the code that computes the logits, which is stored with them."""
+    """Description of the code that computes the logits. The description is stored with the logits."""
 
 
 class Computed(msgspec.Struct, frozen=True, kw_only=True):

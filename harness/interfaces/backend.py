@@ -288,8 +288,9 @@ class Session(ABC):
         """Restore a state that `state` returned.
 
         Subsequent training steps give the same results as if training had continued after the call to `state`. On the
-        CPU, these steps must give bitwise identical results. The core calls `set_weights` first. The core then passes
-        the state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
+        CPU, the results of the subsequent training steps must be bitwise identical. The core calls `set_weights` first.
+        The core then passes the state of a session that was opened for an equal `SessionRequest`, usually in an earlier
+        process.
 
         Parameters
         ----------
@@ -407,7 +408,7 @@ class Backend(ABC):
     training split, and learning rates and gradients are not used. Models need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
-    ``harness predict``. Its sessions are instances of `InferenceSession`."""
+    ``harness predict``. The sessions of this backend are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
     by format. Each module is mapped to the requirement or command that installs it."""

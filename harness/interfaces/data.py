@@ -54,8 +54,8 @@ class Split:
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
     rows: Array | None = None
     """Origin of each example ``[N]``: either the row in the source file (int64, counted from 1) or the path of the
-    example's file (str). None if the dataset does not identify its examples. The core copies the array to the prepared
-    split."""
+    example's file (str). The value is None if the dataset does not identify its examples. The core copies the array to
+    the prepared split."""
     weights: Array | None = None
     """Weight of each example in the training loss ``[N]``, at least 0. If None, all examples have the same weight. The
     core divides the weights by their mean over the training split, and copies them to the prepared split as float32.
@@ -146,7 +146,7 @@ class PreparedData:
     """
     fitted: Mapping[str, Any] = field(default_factory=dict)
     """Preprocessing parameters that were fitted on the training split, such as a vocabulary or means and scales, as
-    JSON values. The contents of `info` need not be repeated here. The core stores the values next to the trained
+    JSON values. The values need not repeat the contents of `info`. The core stores the values next to the trained
     weights and passes them to `Task.transform`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """Copy of `RawData.reading`, set by the core."""
@@ -191,7 +191,7 @@ class Dataset(ABC, Generic[OptionsT]):
     license: ClassVar[str] = ""
     """License of the data. An SPDX identifier is used if one exists. Empty if the license is unknown."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct that defines the dataset's options. Users set its fields with ``--set dataset.<field>=``."""
+    """Struct that defines the dataset's options. Users set the fields with ``--set dataset.<field>=``."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the training recipe, by model variant or family. The changes are tuned on the validation split of this
     dataset."""
@@ -286,7 +286,7 @@ class Task(ABC, Generic[OptionsT]):
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct that defines the task's options. Users set its fields with ``--set task.<field>=``."""
+    """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
     """Names of those entries in `DataInfo.details` that are computed from the validation or test split and are used
     only in reports."""
@@ -309,7 +309,7 @@ class Task(ABC, Generic[OptionsT]):
         Returns
         -------
         PreparedData
-            Prepared splits. Each contains one prepared example for each raw example, in the same order.
+            Prepared splits. Each prepared split contains one prepared example for each raw example, in the same order.
         """
 
     def transform(
@@ -322,8 +322,8 @@ class Task(ABC, Generic[OptionsT]):
     ) -> dict[str, Array]:
         """Prepare the inputs of new examples with the preprocessing fitted by `prepare`.
 
-        ``harness predict`` calls this method. By default, it raises `harness.UnsupportedError`. For the inputs of the
-        validation and test splits, the result must be bitwise identical to the inputs that `prepare` returned.
+        ``harness predict`` calls this method. By default, the method raises `harness.UnsupportedError`. For the inputs
+        of the validation and test splits, the result must be bitwise identical to the inputs that `prepare` returned.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     """Plugins that the run requires. Plugins that must be installed on the machine that executes the run."""
     packages: tuple[str, ...] = ()
-    """Python distributions that the backend needs. Their versions are stored in the record."""
+    """Python distributions that the backend needs. The versions of these distributions are stored in the record."""
     timeout_s: float
     """Time limit of the run, in seconds."""
     memory_limit_bytes: int | None = None
@@ -218,8 +218,8 @@ class Executor(ABC):
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
       each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
     - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
-    - A failed run is not repeated. The record of a failed run is also a result. Its outcome is a `harness.Failure`.
-      Only attempts without a record are repeated.
+    - A failed run is not repeated. The record of a failed run is also a result. The outcome in the record is a
+      `harness.Failure`. Only attempts without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
     - All processes of a run on several devices (`RunSpec.devices`) must be executed on the same machine, each with its
       cores and its device.
@@ -241,7 +241,8 @@ class Executor(ABC):
     """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
     the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
     remote: ClassVar[bool] = False
-    """True if runs are executed on other machines. The devices of this machine are then neither checked nor locked."""
+    """True if runs are executed on other machines. In this case, the devices of this machine are neither checked nor
+    locked."""
 
     def configured(self, options: Mapping[str, str]) -> Executor:
         """Return the executor configured with these options. By default, return this executor.
@@ -254,7 +255,7 @@ class Executor(ABC):
         Returns
         -------
         Executor
-            The executor that one command uses.
+            Executor for one command.
 
         Raises
         ------
@@ -331,8 +332,8 @@ class Executor(ABC):
         """Report the attempts, events and results of submitted runs to the coordinator.
 
         After `Coordinator.finish` has stored a result, the result counts as collected when `collect` reports a later
-        result or returns. If this process is killed before that, the next call reports the result again, but the result
-        is stored only once.
+        result or returns. If this process is killed before a result counts as collected, the next call reports the
+        result again. The result is nevertheless stored only once.
 
         Parameters
         ----------

@@ -37,7 +37,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     standard deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform``
     on [-b, b], or the gain of ``orthogonal``."""
     trainable: bool = True
-    """If False, the array is loaded and saved but not optimized. This is common for running statistics."""
+    """If False, the array is loaded and saved but not optimized. Running statistics are usually not optimized."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""
@@ -59,7 +59,7 @@ class Model(ABC, Generic[ConfigT]):
     objectives: ClassVar[Sequence[Objective]]
     """Supported objectives."""
     Config: ClassVar[type[Struct]]
-    """Frozen struct with the model's sizes. Users set its fields with ``--set model.<field>=``."""
+    """Frozen struct with the model's sizes. Users set the fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Values of the fields of `Config`, by variant name, such as ``bert-tiny``. The first variant is the default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -228,7 +228,7 @@ class Network:
     """
 
     module: Any
-    """Module or function of the framework. The backend's documentation defines its call signature."""
+    """Module or function of the framework. The backend's documentation defines how the network is called."""
     bindings: Mapping[str, Binding]
     """Bindings by canonical name."""
 

@@ -42,7 +42,7 @@ class Metric:
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the values. The value is None if there are no bounds."""
     title: str = ""
-    """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
+    """Title of the metric's column in tables, without the unit. The default is `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
     """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
@@ -75,7 +75,7 @@ class Reporter:
     """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. The files are given
     as tuples of a relative path, with ``/`` as separator, and the content as bytes."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """One-line descriptions of the format's options, by option name. Users set them with ``--format-option
+    """One-line descriptions of the format's options, by option name. Users set these options with ``--format-option
     OPTION=VALUE``. The values that were set are passed to the function as keyword arguments of type str."""
 
 
@@ -87,9 +87,9 @@ class Tracker:
     -----
     The function `listener` is called before the first run as ``f(results, options)``. `results` is the path of the
     results directory. `options` is a dict with the values (str) of the options that the user set. The function returns
-    an object whose methods implement event hooks. The methods of this object are decorated with `harness.hookimpl`. It
-    raises `harness.UsageError` if a value is not valid. The function should not connect to a server. An error in this
-    function prevents the runs from starting, but an error in a hook does not.
+    an object whose methods implement event hooks. The methods of this object are decorated with `harness.hookimpl`. The
+    function raises `harness.UsageError` if a value is not valid. The function should not connect to a server. An error
+    in this function prevents the runs from starting, but an error in a hook does not.
 
     For a stored run, ``harness track`` calls the same hooks in the same order and with the same arguments. Only the
     times (``time_s``) are estimated.
@@ -102,7 +102,7 @@ class Tracker:
     summary: str
     """One-line description."""
     requires: Mapping[str, str] = field(default_factory=dict)
-    """The details need not repeat the contents of `info`."""
+    """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """One-line descriptions of the tracker's options, by option name. Users set them with ``--tracker
+    """One-line descriptions of the tracker's options, by option name. Users set these options with ``--tracker
     NAME:OPTION=VALUE``."""

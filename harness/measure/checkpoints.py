@@ -54,7 +54,10 @@ class Checkpoints:
     """
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
-        """Create the checkpoints of a run. `started_at` is the start time of this process, as in its record."""
+        """Create the checkpoints of a run.
+
+        `started_at` is the start time of this process, as stored in the run's record.
+        """
         self._directory, self._every, self._resume = Path(plan.directory), plan.every, plan.resume
         self._identity, self._started_at, self._phases = identity, started_at, phases
         self._written, self._write_s = 0, 0.0

@@ -42,7 +42,7 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
     """Return the device that this process uses as CUDA device `index`.
 
     `uuid` is the UUID that the framework reports, with or without its prefix. It may be empty. If `uuid` is empty, the
-    device is determined from the UUID that the CUDA driver reports. If the driver does not report one,
+    device is determined from the UUID that the CUDA driver reports. If the driver does not report a UUID,
     ``CUDA_VISIBLE_DEVICES`` is used. Raises `OSError` if NVML does not list the device, or if the device cannot be
     determined uniquely.
     """

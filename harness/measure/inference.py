@@ -104,7 +104,7 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
     """Return the first full batches of the split, limited to a total size of `MAX_BYTES`.
 
-    These batches stay in memory while inference is timed. The split must have at least `batch_size` examples.
+    The returned batches stay in memory while inference is timed. The split must have at least `batch_size` examples.
     """
     batches, size = [], 0
     for inputs, valid in inference_batches(split, batch_size):

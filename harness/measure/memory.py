@@ -31,7 +31,7 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> bool:
-    """Reset the peak to the current memory usage. Return False if the system does not permit this."""
+    """Reset the peak to the current memory usage. Return False if the system does not permit the reset."""
     try:
         _CLEAR.write_text("5")
     except OSError:

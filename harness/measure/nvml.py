@@ -1,5 +1,6 @@
-"""Access to the NVIDIA Management Library (NVML), which lists the GPUs of this machine and provides counters of the GPU
-that a run uses.
+"""The GPUs of this machine, and counters of the GPU that a run uses.
+
+Both are read with the NVIDIA Management Library (NVML).
 
 A counter is None if the GPU or driver does not provide it.
 """

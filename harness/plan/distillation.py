@@ -95,7 +95,7 @@ def student_selections(
 ) -> tuple[Selection, Selection]:
     """Return the selections of the student's runs without and with the teacher.
 
-    The task, the data and their options are those of the teacher. By default, the student is trained by the teacher's
+    The student has the same task, data and options as the teacher. By default, the student is trained by the teacher's
     backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used.
     """
     spec = teacher.record.spec

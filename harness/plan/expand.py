@@ -245,8 +245,10 @@ def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) 
 def _able_to_serve(
     source: StoredRun | ExportedRun, family: str, places: Mapping[str, Sequence[str]], catalog: Catalog
 ) -> list[str]:
-    """Return the available backends that can compute predictions with the weights of `source`. Raises
-    `harness.CombinationError` with the reasons if no backend can."""
+    """Return the available backends that can compute predictions with the weights of `source`.
+
+    Raises `harness.CombinationError` if no backend can compute the predictions. The message contains the reasons.
+    """
     reasons, able = {}, []
     for backend, envs in places.items():
         try:
@@ -476,8 +478,8 @@ def _backends(
 
     By default, all backends available on this machine are selected.
 
-    Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true, no
-    exception is raised, and a backend that is not available is returned with all of `envs`.
+    Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true,
+    backends that are not available are returned with all of `envs`, and no exception is raised.
     """
     for env in filter(None, envs):
         environments.load_usable(env)

@@ -43,7 +43,7 @@ def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, en
     """Return the backend that exports a model in a format.
 
     The backend that trained the model is preferred. Otherwise, the first backend that can export the model is returned.
-    Raises `harness.CombinationError` with the reasons if there is none.
+    Raises `harness.CombinationError` if no backend can export the model. The message contains the reasons.
     """
     reasons = []
     for name in dict.fromkeys(([preferred] if preferred else []) + list(catalog.backends)):
@@ -65,7 +65,7 @@ def exported_model(
     """Return the exported model that a backend executes, or None if the backend builds a network.
 
     Raises `harness.CombinationError` if no backend can export the model or if the model was exported in another format.
-    Raises `harness.UsageError` if it was exported from other weights.
+    Raises `harness.UsageError` if the model was exported from other weights.
     """
     format_ = catalog.backend(backend).executes
     if isinstance(source, ExportedRun):

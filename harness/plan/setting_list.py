@@ -38,10 +38,10 @@ def settings_of(
 ) -> dict[str, list[Setting]]:
     """Return the settings, grouped by section.
 
-    If `task` is given, return the defaults for runs of this task with `dataset` and `model`. If these are not given,
-    the task's default dataset and model are used. If `task` is not given, return the sections of all tasks, models,
-    datasets with options, and kinds of user files. If only `model` is given, omit the sections for tasks, datasets and
-    other models. Datasets with the same options share a section.
+    If `task` is given, return the defaults for runs of this task with `dataset` and `model`. By default, the task's
+    default dataset and model are used. If `task` is not given, return the sections of all tasks, models, datasets with
+    options, and kinds of user files. If only `model` is given, omit the sections for tasks, datasets and other models.
+    Datasets with the same options share a section.
 
     Raises `harness.UnknownNameError` if a name is unknown, and `harness.CombinationError` if the task cannot use the
     dataset or the model.

@@ -79,7 +79,7 @@ def dump(selections: Iterable[Selection]) -> str:
 
 
 def schema() -> str:
-    """Return the JSON Schema (draft 2020-12) of a suite. Editors use it to complete and check keys."""
+    """Return the JSON Schema (draft 2020-12) of a suite. Editors use the schema to complete and check keys."""
     content = msgspec.json.schema(_Suite)
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness suite", **content}
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1).decode()
@@ -271,7 +271,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the path of a setting whose name is not quoted. TOML splits such a name at the first period."""
+    """Return the path of a setting whose name is not quoted. TOML splits a name without quotes at the first period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 
@@ -337,7 +337,7 @@ _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget
 _BUDGET = _field(
     "budget_hours",
     Annotated[float, Meta(gt=0)],
-    "Hours after which no further run is started. To execute the remaining runs, repeat the command.",
+    "Number of hours after which no further run is started. To execute the remaining runs, repeat the command.",
 )
 _Budget = msgspec.defstruct("_Budget", [_BUDGET])
 _Values = Annotated[list[Any], Meta(min_length=1)]

@@ -76,7 +76,7 @@ def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
 
     If the plugin is part of a package, the digest covers all files in the top-level package. The digest is an empty
     string if a file cannot be read, for example because the plugin is in a zip file. `find` returns the source file of
-    a top-level module or package. By default, it searches the import path of this process.
+    a top-level module or package. By default, `find` searches the import path of this process.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}

@@ -124,7 +124,7 @@ class Surroundings:
             return changes
 
     def _reopen_stderr(self) -> bool:
-        """Reopen `sys.stderr` if it is closed or missing. Return True if it was reopened."""
+        """Reopen `sys.stderr` if it is closed or missing. Return True if `sys.stderr` was reopened."""
         current = getattr(sys, "stderr", None)
         if (current is not None and not current.closed) or self._stderr is None:
             return False

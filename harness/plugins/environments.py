@@ -261,7 +261,7 @@ def lock_digest(name: str) -> str:
 def python_version(name: str) -> str:
     """Return the implementation and version of Python in an environment.
 
-    If `name` is empty, return those of this process.
+    If `name` is empty, return the implementation and version in this process.
     """
     if name:
         return load(name).description.python

@@ -66,7 +66,7 @@ class Events:
     def drain(self) -> None:
         """Wait until all queued events have been delivered.
 
-        If this takes longer than the time limit of a hook, the remaining epoch and step events are dropped.
+        If delivery takes longer than the time limit of a hook, the remaining epoch and step events are dropped.
         """
         for delivery in self._deliveries:
             delivery.drain()
@@ -110,8 +110,8 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        If this takes too long, drop the queued epoch and step events. Other events are kept, because there are only a
-        few of them.
+        If the queue is not empty in time, drop the queued epoch and step events. Other events are kept, because there
+        are only a few of them.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -141,8 +141,10 @@ class _Delivery:
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return True if the current call exceeds its time limit. If so, print a message and deliver no further
-        events."""
+        """Return True if the current call exceeds its time limit.
+
+        In this case, print a message and deliver no further events.
+        """
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:
             return False

@@ -1,6 +1,6 @@
 """Find plugins without importing them.
 
-These are the core plugins, entry points, and files or modules listed in ``--plugin`` or ``HARNESS_PLUGINS``.
+Plugins can be core plugins, entry points, and files or modules listed in ``--plugin`` or ``HARNESS_PLUGINS``.
 """
 
 from __future__ import annotations

@@ -235,8 +235,8 @@ def harness_steps_ended(spec: RunSpec, steps: StepsEnded, attempt_id: str, time_
     """Handle the end of one or more training steps of an epoch, before validation.
 
     If a listener implements this hook, the run's child process sends the losses and learning rates of all steps at the
-    end of each epoch. In a longer epoch, it also sends them every 10 seconds, but never within a timed window. The run
-    continues while this hook is running. If the hook is too slow, events are dropped.
+    end of each epoch. In a longer epoch, the values are also sent every 10 seconds, but never within a timed window.
+    The run continues while this hook is running. If the hook is too slow, events are dropped.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ reports."""
 def _check_metric(metric: Metric) -> None:
     """Raise `harness.PluginError` if the name is reserved.
 
-    Also raise the error if the metric's direction, bounds, unit, title or summary cannot be stored in a record.
+    The error is also raised if the metric's direction, bounds, unit, title or summary cannot be stored in a record.
     """
     if metric.name in RESERVED:
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")

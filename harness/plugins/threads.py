@@ -54,7 +54,7 @@ class PluginThread:
         threading.Thread(target=self._work, name=THREAD, daemon=True).start()
 
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
-        """Call a function in the thread. Return its result or raise its exception.
+        """Call a function in the thread. Return the function's result or raise its exception.
 
         Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be
         reused.

@@ -83,7 +83,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     arrays: str
     """Name of the file with the arrays."""
     sha256: str
-    """SHA-256 (hex) of this file."""
+    """SHA-256 (hex) of the file with the arrays."""
     step: int
     """Number of completed training steps."""
     steps: int

@@ -86,7 +86,7 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
 
     epoch: int
     step: int
-    """Number of optimizer steps before the first of these steps."""
+    """Number of optimizer steps before the first step in this event."""
     losses: tuple[float, ...]
     """Mean loss over the batch of each step."""
     learning_rates: tuple[float, ...]
