@@ -158,8 +158,7 @@ class Selection:
         metadata=_option(
             "protocol",
             "Measurement effort, which determines the duration and the required precision of the measurements. The "
-            "protocol publish also sets 3 "
-            "seeds and 5 repeats.",
+            "protocol publish also sets 3 seeds and 5 repeats.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
