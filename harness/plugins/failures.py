@@ -36,7 +36,7 @@ class PluginFailure:
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
     """Return instructions for loading the plugins in `wanted` that are missing or are loaded in a different version.
 
-    Return "" if there are no such plugins.
+    Return "" if all of them are loaded.
     """
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
