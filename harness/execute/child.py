@@ -1,22 +1,24 @@
-"""Call functions in child processes. Each child has a process group, a log and a channel. The parent sleeps while it
+"""Call functions in child processes.
+
+Each child runs in a separate process group, with a log file and a channel to the parent. The parent sleeps while it
 waits for events.
 
-No other module of harness starts a process; `tests/architecture/test_processes.py` enforces this rule. `call_in_child`
-passes a job, a `msgspec.Struct`, to a function and returns the function's result or a `harness.records.Failure`;
-`harness.execute.child_main` is the code in the child. `calls_in_children` calls functions in several children at the
-same time, and `run_program` runs a short external program.
+No other module of harness starts a process, as enforced by `tests/architecture/test_processes.py`. `call_in_child`
+passes a job (a `msgspec.Struct`) to a function in the child. `call_in_child` returns the function's result or a
+`harness.records.Failure`. The child executes `harness.execute.child_main`. `calls_in_children` calls functions in
+several children at the same time. `run_program` runs a short external program.
 
 The channel is a private pipe that carries JSON lines. Each line is a frame. A child sends any number of event frames,
-followed by a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are
-ignored. The child's output goes to a second pipe, whose content the parent writes to the log. The parent stops reading
-both pipes when the child ends, even if another process still has them open. `harness.execute.channel` limits the amount
-of data that is kept.
+and then a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are
+ignored. The output of the child goes to a second pipe, and the parent writes the content of this pipe to the log. The
+parent stops reading both pipes when the child ends, even if another process still has the pipes open.
+`harness.execute.channel` limits the amount of data that is kept.
 
-A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
-watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
-(``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
-The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits until the
-other end of the lifeline is closed and then kills the child's process group.
+A child ends when its parent ends, even if the parent is killed by SIGKILL. The child detects the end of its parent with
+the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
+(``PR_SET_PDEATHSIG``) when the thread that started the child ends. The thread that starts the child must therefore also
+wait for the child. The kernel does not kill the processes that the child started. A shell process, the *guard*,
+therefore also waits until the other end of the lifeline is closed, and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -51,28 +53,28 @@ from harness.records import Failure
 from harness.records.store import LOG, write_json
 
 DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Default environment variables for every child; values set by the user take precedence. GPUs are numbered in the
-driver's order, so ``cuda:N`` is the same GPU in every framework and in NVML."""
+"""Default environment variables for every child. Values set by the user take precedence. GPUs are numbered in the
+driver's order, so that ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is terminated, in seconds."""
 EXIT_WAIT_S = 20.0
 """Time that a child may take to exit after sending its result, in seconds. After this time, the child's process group
-is terminated, because a thread started by a plugin could keep the process alive forever.
+is terminated. Otherwise, a thread started by a plugin could keep the process alive forever.
 """
 KILL_WAIT_S = 30.0
 """Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in a system call may end later
 than this."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The limit is large
-enough for all of the child's remaining output, and prevents the parent from reading endless output from a process that
-outlives the child."""
+"""Upper bound on the capacity of a pipe and on the number of bytes read after a child has ended. The limit is
+sufficient for all of the child's remaining output. The limit also prevents the parent from reading endless output of a
+process that outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
 """Minimum pipe capacity, which applies if the user has reached the limit for pipes (pipe(7))."""
 BATCH_S = 0.1
 """Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
-keeping the parent busy. A pipe that is at least half full is read again immediately to avoid blocking the child, unless
-the child has already written `_FLOOD_BYTES`."""
+keeping the parent busy. A pipe that is at least half full is read again immediately, so that the child is not blocked.
+After the child has written `_FLOOD_BYTES`, this rule no longer applies."""
 _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
@@ -86,15 +88,15 @@ _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
 
 @dataclass(frozen=True)
 class ChildContext:
-    """The context that a function in a child process receives in addition to its job."""
+    """Context that is passed, in addition to the job, to a function in a child process."""
 
     directory: Path
-    """Directory for this call's large arrays and other files. The caller reads the files after the call."""
+    """Directory for this call's large arrays and other files. The caller reads the files when the call has ended."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
     end: Callable[[Struct], None]
-    """Function that sends a result to the parent and ends this process immediately. This function can be called from
-    any thread, even while the function called by the parent is blocked."""
+    """Function that sends a result to the parent and then ends this process immediately. This function can be called
+    from any thread, even while the child's main function is blocked."""
 
 
 class EventFrame(Struct, tag="event"):
@@ -124,21 +126,23 @@ def call_in_child(
     interpreter: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> ResultT | Failure:
-    """Call a module-level function in a child process and return the function's result, or a `Failure` if there is no
-    result.
+    """Call a module-level function in a child process and return the function's result.
 
-    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
-    according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
-    directory if `directory` is None; a failure contains the last lines of this log. The variables in `environment` are
-    added to those of the parent and to `DEFAULT_ENVIRONMENT`.
+    If there is no result, return a `Failure`.
 
-    `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
-    or if an exception such as KeyboardInterrupt is raised, the child's process group is terminated with SIGTERM and, if
-    necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if any, such as
-    ``--timeout``. If the child exceeds the time limit, the failure message recommends this option. The child also ends
-    when the other end of the pipe `lifeline` is closed. By default, this function creates its own pipe. `interpreter`
-    is the path of the Python interpreter that executes the child, by default the interpreter of this process. The child
-    inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the job cannot be written.
+    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result have the types
+    in the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a temporary
+    directory if `directory` is None. If the child fails, the returned `Failure` contains the last lines of this log.
+    The variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
+
+    `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. The child's process group
+    is terminated after `timeout_s` seconds or if an exception such as KeyboardInterrupt is raised. The group is
+    terminated with SIGTERM and, if necessary, killed with SIGKILL. `limit_option` is the command-line option that sets
+    `timeout_s`, if any, such as ``--timeout``. If the child exceeds the time limit, the failure message recommends this
+    option. The child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates
+    the pipe. `interpreter` is the path of the Python interpreter that executes the child. By default, the interpreter
+    of this process is used. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the
+    job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -215,12 +219,14 @@ def calls_in_children(
     on_event: Callable[[int, Any], None] | None = None,
     inputs: Sequence[int] = (),
 ) -> Iterator[list[Future[ResultT | Failure]]]:
-    """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
+    """Start `call_in_child` for all jobs at the same time.
 
-    `on_event` is called in the job's thread for each event that can be decoded as `event_type`. Its arguments are the
-    index of the job, starting at 0, and the event. `inputs` is empty or contains one file descriptor per job, which the
-    child inherits. On exit from the context manager, for example after KeyboardInterrupt, the children that are still
-    running are killed.
+    Yield a list with one future for each job, in the order of the jobs.
+
+    `on_event` is called in the job's thread for each event that can be decoded as `event_type`. The function is called
+    with the index of the job, starting at 0, and the event. `inputs` is either empty or contains one file descriptor
+    for each job, which the child inherits. When the context manager exits, for example after KeyboardInterrupt,
+    children that are still running are killed.
     """
     with children(len(jobs)) as start:
         yield [
@@ -244,15 +250,15 @@ class StartCall(Protocol):
     """Function that `children` yields."""
 
     def __call__(self, call: Callable[..., AnyT], /) -> Future[AnyT]:
-        """Call ``call(lifeline=...)`` in a thread, and return a future."""
+        """Call ``call(lifeline=...)`` in a thread, and return a future for its result."""
 
 
 @contextlib.contextmanager
 def children(count: int) -> Iterator[StartCall]:
-    """Yield a function that runs up to `count` calls to `call_in_child` at the same time, each in its own thread.
+    """Yield a function that can run up to `count` calls to `call_in_child` at the same time, each in a separate thread.
 
-    Each call receives the keyword argument `lifeline`, which it passes to `call_in_child`. On exit from the context
-    manager, for example after KeyboardInterrupt, the children that are still running are killed.
+    Each call receives the keyword argument `lifeline`, which it passes to `call_in_child`. When the context manager
+    exits, for example after KeyboardInterrupt, children that are still running are killed.
     """
     lifeline, held = new_pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
@@ -264,9 +270,11 @@ def children(count: int) -> Iterator[StartCall]:
 def run_program(
     command: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run an external program without input and return its exit status and output. `environment` contains the program's
-    environment variables, by default those of this process. Raises OSError if the program cannot be started, and
-    TimeoutError, a subclass of OSError, if the program is killed after `timeout_s` seconds.
+    """Run an external program without input and return its exit status and output.
+
+    `environment` contains the program's environment variables. By default, the variables of this process are used.
+    Raises OSError if the program cannot be started, and TimeoutError, a subclass of OSError, if the program is killed
+    after `timeout_s` seconds.
     """
     try:
         return subprocess.run(
@@ -300,11 +308,11 @@ def run_process(
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
-    CHANNEL and LIFELINE are file descriptors, and PARENT is this process's id. `on_line` is called with each line that
-    the process writes to CHANNEL. Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. After
-    this time, the process is terminated and treated as if it had exited with status 0. `notes` returns lines to add at
-    the end of the log. If the memory of its process group exceeds `memory_limit_bytes`, the group is terminated. The
-    process inherits `pass_fds`.
+    CHANNEL and LIFELINE are file descriptors, and PARENT is the process id of the parent, which is this process.
+    `on_line` is called with each line that the process writes to CHANNEL. After `is_complete` returns True, the process
+    has `EXIT_WAIT_S` seconds to exit. After this time, the process is terminated and treated as if it had exited with
+    status 0. `notes` returns lines to be added at the end of the log. If the memory of the program's process group
+    exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -356,8 +364,9 @@ def run_process(
 
 @contextlib.contextmanager
 def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
-    """Start a shell that kills a process group when the other end of the pipe `lifeline` is closed, and stop the shell
-    on exit from the context manager.
+    """Start a shell that kills a process group when the other end of the pipe `lifeline` is closed.
+
+    The shell is stopped when the context manager exits.
 
     If the system has no shell, the function does nothing.
     """
@@ -383,8 +392,11 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
 
 
 def new_pipe() -> tuple[io.FileIO, io.FileIO]:
-    """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams, because
-    descriptors 0 to 2 are the standard streams of the child."""
+    """Create a pipe whose descriptors are greater than 2.
+
+    Descriptors 0 to 2 are the standard streams of the child. These descriptors are not used for the pipe, even if this
+    process has closed its standard streams.
+    """
     low = os.pipe()
     reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in low)
     for fd in low:
@@ -400,7 +412,7 @@ def _enlarge(pipe: int) -> None:
 
 
 Readers = Mapping[int, Callable[[bytes], None]]
-"""Mapping from file descriptors to the functions that receive the data read from them."""
+"""Functions that receive the data read from each file descriptor."""
 
 
 def _listen(
@@ -410,8 +422,10 @@ def _listen(
     is_complete: Callable[[], bool],
     watch: MemoryWatch | None,
 ) -> Literal["ended", "timeout", "lingers", "memory"]:
-    """Read until the process ends, the deadline passes, `EXIT_WAIT_S` seconds have passed since the process sent its
-    result, or the limit of `watch` is exceeded."""
+    """Read until the process ends, the deadline passes, or the limit of `watch` is exceeded.
+
+    Reading also ends `EXIT_WAIT_S` seconds after the process has sent its result.
+    """
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (
@@ -451,8 +465,9 @@ def _listen(
 
 
 def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool]:
-    """Read from a non-blocking descriptor until no data are available or at least `limit` bytes have been read. Return
-    the number of bytes, and whether the end of the file was reached.
+    """Read from a non-blocking descriptor until no data are available or at least `limit` bytes have been read.
+
+    Return the number of bytes, and True if the end of the file was reached.
     """
     count = 0
     while count < limit:
@@ -469,7 +484,10 @@ def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool
 
 @contextlib.contextmanager
 def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
-    """Yield a descriptor that becomes readable when the process ends, or None if the system has no pidfd_open(2)."""
+    """Yield a descriptor that becomes readable when the process ends.
+
+    Yield None if the system does not have pidfd_open(2).
+    """
     if not hasattr(os, "pidfd_open"):
         yield None
         return

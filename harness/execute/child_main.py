@@ -1,4 +1,6 @@
-"""The child process of `harness.execute.child`, which calls one function with its job and sends the result.
+"""Main module of the child process of `harness.execute.child`.
+
+The process calls one function with the job and sends the result.
 
 ``python -m harness.execute.child_main FUNCTION DIRECTORY CHANNEL LIFELINE PARENT``
 """
@@ -26,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(function_name: str, directory: str, channel: int, lifeline: int, parent: int) -> None:
-    """Call the function with the job in `directory`, and send its events and its result or failure."""
+    """Call the function with the job in `directory`. Send the function's events, and then its result or failure."""
     end_with_parent(lifeline, parent)
     os.set_inheritable(channel, False)
     os.set_inheritable(lifeline, False)
@@ -62,11 +64,12 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """Ensure that this process and its process group are terminated when the parent dies.
+    """Ensure that this process and its process group are terminated when the parent ends.
 
-    On Linux, the kernel sends SIGKILL. The signal terminates this process even if no Python code can run, and the guard
-    in `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data from
-    `lifeline`, to which the parent never writes, and terminates the group when the read returns.
+    On Linux, the kernel sends SIGKILL. The signal terminates this process even if it cannot execute Python code, and
+    the guard in `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data
+    from `lifeline`. The parent never writes to the pipe, so the read returns only when the parent ends, and the thread
+    then terminates the group.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

@@ -1,4 +1,4 @@
-"""The CPU cores that this process may use, and how they are divided among processes."""
+"""The CPU cores that this process may use and their distribution among processes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def ordered_cores() -> list[int]:
-    """Return the indices of the available cores, or an empty list if the system cannot restrict processes to cores.
+    """Return the indices of the available cores.
 
-    Hardware threads of the same physical core are adjacent, so contiguous parts of the list share as few physical cores
-    as possible.
+    If the system cannot restrict processes to cores, return an empty list.
+
+    Hardware threads of the same physical core are adjacent, so that contiguous parts of the list share as few physical
+    cores as possible.
     """
 
     def place(core: int) -> tuple[int, int, int]:
@@ -36,6 +38,9 @@ def core_shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
 
 
 def use_cores(cores: Sequence[int]) -> None:
-    """Restrict this process and any threads it starts later to `cores`, unless `cores` is empty."""
+    """Restrict this process, and any threads that it starts later, to `cores`.
+
+    If `cores` is empty, do nothing.
+    """
     if cores:
         os.sched_setaffinity(0, cores)

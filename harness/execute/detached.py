@@ -1,9 +1,9 @@
-"""Execution of submissions: submit runs to an executor (``--detach``), and store their results in a later command.
+"""Execution of submissions. Runs are submitted to an executor (``--detach``), and a later command stores their results.
 
-The files of a submission are written before the runs are submitted and removed once the results of all runs are stored,
-so no results are lost even if a command is killed. The caller holds the lock of the results directory's submissions
-(`harness.execute.submissions.locked`) from collecting until submitting, so that simultaneous commands neither submit
-the same runs nor collect the same results.
+The files of a submission are written before the runs are submitted, and removed after the results of all runs have been
+stored. No results are therefore lost if a command is killed. The caller holds the lock of the results directory's
+submissions (`harness.execute.submissions.locked`) while it collects results and submits runs. Simultaneous commands
+therefore neither submit the same runs nor collect the same results.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Collected:
 
     submission: Submission
     state: SubmissionState | None
-    """State of the submission, or None if the executor no longer has it."""
+    """State of the submission. The value is None if the executor no longer knows the submission."""
     records: list[RunRecord]
     """Records that were stored."""
     left: list[PlannedRun]
-    """Runs that are still running or waiting, or all runs if the submission could not be collected."""
+    """Runs that are still running or waiting. If the submission could not be collected, all of its runs are listed."""
     problem: str = ""
     """Reason why the submission could not be collected, or an empty string."""
 
@@ -55,7 +55,7 @@ def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: 
 
 
 def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
-    """Return the specs that are not pending. `pending` contains the number of pending runs, keyed by the spec's key."""
+    """Return the specs that are not pending. `pending` contains the number of pending runs, by key of the spec."""
     submitted = Counter(pending)
     left = []
     for spec in specs:
@@ -87,8 +87,8 @@ def submit(
 ) -> None:
     """Submit runs to an executor as the submission `name`. Do nothing if there are no runs.
 
-    Raises `harness.UsageError` if the executor does not accept the runs or the user's state directory is not writable,
-    and `harness.RecordError` if the results directory is not writable.
+    Raises `harness.UsageError` if the executor does not accept the runs or the user's state directory is not writable.
+    Raises `harness.RecordError` if the results directory is not writable.
     """
     if not runs:
         return
@@ -124,14 +124,15 @@ def collect_all(
     quality_only: bool = False,
     save_weights: bool = False,
 ) -> tuple[list[RunRecord], Counter[str]]:
-    """Store the results of all submissions in a results directory. Return the stored records and the number of runs of
-    `specs` that are still running or waiting, keyed by the spec's key.
+    """Store the results of all submissions in a results directory.
 
-    With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, this function also
-    returns the records of runs of `specs` that were submitted with ``--rerun`` and that an earlier command, such as
-    ``harness status``, has already stored. These records are included because the same command submitted their runs.
-    `given` contains the executor of this command and its options; see `options_for`. Raises the same errors as
-    `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
+    Return the stored records, and the number of runs of `specs` that are still running or waiting, by key of the spec.
+
+    If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, the
+    returned records include results that an earlier command, such as ``harness status``, has already stored. Only runs
+    of `specs` that were submitted with ``--rerun`` are included. These records are included because the same command
+    submitted the runs. `given` contains the executor of this command and its options; see `options_for`. Raises the
+    same errors as `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -201,12 +202,13 @@ def collect(
     wait: Callable[[PlannedRun], bool] | None = None,
     keep: bool = False,
 ) -> Collected:
-    """Store a submission's results. If all its runs are finished, remove the submission or, with `keep`, mark it as
-    finished.
+    """Store a submission's results.
 
-    If `wait` returns True for any unfinished run, this function returns only when all runs are finished. After Ctrl-C,
-    KeyboardInterrupt is raised, and the runs continue. Raises `harness.RecordError` if the store cannot be written.
-    Other errors are returned in `Collected.problem`.
+    If all runs of the submission have finished, remove the submission. If `keep` is true, mark it as finished instead.
+
+    If `wait` returns True for any unfinished run, this function returns only after all runs have finished. After
+    Ctrl-C, KeyboardInterrupt is raised, and the runs continue. Raises `harness.RecordError` if the store cannot be
+    written. Other errors are returned in `Collected.problem`.
     """
     records: list[RunRecord] = []
     try:
@@ -234,8 +236,10 @@ def collect(
 
 
 def cancel(submission: Submission, catalog: Catalog, store: Store, given: Access | None = None) -> str:
-    """Cancel the runs of a submission and remove it. Return the reason if the executor could not be reached, otherwise
-    an empty string."""
+    """Cancel the runs of a submission and remove it.
+
+    Return the reason why the executor could not be reached, or an empty string if it was reached.
+    """
     problem = ""
     try:
         catalog.executor(submission.executor, options_for(store, submission, given)).cancel(submission.name)
@@ -263,7 +267,7 @@ def _report(
     *,
     wait: bool,
 ) -> SubmissionState | None:
-    """Store a submission's available results, and add the records to `records`."""
+    """Store the available results of a submission, and add the records to `records`."""
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
     known = {record.submission for record in _stored(submission, store)}

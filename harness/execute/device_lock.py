@@ -21,7 +21,7 @@ WAIT_S = 0.5
 _ALL = "all"
 """Name of the lock that every process holds.
 
-The lock is shared if the process measures only on named GPUs, and exclusive otherwise.
+The lock is exclusive unless the process measures only on named GPUs.
 """
 
 
@@ -29,16 +29,16 @@ The lock is shared if the process measures only on named GPUs, and exclusive oth
 def measuring_on(
     devices: Iterable[str], *, wait: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[bool]:
-    """Hold the locks of `devices`, which are specified as in run specs, such as ``auto`` or ``cuda:1``.
+    """Hold the locks of `devices`. Devices are specified as in run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
-    other device, such as ``cpu`` or ``auto``, locks out all other processes. The locks are flock(2) locks on files in
+    other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in
     the cache directory, and are released when the process ends. If the cache directory is not writable, no locks are
     held.
 
-    If another process holds a lock and `wait` is false, a `harness.BusyError` that identifies this process is raised.
-    If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it had to
-    wait.
+    If another process holds a lock and `wait` is false, a `harness.BusyError` is raised. The error identifies the other
+    process. If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if
+    it had to wait for the lock.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -58,7 +58,7 @@ def measuring_on(
 
 
 def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) -> bool:
-    """Lock a file, and return whether the function had to wait for another process."""
+    """Lock a file. Return True if the function had to wait for another process."""
     announced = False
     while True:
         try:
@@ -95,7 +95,7 @@ def _open(name: str) -> int | None:
 
 
 def _sign(file: int) -> None:
-    """Write the process id and the time to the lock file so that other processes can report them."""
+    """Write the process id and the time to the lock file, so that other processes can report them."""
     with contextlib.suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()}, started at {time.strftime('%H:%M')}".encode(), 0)

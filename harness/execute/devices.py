@@ -1,5 +1,7 @@
-"""Devices that a backend finds on this machine. The probe runs in a child process because it imports the framework and
-may crash."""
+"""Devices that a backend finds on this machine.
+
+The devices are listed in a child process, because this imports the framework, which may crash.
+"""
 
 from __future__ import annotations
 

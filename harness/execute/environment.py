@@ -1,4 +1,4 @@
-"""Description of a run's environment: the machine and the commit of harness's source code."""
+"""Description of the environment of a run, which consists of the machine and the Git commit of harness."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return the environment from `harness.measure.environment.collect`, with the Git commit of harness added."""
+    """Return the environment from `harness.measure.environment.collect` together with the Git commit of harness."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 
 def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
-    """Return the environment of a failed run, which was executed in the named environment `env`.
+    """Return the environment of a failed run that was executed in the named environment `env`.
 
-    If too many files are open, the environment includes only values that can be determined without opening files.
+    If too many files are open, the environment contains only values that can be determined without opening files.
     """
     try:
         described = collect(packages)
@@ -49,7 +49,7 @@ def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
 
 
 def git_commit() -> str | None:
-    """Return the Git commit of the checkout from which harness is imported, or None for an installed package."""
+    """Return the Git commit of the checkout from which harness is imported. Return None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None

@@ -1,7 +1,7 @@
-"""Creation and removal of named environments; `harness.plugins.environments` describes and reads them.
+"""Creation and removal of named environments. The module `harness.plugins.environments` defines and reads them.
 
-An environment is created in a hidden directory that is renamed at the end, so an environment either is complete or does
-not exist.
+An environment is created in a hidden directory, which is renamed at the end. A visible environment is therefore always
+complete.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 _LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _LOCAL = "not from a package index"
-"""Lock-file comment that marks a distribution installed from a folder, file or URL."""
+"""Comment in a lock file that marks a distribution installed from a folder, file or URL."""
 
 _PROBE = """
 import importlib.metadata, importlib.util, json, os, platform, sys
@@ -74,8 +74,8 @@ print(json.dumps({
     "version": sys.version_info[:2], "path": path, "packages": packages, "modules": modules,
 }))
 """
-"""Program that prints a description of the interpreter executing it. The program imports only the standard library,
-because harness may not be installed."""
+"""Program that prints a description of the Python interpreter that runs it. The program imports only the standard
+library, because harness may not be installed."""
 
 
 class _Probed(Struct, frozen=True):
@@ -88,7 +88,7 @@ class _Probed(Struct, frozen=True):
 
 
 class _Report(Struct, frozen=True):
-    """The parts of pip's installation report (``pip install --report``) that are used here."""
+    """Fields of pip's installation report (``pip install --report``) that this module uses."""
 
     install: list[_Installed] = []
 
@@ -118,13 +118,13 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    The environment contains the distributions in `requirements`, the lines of a requirements file. It also contains
-    harness and the plugin distributions, which are installed from the same sources as in this process's environment. If
-    `inherit` is true, only `requirements` are installed, and all other packages are imported from this process's
-    environment. With `replace`, an existing environment is replaced.
+    The environment contains the distributions in `requirements`, the lines of a requirements file. The environment also
+    contains harness and the plugin distributions, which are installed from the sources used in this process's
+    environment. If `inherit` is true, only `requirements` are installed. All other packages are imported from this
+    process's environment. If `replace` is true, an existing environment is replaced.
 
-    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails; this error
-    contains the last lines of the installer's output. If an error occurs, nothing is changed.
+    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
+    `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
     """
     check_name(name)
     for line in requirements:
@@ -163,8 +163,10 @@ def create(
 
 
 def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] = lambda _: None) -> NamedEnvironment:
-    """Recreate an environment from its requirements and `added`, and return it. Raises the same exceptions as
-    `create`."""
+    """Recreate an environment from its requirements and `added`, and return the new environment.
+
+    Raises the same exceptions as `create`.
+    """
     known = environments.load(name).description
     return create(
         name,
@@ -196,8 +198,8 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
 
     Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. The distributions of harness and of the installed plugins are omitted, because `create` installs
-    them from the same sources as in this process's environment.
+    untrusted source. The distributions of harness and of the installed plugins are omitted. `create` installs these
+    distributions from the sources used in this process's environment.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []
@@ -228,8 +230,8 @@ def _check_requirement(line: str) -> None:
         raise UsageError(f"{line!r} is not a requirement; pass a requirement such as 'numpy==2.1.0'")
     if _LOCAL_OPTION.match(line.strip()):
         raise UsageError(
-            f"{line!r} refers to another file, which may not exist when the environment is recreated; list "
-            "the requirements themselves"
+            f"{line!r} refers to another file, which may not exist when the environment is recreated; list the "
+            f"requirements of that file instead"
         )
 
 
@@ -251,7 +253,7 @@ def _build(
     first = _probe(python)
     if first.version < _MINIMUM:
         raise UsageError(
-            f"{base}: harness needs Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this is {first.python}"
+            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this is {first.python}"
         )
     if inherit:
         if first.version != sys.version_info[:2]:
@@ -317,7 +319,7 @@ def _own_distributions() -> list[str]:
 
 
 def _own_arguments() -> list[str]:
-    """Return the installer arguments for installing harness and the plugins from the same sources as in this process's
+    """Return the installer arguments that install harness and its plugins from the sources used in this process's
     environment."""
     return [
         word
@@ -349,7 +351,7 @@ def _probe(python: str) -> _Probed:
 
 
 def _hashes(report: Path) -> dict[str, str]:
-    """Return the SHA-256 digest of each downloaded distribution according to pip's report, keyed by normalized name."""
+    """Return the SHA-256 digest of each downloaded distribution, by normalized name, as listed in pip's report."""
     try:
         installed = msgspec.json.decode(report.read_bytes(), type=_Report).install
     except (OSError, ValueError):
@@ -364,7 +366,10 @@ def _hashes(report: Path) -> dict[str, str]:
 
 def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
     """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
-    file. The hashes of downloaded files are comments, because a file for a different platform has a different hash."""
+    file.
+
+    The hashes of downloaded files are written as comments, because files for other platforms have other hashes.
+    """
     lines = []
     for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):
         digest = hashes.get(_normal(name))

@@ -28,13 +28,13 @@ class Estimate:
 def estimates(
     specs: Sequence[RunSpec], runs: Iterable[StoredRun], *, quality_only: bool = False
 ) -> list[Estimate | None]:
-    """Return an estimate for each spec: the median over the most similar successful runs.
+    """Return an estimate for each spec, which is the median over the most similar successful runs.
 
     Only runs with the same `quality_only` value are considered.
 
-    The most similar runs are those whose specifications differ only in the seed, the split and the device. If there are
-    no such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None
-    if neither kind of run exists.
+    The most similar runs have specifications that differ only in the seed, the split and the device. If there are no
+    such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None if
+    there are no similar runs.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []
@@ -67,7 +67,7 @@ def _size(directory: Path) -> int:
 
 
 def setting_of(spec: RunSpec) -> str:
-    """Return an identifier of the specification without the seed, the split and the device."""
+    """Return an identifier that ignores the seed, the split and the device of the specification."""
     return msgspec.structs.replace(spec, device="auto").group_key
 
 

@@ -1,5 +1,7 @@
-"""Export of trained models in child processes, so that neither the exporter nor the conversion is measured together
-with the backend that executes the model."""
+"""Export of trained models in child processes.
+
+The measurements of the backend that executes the model therefore exclude the exporter and the conversion.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
 
 MODEL, SAFETENSORS, CONVERSION = "model", "model.safetensors", "conversion.json"
 SAME_LABELS, CLOSE = 0.999, 1e-4
-"""Requirements for an export in fp32: the minimum fraction of test examples that have the same label as in the run, and
-the maximum relative difference from the outputs of the run."""
+"""Requirements for an export in fp32. The requirements are the minimum fraction of test examples that have the same
+label as in the run, and the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
-"""Batch sizes, in addition to that of the run, for which an exported model must produce the same outputs."""
+"""Batch sizes, in addition to the batch size of the run, for which an exported model must produce the same outputs."""
 CALIBRATION = 128
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0
@@ -54,7 +56,7 @@ class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
     """Job for a child process that exports a model."""
 
     spec: RunSpec
-    """Spec with the trained weights and with the backend that exports the model."""
+    """Spec with the trained weights and the backend that exports the model."""
     plugins: tuple[PluginRef, ...]
     format: str
 
@@ -78,7 +80,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exporter_spec(spec: RunSpec, exporter: str) -> RunSpec:
-    """Return the spec with which `exporter` exports the model of a spec that uses trained weights."""
+    """Return the spec of the run in which `exporter` exports the model of `spec`."""
     return msgspec.structs.replace(
         spec,
         backend=exporter,
@@ -94,11 +96,12 @@ def exporter_spec(spec: RunSpec, exporter: str) -> RunSpec:
 def export_in_child(
     spec: RunSpec, catalog: Catalog, format_: str, directory: Path, *, timeout_s: float, option: str = ""
 ) -> Export:
-    """Export a model in a child process to the folder `MODEL` in `directory`, and write the outputs of the exported
-    model for the test split to `ARRAYS`.
+    """Export a model in a child process to the folder `MODEL` in `directory`.
 
-    The outputs are compared with those of the framework that exported the model. Raises `harness.HarnessError` if the
-    export fails or the outputs differ.
+    The outputs of the exported model for the test split are written to `ARRAYS`.
+
+    The outputs of the export are compared with those of the framework that exported the model. Raises
+    `harness.HarnessError` if the export fails or the outputs differ.
     """
     assert spec.weights is not None
     made = call_in_child(
@@ -173,8 +176,11 @@ def differences(
     outputs: NDArray[Any], expected: NDArray[Any], targets: NDArray[Any], info: DataInfo, allowed: float
 ) -> tuple[float, int | None, str]:
     """Return the relative difference between the outputs, and the number of examples with the same label (None for
-    regression). Also return a description of the differences that are too large, or an empty string if there are
-    none."""
+    regression).
+
+    Also return a description of the differences that are too large. The description is empty if all differences are
+    small enough.
+    """
     from harness.measure.distance import relative
 
     error, same_labels = relative(outputs, expected), None
@@ -203,10 +209,10 @@ def _as_safetensors(
 
 
 def executable_model(spec: RunSpec, catalog: Catalog) -> tuple[Path, dict[str, str]]:
-    """Return the folder of the exported model that a spec executes, and notes that describe the model.
+    """Return the folder of the exported model that a spec executes, together with notes that describe the model.
 
-    The model is exported, and converted to the precision of the spec if the backend requires it, unless the result is
-    already in the cache. Raises `harness.HarnessError` if this is not possible.
+    The model is exported and, if the backend requires it, converted to the precision of the spec. If the result is
+    already in the cache, it is used again. Raises `harness.HarnessError` if the model cannot be exported or converted.
     """
     assert spec.weights is not None
     assert spec.weights.exported is not None
@@ -282,7 +288,7 @@ def convert(job: ConversionJob, context: ChildContext) -> Conversion:
 
 
 def slice_of(count: int) -> NDArray[Any]:
-    """Return the positions of at most `CALIBRATION` examples that are spread evenly over a split."""
+    """Return the positions of at most `CALIBRATION` examples that are evenly spaced over a split."""
     import numpy as np
 
     return np.unique(np.linspace(0, count - 1, min(count, CALIBRATION)).astype(int))
@@ -298,8 +304,10 @@ def _read_conversion(folder: Path) -> Conversion:
 
 
 def _entry(catalog: Catalog, spec: RunSpec, content: list[Any]) -> Path:
-    """Return the folder in the cache for an exported or converted model. The name is a digest of everything that
-    determines the model, including the code of the plugins."""
+    """Return the folder in the cache for an exported or converted model.
+
+    The name is a digest of all inputs that determine the model, including the code of the plugins.
+    """
     code = [with_digest(ref).code_digest for ref in catalog.refs_for(spec)]
     values = [spec.backend, content, code, version(DISTRIBUTION)]
     digest = hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.interfaces import Backend
 
 _NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
-"""Prefixes of the last line that Python or C++ prints when memory allocation fails."""
+"""Prefixes of the last line that Python or C++ prints if memory allocation fails."""
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 """Maximum number of lines and bytes from the end of the log that are included in a failure."""
 
@@ -36,17 +36,17 @@ class Ended:
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
-    """Measured memory usage of the process group if it was terminated for exceeding its memory limit, otherwise
-    None."""
+    """Measured memory usage of a process group that was terminated for exceeding its memory limit. The value is None if
+    the group was not terminated for exceeding its memory limit."""
 
     @property
     def by_limit(self) -> bool:
-        """True if the process was terminated for exceeding its time or memory limit."""
+        """True if the process was terminated because it exceeded its time or memory limit."""
         return self.timed_out or self.over_memory is not None
 
     @property
     def how(self) -> str:
-        """Description of the exit status for an error message."""
+        """Description of the exit status for use in an error message."""
         if self.status >= 0:
             return f"ended with status {self.status}"
         try:
@@ -56,7 +56,10 @@ class Ended:
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Return a failure with an exception's kind and the first line of its message. The traceback is in the log."""
+    """Return a failure with the kind of an exception and the first line of its message.
+
+    The traceback is written to the log.
+    """
     kind: FailureKind = "error"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):
@@ -106,7 +109,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
 def tail(log: Path) -> str:
     """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read.
 
-    If the log is a link or a pipe, it is not read, because the child may have replaced the original log file.
+    If the log is a link or a pipe, it is not read, because the child may have replaced the log file.
     """
     with contextlib.suppress(OSError, RecordError), open_stored(log, MAX_LOG_BYTES) as file:
         file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))

@@ -1,6 +1,6 @@
 """Handle Ctrl-C while a plan is being executed.
 
-The current run is stopped immediately, but its record is always saved, even if Ctrl-C is pressed repeatedly.
+The current run is stopped immediately. The record of the run is always saved, even if Ctrl-C is pressed repeatedly.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """A context manager that defers SIGINT and raises KeyboardInterrupt only inside `allowed`. SIGTERM and SIGHUP are
-    also deferred if they have the same handler as SIGINT. The context manager has no effect outside the main thread,
-    because only the main thread handles signals. A signal that arrives outside `allowed` raises KeyboardInterrupt when
-    the context manager exits.
+    """A context manager that defers SIGINT.
+
+    Inside the context, KeyboardInterrupt is raised only inside `allowed`. SIGTERM and SIGHUP are also deferred if they
+    have the same handler as SIGINT. The context manager has no effect outside the main thread, because only the main
+    thread handles signals. A signal that arrives outside `allowed` raises KeyboardInterrupt when the context manager
+    exits.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Descriptions of machines, used to determine whether runs on different machines are comparable."""
+"""Descriptions of machines for determining whether runs on different machines are comparable."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from harness.plugins.code import with_digest
 from harness.records import Environment, PluginRef, RunSpec
 
 MEMORY_TOLERANCE = 0.05
-"""Maximum relative difference in main memory between machines of the same class. The memory that virtual
-machines report varies by a few percent."""
+"""Maximum relative difference in main memory between machines of the same class. The memory size that virtual machines
+report varies by a few percent."""
 HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness", version="")
-"""Reference to the code of `harness`, used to compute the digest of this code."""
+"""Reference to the `harness` package, for computing the digest of its code."""
 
 
 def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] = ()) -> Machine:
     """Return a description of this machine, including package versions and code digests.
 
-    An executor calls this function on each remote machine and compares the results; see `machine_difference`.
+    An executor calls this function on each remote machine and compares the results with `machine_difference`.
 
     Parameters
     ----------
@@ -41,8 +41,7 @@ def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] 
 
 
 def machines_for(executor: Executor, specs: Sequence[RunSpec], catalog: Catalog) -> list[Environment] | None:
-    """Return the distinct environments of the machines on which an executor can execute runs, or None for this
-    machine."""
+    """Return the distinct environments of the machines that an executor uses, or None for this machine."""
     plugins = {ref for spec in specs for ref in catalog.refs_for(spec)}
     packages = {package for spec in specs for package in catalog.backend(spec.backend).packages}
     machines = executor.machines(sorted(plugins, key=lambda ref: ref.name), sorted(packages))
@@ -57,10 +56,11 @@ def machines_for(executor: Executor, specs: Sequence[RunSpec], catalog: Catalog)
 
 
 def machine_difference(old: Environment, new: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines, or None if both belong to the same class.
+    """Return a description of the difference between two machines. If both belong to the same class, return None.
 
-    Runs are comparable if they were executed on machines of the same class. A machine's class is defined by its
-    processor, number of cores, CPU quota, main memory (within 5%) and, for runs on a GPU, its GPUs and their driver.
+    Runs are comparable if they were executed on machines of the same class. Two machines are in the same class if they
+    have the same processor, number of cores, CPU quota, main memory (within 5%) and, for runs on a GPU, the same GPUs
+    and driver.
 
     Parameters
     ----------

@@ -1,19 +1,19 @@
-"""A limit on the host memory used by a child process and the processes it starts.
+"""Limit on the total host memory of a child process and the processes that it starts.
 
-The parent process reads the resident memory of each process in the child's process group and of their descendants from
-``/proc`` (proc_pid_stat(5)), and terminates the group when the sum exceeds the limit. The descendants include the other
-processes of a run on several devices, which are in separate process groups and end when the child ends. The kernel's
-own limits are less suitable:
+The parent process reads the resident memory of each process in the child's process group, and of their descendants,
+from ``/proc`` (proc_pid_stat(5)). The parent terminates the group when the sum exceeds the limit. The descendants
+include the other processes of a run on several devices. These processes are in separate process groups, and end when
+the child ends. The kernel's own limits are less suitable:
 
-- A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
-  delegated hierarchy, which most containers and batch systems do not provide.
-- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and the frameworks' allocators
-  reserve many times the memory they use. ``RLIMIT_AS`` and ``RLIMIT_DATA`` also apply to each process separately.
+- A control group with ``memory.max`` would be exact, but creating one requires root access or a delegated hierarchy.
+  Most containers and batch systems provide neither root access nor such a hierarchy.
+- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory, not used memory. CUDA and the frameworks' memory allocators
+  reserve many times the memory that they use. ``RLIMIT_AS`` and ``RLIMIT_DATA`` also apply to each process separately.
 - ``RLIMIT_RSS`` has no effect on Linux.
 
-This method is not exact. A process group can exceed the limit between two measurements. Pages shared by several
-processes are counted once per process. A process that leaves the group (setsid(2)) is not counted after its parent has
-ended, and is not terminated with the group.
+The limit is not exact. A process group can exceed the limit between two measurements. Pages shared by several processes
+are counted once per process. A process that leaves the group (setsid(2)) is not terminated with the group, and is no
+longer counted after its parent has ended.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ OPTION = "--memory-limit"
 INTERVAL_S = 0.5
 """Minimum interval between memory measurements, in seconds."""
 MAX_LOAD = 0.01
-"""Maximum fraction of a core's time that may be spent on measurements. If ``/proc`` contains many processes,
-measurements are less frequent."""
+"""Maximum fraction of one core's time spent on measurements. Measurements are less frequent if ``/proc`` contains many
+processes."""
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _UNITS |= {f"{prefix}ib": size for prefix, size in _UNITS.items() if prefix not in ("", "b")}
 _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)}
@@ -42,7 +42,7 @@ def size_bytes(text: str | int) -> int:
     """
     found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)\s*", str(text).lower(), re.ASCII)
     if found is None or found[2] not in _UNITS or float(found[1]) * _UNITS[found[2]] < 1:
-        raise UsageError(f"{text!r} is not an amount of memory; write a number and a unit, such as 4GiB or 500MB")
+        raise UsageError(f"{text!r} is not a valid amount of memory; write a number and a unit, such as 4GiB or 500MB")
     return int(float(found[1]) * _UNITS[found[2]])
 
 
@@ -61,7 +61,7 @@ def check_memory_limit(limit_bytes: int | None) -> None:
     if limit_bytes <= 0:
         raise UsageError(f"the memory limit of a run must be positive, got {limit_bytes} bytes")
     if not os.access("/proc/self/stat", os.R_OK):
-        raise UsageError(f"the memory use of a run cannot be read without /proc; remove {OPTION}")
+        raise UsageError(f"the memory usage of a run cannot be measured without /proc; remove {OPTION}")
 
 
 class MemoryWatch:
@@ -79,8 +79,10 @@ class MemoryWatch:
         return max(0.0, self._next - time.monotonic())
 
     def exceeded(self) -> bool:
-        """Measure the memory usage if the next measurement is due, and return whether any measurement has exceeded the
-        limit."""
+        """Measure the memory usage if the next measurement is due.
+
+        Return True if any measurement has exceeded the limit.
+        """
         if not self.wait_s:
             start = time.thread_time()
             self.peak_bytes = max(self.peak_bytes, group_bytes(self._group))

@@ -1,8 +1,10 @@
-"""Files that describe the plans in a results directory. ``harness status`` uses them to report the plans' progress.
+"""Files that describe the plans in a results directory.
 
-When its runs start, a plan is written to a file in a hidden folder of the results directory. The process holds a lock
-(flock) on the file, so that other processes can determine whether the plan is still running. Progress is determined
-from the runs' records, because a run is complete only if its record exists.
+``harness status`` uses these files to report the progress of the plans.
+
+A plan is written to a file in a hidden folder of the results directory when its first run starts. The process holds a
+lock (flock) on the file, so that other processes can determine whether the plan is still running. Progress is
+determined from the runs' records, because a run is complete only if its record exists.
 """
 
 from __future__ import annotations
@@ -43,9 +45,9 @@ class PlannedRun(Struct, frozen=True, array_like=True):
     key: str
     title: str
     setting: str
-    """Identifier of the specification without the seed, the split and the device."""
+    """Identifier of the specification that ignores the seed, the split and the device."""
     kind: str
-    """Identifier of the task, dataset, model, backend and protocol."""
+    """Identifier of the combination of task, dataset, model, backend and protocol."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -65,7 +67,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
     submission: str = ""
-    """Name of the submission if its runs continue without the command, or an empty string otherwise; see
+    """Name of the submission if the runs continue without the command, and an empty string otherwise; see
     `harness.execute.detached`."""
     jobs: int = 1
     """Number of runs executed at the same time."""
@@ -85,9 +87,9 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs without a record, including the current run, in execution order."""
+    """Runs that have no record yet, including the current run, in execution order."""
     seconds_left: float
-    """Expected duration of the runs in `left` whose duration can be estimated."""
+    """Total expected duration of those runs in `left` whose duration can be estimated."""
     unknown: int
     """Number of runs in `left` whose duration cannot be estimated."""
 
@@ -103,7 +105,10 @@ def recorded(
     quality_only: bool = False,
     submission: str = "",
 ) -> Iterator[None]:
-    """Write a plan to a file and hold a lock on the file. OSError is ignored, because the runs do not need the file."""
+    """Write a plan to a file and hold a lock on the file.
+
+    An OSError is ignored, because runs can be executed without the file.
+    """
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -131,9 +136,10 @@ def recorded(
 
 
 def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
-    """Return the progress of all running plans and of the most recent plan, ordered by start time. Also return a
-    message for each plan file that cannot be read. `submissions` contains the number of runs that are being executed
-    for each submission.
+    """Return the progress of all running plans and of the most recent plan, ordered by start time.
+
+    Also return a message for each plan file that cannot be read. `submissions` contains, for each submission, the
+    number of runs that are being executed.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -211,7 +217,7 @@ def _remove_old(folder: Path) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock on a plan file."""
+    """Return True if a process holds the lock on a plan file."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

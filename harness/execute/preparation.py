@@ -1,4 +1,4 @@
-"""Preparation of the data, the device and the session that a spec describes.
+"""Preparation of the data, device and session for a spec.
 
 Runs, parity checks, audits, evaluations and latency measurements all use this module.
 """
@@ -44,7 +44,7 @@ class Preparation:
     """The plugins, the prepared data and the request to open a session."""
 
     spec: RunSpec
-    """The spec, with the chosen device."""
+    """Specification of the run, with the chosen device."""
     catalog: Catalog
     backend: Backend
     device: DeviceInfo
@@ -56,8 +56,8 @@ class Preparation:
 
 
 Executable = Callable[[RunSpec, Catalog], tuple[Path, Mapping[str, str]]]
-"""Type of `harness.execute.exporting.executable_model`. Procedures that also work with backends that execute exported
-models pass this function to `prepare` or `preparation_of`."""
+"""Type of `harness.execute.exporting.executable_model`. Procedures that also support backends for exported models pass
+this function to `prepare` or `preparation_of`."""
 
 
 def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | None = None) -> Preparation:
@@ -77,8 +77,11 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | N
 def preparation_of(
     spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
 ) -> Preparation:
-    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError` if a
-    plugin is broken, and `harness.UsageError` if a recipe option is not suitable for the model or the data."""
+    """Look up the spec's model and backend, and create the request for sessions.
+
+    Raises `harness.PluginError` if a plugin is broken, and `harness.UsageError` if a recipe option is not suitable for
+    the model or the data.
+    """
     model, _ = catalog.model(spec.model)
     build, exported, notes = _model_source(spec, model, catalog, executable)
     config = msgspec.convert(spec.model_options, model.Config)
@@ -105,8 +108,8 @@ def preparation_of(
     backend = catalog.backend(spec.backend)
     if data.train.weights is not None and spec.weights is None and not backend.example_weights:
         raise UnsupportedError(
-            f"backend {spec.backend!r} does not support weights of examples, but the data have them; use another "
-            "backend"
+            f"backend {spec.backend!r} does not support weights of examples, but the data contain such weights; use "
+            f"another backend"
         )
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
@@ -116,8 +119,11 @@ def preparation_of(
 def _model_source(
     spec: RunSpec, model: Model, catalog: Catalog, executable: Executable | None
 ) -> tuple[BuildNetwork, Path | None, Mapping[str, str]]:
-    """Return the function that builds the network, the folder of the exported model if the backend executes one, and
-    notes that describe the exported model."""
+    """Return the function that builds the network, the folder of the exported model, and notes that describe the
+    exported model.
+
+    The folder is None unless the backend executes an exported model.
+    """
     if not catalog.backend(spec.backend).executes:
         network = catalog.network(model.name, spec.backend)
         if network is None:
@@ -149,8 +155,10 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit the session's model if the backend does not train in steps, because a model must be fitted before it can
-    predict."""
+    """Fit the session's model if the backend does not train in steps.
+
+    A model of such a backend must be fitted before it can predict.
+    """
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         batch = Batch(dict(train.inputs), train.targets, example_weights=train.weights)
@@ -173,7 +181,7 @@ def backend_of(ref: PluginRef, name: str) -> Backend:
 
 
 def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
-    """Return the device that the spec names, or the backend's first device for ``auto``.
+    """Return the device that the spec names. For ``auto``, return the backend's first device.
 
     Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
     """
@@ -183,8 +191,8 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     """Return one of the devices of the spec's backend; see `choose_device`.
 
-    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if a device is missing
-    or does not support the precision.
+    If the spec has several devices, the first device is returned. Raises `harness.UnsupportedError` if a device is
+    missing or does not support the precision.
     """
     known = {device.name: device for device in devices}
     wanted = {"auto": next(iter(known), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
@@ -197,7 +205,7 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     names = msgspec.structs.replace(spec, device=wanted).used_devices
     if absent := [name for name in names if name not in known]:
         raise UnsupportedError(
-            f"the run needs the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
+            f"the run requires the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
             f"{', '.join(absent)} on this machine; available devices: {', '.join(known)}"
         )
     if spec.precision not in device.precisions:
@@ -211,9 +219,9 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
-    If the data can be cached, they are read from the cache or added to it. `DataInfo.details` includes the details that
-    the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
-    the cache (`harness.execute.teacher.provide_logits`).
+    If the data can be cached, they are read from the cache, or added to it if they are missing. `DataInfo.details`
+    includes the details that the dataset reports. If the spec has a teacher, the training split includes the teacher's
+    logits. The logits must be in the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
 
@@ -231,7 +239,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
+    """Return False if the prepared data can be cached but are not in the cache; otherwise return True."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -316,9 +324,11 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
-    """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data come
-    from."""
+    """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it.
+
+    Convert any exception that is not a `harness.HarnessError` to a `harness.PluginError`. The message names the source
+    of the data.
+    """
     try:
         yield
     except DataError as error:
@@ -358,13 +368,13 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical weights with which the session starts, and notes about these weights and a teacher's logits.
+    """Return the initial canonical weights of the session, and notes about these weights and a teacher's logits.
 
-    If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
-    not read from the spec's checkpoint.
+    If the spec uses trained weights, the trained weights are returned instead of initial weights. A note is added for
+    each array that was not read from the spec's checkpoint.
 
-    Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
-    match those of the run that trained the weights.
+    Raises `harness.DataError` if the checkpoint does not fit the model. For trained weights, `harness.DataError` is
+    also raised if the data or the weights do not match those of the run that trained the weights.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 
@@ -372,8 +382,7 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     if trained is not None:
         if prepared.data.digest != trained.dataset_digest:
             raise DataError(
-                f"the data differ from those with which run {trained.run!r} was trained; restore that version of the "
-                "data, or train again"
+                f"run {trained.run!r} was trained on different data; restore that version of the data, or train again"
             )
         return trained_weights(prepared, trained), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained

@@ -1,6 +1,6 @@
-"""The processes that train a model on several devices in addition to the worker; see `harness.execute.ranks`.
+"""Additional processes that train a model on several devices together with the worker; see `harness.execute.ranks`.
 
-Each process follows the worker's commands, which it reads from a pipe.
+Each process executes commands that the worker sends through a pipe.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from harness.interfaces import Batch, PreparedData, Session
 
 QUEUED_STEPS = 16
-"""Number of steps that may be queued on the device of a process other than the worker."""
+"""Maximum number of steps that a process other than the worker may queue on its device."""
 COMMAND = struct.Struct("<BIId")
-"""Format of a command: its kind, the epoch, the index of the batch, and the learning rate."""
+"""Format of a command, which consists of its kind, the epoch, the index of the batch, and the learning rate."""
 STEP, CHECK = range(2)
 
 
@@ -37,17 +37,17 @@ class RankJob(Struct, frozen=True, kw_only=True):
     """The job of a process other than the worker."""
 
     spec: RunSpec
-    """Specification of the run, with this process's device."""
+    """Specification of the run, with the device of this process."""
     plugins: tuple[PluginRef, ...]
     group: DeviceGroup
     cores: tuple[int, ...]
-    """Cores that the process may use, or an empty tuple for the worker's cores."""
+    """Cores that the process may use. An empty tuple selects the cores of the worker."""
     commands: int
     """File descriptor from which the process reads commands."""
 
 
 class RankReady(Struct, frozen=True, tag="ready"):
-    """Event: a process has prepared the data and the initial weights."""
+    """Event that a process sends when it has prepared the data and the initial weights."""
 
     pid: int
     dataset_digest: str
@@ -55,16 +55,16 @@ class RankReady(Struct, frozen=True, tag="ready"):
 
 
 class RankChecked(Struct, frozen=True, tag="checked"):
-    """Event with a digest of a process's trainable weights."""
+    """Event that contains a digest of a process's trainable weights."""
 
     weights_digest: str
 
 
 class RankFailing(Struct, frozen=True, tag="failing"):
-    """Event: a process has raised an exception and is about to exit."""
+    """Event that a process sends when it has raised an exception and is about to exit."""
 
     at_s: float
-    """Time of the exception, according to the system's monotonic clock, which all processes share."""
+    """Time of the exception on the system's monotonic clock, which all processes share."""
 
 
 class RankEnd(Struct, frozen=True, kw_only=True):
@@ -76,9 +76,10 @@ class RankEnd(Struct, frozen=True, kw_only=True):
 
 
 def seed_of(seed: int, rank: int) -> int:
-    """Return the seed for the random numbers that a process's session draws, such as those for dropout masks.
+    """Return the random seed of a process's session, which is used for dropout masks, for example.
 
-    The worker uses the run's seed. The seeds of other processes are derived from it with numpy's `SeedSequence`.
+    The worker uses the seed of the run. The seeds of other processes are derived from the run's seed with numpy's
+    `SeedSequence`.
     """
     import numpy as np
 
@@ -92,7 +93,7 @@ def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
 
 
 def follow(job: RankJob, context: ChildContext) -> RankEnd:
-    """Train in a process other than the worker, following the worker's commands."""
+    """Train in a process other than the worker, as directed by the worker."""
     from harness.execute.preparation import prepare
 
     os.set_inheritable(job.commands, False)
@@ -146,7 +147,7 @@ class Steps:
         self._queued: list[Any] = []
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Run the training step on batch number `index` of an epoch."""
+        """Execute the training step on batch number `index` of an epoch."""
         from harness.data.batches import Part, training_batches
 
         data, spec = self._data, self._spec
@@ -172,7 +173,10 @@ def _commands(descriptor: int) -> Iterator[tuple[int, int, int, float]]:
 
 
 def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
-    """Return a digest of the trainable weights. Running statistics differ between processes."""
+    """Return a digest of the trainable weights.
+
+    Running statistics are not included, because they differ between processes.
+    """
     from harness.records.arrays import digest
 
     trained = {parameter.name for parameter in prepared.request.parameters if parameter.trainable}

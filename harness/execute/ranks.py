@@ -1,17 +1,17 @@
-"""The processes that train a model on several devices: the worker, which has rank 0, and its children.
+"""Processes that train a model on several devices: the worker, which has rank 0, and its child processes.
 
-Each process has its own device and cores, loads the same data, starts from the same weights, and computes its part of
-every batch. The framework sums the gradients, so all processes have the same weights after each step. Only the worker
-measures, predicts and scores.
+Each process uses a separate device and separate cores. All processes load the same data and start from the same
+weights, and each process computes its part of every batch. The framework sums the gradients, so that all processes have
+the same weights after each step. Only the worker measures, predicts and scores.
 
 The worker controls each of the other processes through a pipe. Before a training step, the worker writes the batch
-number and the learning rate to the pipes. Between training steps, the other processes wait for the next command and use
-no CPU time. A closed pipe means that the run has ended.
+number and the learning rate to the pipes. Between training steps, the other processes wait for the next command without
+using CPU time. A closed pipe means that the run has ended.
 
-If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded.
-However, the failure of a process that was killed takes precedence, because the other processes may notice that this
-process has ended before the worker does. The time of a failure is the time at which the exception was raised, before
-the session was closed. Closing the session can take a while, and can make the other processes fail.
+If a process fails, the others also fail or wait forever in a collective operation. The first failure is recorded.
+However, the failure of a killed process takes precedence, because other processes may notice the end of this process
+before the worker does. The time of a failure is the time at which the exception was raised. The exception is raised
+before the session is closed. Closing the session can take some time, and can cause the other processes to fail.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ if TYPE_CHECKING:
     from harness.measure.memory import PhaseMemory
 
 SETTLE_S = 2.0
-"""Time to wait for other processes to fail after the first failure, in seconds."""
+"""Time to wait after the first failure for other processes to fail, in seconds."""
 GIVE_UP_S = 10.0
-"""Maximum time between the failure of another process and the resulting failure of the worker, in seconds. After this
-time, the worker is assumed to be blocked in a collective operation and is terminated."""
+"""Maximum time, in seconds, between the failure of another process and the failure that it causes in the worker. If a
+process does not respond within this time, the worker is assumed to be blocked in a collective operation and is
+terminated."""
 
 
 class RankFailedError(Exception):
@@ -69,7 +70,7 @@ class RankFailedError(Exception):
 
 
 class Ranks(Group):
-    """The other processes of a run on several devices, controlled by the worker."""
+    """The other processes of a run on several devices, which the worker controls."""
 
     def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
         """Create the group without starting processes.
@@ -77,11 +78,12 @@ class Ranks(Group):
         Parameters
         ----------
         prepared : Preparation
-            The worker's data and session request, which contains the group.
+            The worker's data and session request. The request contains the group.
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable
-            Function that records a failure and ends the worker, for use when the worker's main thread is blocked.
+            Function that records a failure and ends the worker. The function is used when the worker's main thread is
+            blocked.
         """
         assert prepared.request.group is not None
         self._prepared, self._shares, self._give_up = prepared, shares, give_up
@@ -93,7 +95,7 @@ class Ranks(Group):
         ]
         self._futures: list[Future[RankEnd | Failure]] = []
         self._failing_at_s: dict[int, float] = {}
-        """Time of the first exception in each process, by rank."""
+        """Time of the first exception in each process, indexed by rank."""
         self._failures: list[tuple[float, int, Failure]] = []
         """Time, rank and failure of each process that failed."""
         self._failed, self._noticed = threading.Event(), threading.Event()
@@ -133,8 +135,10 @@ class Ranks(Group):
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note the time of an exception in the worker. Use this context manager inside the session's context
-        manager."""
+        """Store the time of an exception in the worker.
+
+        Enter this context manager inside the session's context manager.
+        """
         try:
             yield
         except Exception:
@@ -163,7 +167,7 @@ class Ranks(Group):
 
     @property
     def pids_on_own_cores(self) -> list[int]:
-        """Ids of the other processes if all processes share the same cores, otherwise an empty list."""
+        """Ids of the other processes. The list is empty unless all processes share the same cores."""
         return [] if any(self._shares) else self._pids
 
     def memory(self, worker: RankMemory, phases: PhaseMemory) -> list[RankMemory]:
@@ -180,7 +184,8 @@ class Ranks(Group):
         ]
 
     def notes(self) -> dict[str, str]:
-        """Return the group settings that are recorded with the session's settings; see `GROUP_NOTES`."""
+        """Return the settings of the group, which are recorded together with the settings of the session; see
+        `GROUP_NOTES`."""
         request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
         notes = {"processes": str(size), "cores_by_process": shares if any(self._shares) else "shared by all processes"}
@@ -254,7 +259,10 @@ class Ranks(Group):
             self._give_up(self._first())
 
     def _raise_first(self, error: Exception) -> NoReturn:
-        """Raise `RankFailedError` if another process failed before the worker or was killed, and `error` otherwise."""
+        """Raise `RankFailedError` if another process failed before the worker or was killed.
+
+        Otherwise, raise `error`.
+        """
         raised_at = self._failing_at_s.get(0, time.monotonic())
         if self._failed.wait(SETTLE_S):
             time.sleep(SETTLE_S / 4)  # another process may have been killed
@@ -268,13 +276,16 @@ class Ranks(Group):
         raise error
 
     def _first(self) -> Failure:
-        """Return the first failure of a killed process, or the first failure if no process was killed."""
+        """Return the first failure of a killed process. If no process was killed, return the first failure."""
         _, rank, failure = min(self._failures, key=lambda each: (each[2].kind not in ("crash", "oom"), each[0]))
         return msgspec.structs.replace(failure, message=f"rank {rank} of {self.size}: {failure.message}")
 
 
 def differs_from_one_device(record: RunRecord) -> str:
-    """Return the reason why the losses on several devices differ from those on one device, or an empty string."""
+    """Return the reason why the losses on several devices differ from the losses on one device.
+
+    Return an empty string if the losses do not differ.
+    """
     if record.provenance.notes.get("batch_norm") == "local":
         return "each process normalizes its part of a batch with the statistics of this part"
     return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""
@@ -295,5 +306,5 @@ def check_batches(data: PreparedData, spec: RunSpec) -> None:
     """Raise `harness.UnsupportedError` if a training batch has fewer examples than there are devices."""
     if len(data.train) < spec.devices:
         raise UnsupportedError(
-            f"the training split has {len(data.train)} examples, fewer than the {spec.devices} devices; use --devices 1"
+            f"the training split has only {len(data.train)} examples for {spec.devices} devices; use --devices 1"
         )

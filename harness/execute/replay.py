@@ -24,7 +24,7 @@ _BEFORE_TRAINING = ("import", "prepare", "data", "build")
 
 
 def replay(run: StoredRun, catalog: Catalog) -> None:
-    """Call the event hooks of the selected trackers (`Catalog.listeners`) as during the run, with estimated times.
+    """Call the event hooks of the selected trackers (`Catalog.listeners`) as during the run, but with estimated times.
 
     Raises `harness.PluginError` if a hook raises an exception, and `harness.RecordError` if the raw samples do not
     match the record. If the raw samples are missing or unreadable, no steps are replayed.
@@ -54,7 +54,7 @@ def _call(listener: LoadedPlugin, hook: str, arguments: Mapping[str, Any], run_i
 def _training(
     run: StoredRun, outcome: Success | Trial, catalog: Catalog, start_s: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the hooks of the epochs and of their steps, with their arguments."""
+    """Yield the hook calls for the epochs and their steps, with the arguments of each call."""
     spec, curves = run.record.spec, outcome.curves
     before_s = sum(outcome.phases_s.get(phase, 0.0) for phase in _BEFORE_TRAINING)
     validation_s = outcome.phases_s.get("validate", 0.0) / max(1, len(curves))
@@ -72,7 +72,7 @@ def _steps(
 ) -> list[StepsEnded]:
     """Return the step event of each epoch.
 
-    Raises `harness.RecordError` if the number of steps in the arrays differs from that in the record.
+    Raises `harness.RecordError` if the number of steps in the arrays differs from the number in the record.
     """
     spec, curves = run.record.spec, outcome.curves
     losses: list[float] = arrays["train_losses"].tolist()
@@ -80,7 +80,7 @@ def _steps(
     planned = planned_steps(spec.recipe, steps_per_epoch(outcome.examples.get("train", 0), batch_size))
     windows = _windows(arrays, [epoch.step for epoch in curves], timed=_is_timed(run.record, outcome))
     if windows is None or len(losses) != curves[-1].step:
-        raise RecordError(f"{run.path / ARRAYS}: the number of training steps differs from that in the record")
+        raise RecordError(f"{run.path / ARRAYS}: the number of training steps differs from the number in the record")
     primary = outcome.metric if isinstance(outcome, Trial) else outcome.scores.primary
     scores = monitored(curves, spec.recipe, primary, higher_is_better=_higher_is_better(outcome, primary, catalog))
     starting = first_windows(run.record, arrays) if isinstance(outcome, Success) else [0]
@@ -107,8 +107,10 @@ def _steps(
 def _windows(
     arrays: Mapping[str, NDArray[Any]], ends: Iterable[int], *, timed: bool
 ) -> list[list[tuple[int, float]]] | None:
-    """Return the windows of each epoch, or None if the windows do not match the ends of the epochs. `ends` contains the
-    number of steps at the end of each epoch."""
+    """Return the windows of each epoch, or None if the windows do not match the ends of the epochs.
+
+    `ends` contains the number of completed steps at the end of each epoch.
+    """
     windows = list(zip(arrays["train_window_steps"].tolist(), arrays["train_window_s"].tolist(), strict=True))
     found: list[list[tuple[int, float]]] = []
     position = done = 0

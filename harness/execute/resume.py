@@ -1,4 +1,4 @@
-"""Determine which planned runs must be executed, and which are already in the results directory."""
+"""Determine which of the planned runs must be executed and which are already in the results directory."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from harness.records.store import ARRAYS, WEIGHTS, Store
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on whether a planned run is executed or a stored run is used instead."""
+    """Decision to execute a planned run or to use a stored run instead."""
 
     spec: RunSpec
     stored: StoredHeader | None
-    """Header of the stored run that replaces the planned run, or None if the planned run must be executed."""
+    """Header of the stored run that is used instead of the planned run. The value is None if the planned run must be
+    executed."""
     reason: str
-    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
+    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``. The string is empty for a
     run that has never been executed.
     """
     checkpoints: CheckpointPlan | None = None
     """Checkpoints of a run to be executed, or None."""
     resumed: str = ""
-    """Position from which a run to be executed continues, such as ``from step 1200 of 5000``, or an empty string if it
+    """Position from which a resumed run continues, such as ``from step 1200 of 5000``. The string is empty if the run
     is executed from the beginning."""
     ignored: str = ""
-    """Reason why the checkpoint of a run to be executed is not used, or an empty string."""
+    """Reason why a run does not use its checkpoint, or an empty string."""
 
 
 def decide(
@@ -60,19 +61,20 @@ def decide(
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in the same order.
 
-    A successful stored run replaces a planned run if the requested specification, the code of the plugins, the versions
-    of Python and of the packages, and the class of machine are the same. A machine's class is defined by its processor,
-    number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. The stored run must have
-    saved weights if `save_weights` is true, and a parity result if the key of the spec is in `compared`. Each stored
-    run replaces at most one planned run, so all requested repeats are executed. A run whose batch size was reduced is
-    used only with `batch_size_backoff`, and a quality-only run only with `quality_only`.
+    A successful stored run replaces a planned run if the requested specification, the plugins' code, the versions of
+    Python and the packages, and the class of machine are the same. The class of a machine is defined by its processor,
+    number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. If `save_weights` is
+    true, the stored run must have saved weights. If the key of the spec is in `compared`, the stored run must have a
+    parity result. Each stored run replaces at most one planned run. All requested repeats are therefore executed. A run
+    whose batch size was reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is
+    used only if `quality_only` is true.
 
-    `machines` contains the environments of the machines that can execute the runs, by default only this machine. A
-    stored run can be used if it was executed on a machine of the same class as one of `machines`.
+    `machines` contains the environments of the machines that can execute the runs. By default, `machines` contains only
+    this machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again, and
-    the records of other failed runs are used. The runs whose ids are in `collected` are results of this command: they
-    are used even if they failed. If `rerun` is true, only the runs in `collected` are used.
+    the records of other failed runs are used. The runs whose ids are in `collected` are results of this command and are
+    used even if they failed. If `rerun` is true, only the runs in `collected` are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -128,7 +130,7 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
 
 
 def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
-    """Return a mapping from requested keys to stored runs. The runs for each key are ordered by start time."""
+    """Return the stored runs by requested key. The runs for each key are sorted by start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
     if not all(run.record.request_key for run in runs):
@@ -144,7 +146,7 @@ def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> 
 
 
 class Here:
-    """The environment of this process or another machine, for comparison with the environments of stored runs."""
+    """Environment of this process or of another machine, for comparison with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
         self._catalog, self._machine = catalog, machine
@@ -156,7 +158,7 @@ class Here:
     def difference(
         self, spec: RunSpec, run: StoredHeader, *, save_weights: bool, quality_only: bool, compared: bool
     ) -> str | None:
-        """Return the reason why a stored run cannot replace a planned run, or None if it can."""
+        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
         changed = self.changed(spec, record.provenance.plugins, record.environment, record.spec.device)
         if changed:
@@ -174,8 +176,11 @@ class Here:
         return None
 
     def changed(self, spec: RunSpec, plugins: Iterable[PluginRef], environment: Environment, device: str) -> str | None:
-        """Return the reason why a run of `spec` with these plugins, in this environment and on this device, is not
-        comparable to a run in the current environment. Return None if the runs are comparable."""
+        """Return the reason why a run of `spec` with these plugins, environment and device is not comparable to a run
+        in the current environment.
+
+        Return None if the runs are comparable.
+        """
         return (
             _first_change("plugin", _codes(plugins), self._codes(spec), shown=False)
             or self._other_lock(environment, spec)
@@ -192,8 +197,8 @@ class Here:
     def _other_lock(self, then: Environment, spec: RunSpec) -> str | None:
         """Return a message if the packages in the named environment have changed since the run.
 
-        If packages listed in the environment have changed, None is returned, because the change is described by
-        comparing their versions.
+        If the versions of packages listed in the environment have changed, None is returned. The comparison of the
+        versions already reports this change.
         """
         same = then.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(then, spec), self._packages(spec)):
@@ -217,8 +222,8 @@ class Here:
 
 
 def package_versions(spec: RunSpec, catalog: Catalog, machine: Environment | None = None) -> dict[str, str]:
-    """Return the versions of Python, of the core packages and of the backend's packages in a spec's environment, on
-    this machine or another one."""
+    """Return the versions of Python, the core packages and the backend's packages in a spec's environment, on this or
+    another machine."""
     names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
     if machine is not None and not spec.env:
         titles = map(environment.title, names)
@@ -231,7 +236,7 @@ def package_versions(spec: RunSpec, catalog: Catalog, machine: Environment | Non
 
 
 def _exists(path: str) -> bool:
-    """Return whether a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
+    """Return True if a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
     try:
         os.lstat(path)
     except (OSError, ValueError):
@@ -244,8 +249,9 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name that has different values in `then` and `now`, or an empty string if all values are equal.
-    If `shown` is true, the name is followed by both values.
+    """Return the first name that has different values in `then` and `now`.
+
+    If all values are equal, return an empty string. If `shown` is true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
@@ -259,7 +265,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines, or None if both belong to the same class."""
+    """Return a description of the difference between two machines. If both belong to the same class, return None."""
     change = machine_difference(then, now, on_gpu=on_gpu)
     return f"another machine: {change}" if change else None
 
@@ -272,12 +278,14 @@ def _day(started_at: str) -> str:
 
 
 MAX_LINES = 20
-"""Maximum number of runs for which `describe` returns one line per run."""
+"""Maximum number of runs for which `describe` returns a line for each run."""
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return one line per run that is skipped, resumed or executed again, with the reason. If there are many runs,
-    return one line per reason."""
+    """Return one line for each run that is skipped, resumed or executed again, with the reason.
+
+    If there are many runs, return one line for each reason instead.
+    """
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:
@@ -302,7 +310,7 @@ def _explanation(decision: Decision) -> tuple[str, str]:
 
 
 def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] | None:
-    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` if a name is unknown."""
+    """Return the failure kinds with these names. Raises `harness.UnknownNameError` if a name is unknown."""
     if names is None:
         return None
     known = get_args(FailureKind)

@@ -50,8 +50,10 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class for receivers of progress events. This class collects the records of finished runs and shows
-    nothing."""
+    """Base class for receivers of progress events.
+
+    This class only collects the records of finished runs and displays nothing.
+    """
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
@@ -74,9 +76,11 @@ class Listener:
 
 
 class Guarded(Listener):
-    """A listener that forwards events to another listener until that listener raises an exception.
+    """A listener that forwards events to another listener.
 
-    An output error, for example due to a closed terminal, must not stop a run.
+    Forwarding stops when the other listener raises an exception.
+
+    An output error, such as writing to a closed terminal, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -86,7 +90,7 @@ class Guarded(Listener):
         """Last record of each run, by run number."""
 
     def separate(self) -> Guarded:
-        """Return a listener for another plan, which forwards events to the same listener."""
+        """Return a listener for another plan that forwards events to the same listener as this one."""
         return Guarded(self._listener or Listener())
 
     def message(self, text: str) -> None:
@@ -136,31 +140,30 @@ def run_all(
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
-    `executor` is an executor or the name of one in the catalog. With `quality_only`, neither throughput nor latency is
-    measured.
+    `executor` is an executor or the name of an executor in the catalog. If `quality_only` is true, neither throughput
+    nor latency is measured.
 
-    `marks` maps each spec's key to the parity results that are stored in the records of its runs. With `save_weights`,
-    the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of memory is
-    executed again after all other runs, with half the batch size. The batch size is halved until the run succeeds,
-    until the batch size is 1 or, on several devices, until half the batch size is not divisible by the number of
-    devices.
+    `marks` maps each spec's key to the parity results to be stored in the records of its runs. If `save_weights` is
+    true, the trained weights are saved next to the record. If `batch_size_backoff` is true, a run that runs out of
+    memory is executed again after all other runs, with half the batch size. The batch size is halved until the run
+    succeeds or the batch size is 1. On several devices, the batch size must remain divisible by the number of devices.
 
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.
 
-    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
-    and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
-    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for no checkpoints.
+    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial. If
+    `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to be stored in the records
+    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run without checkpoints.
 
-    Teachers' logits that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
+    Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
-    After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
-    an exception, the exception is ignored, and the listener is not called again.
+    After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. Exceptions raised by the
+    listener are ignored, and the listener is not called again.
 
-    Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
-    named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
-    or `harness.CombinationError`, before any run is started, if the executor or a plugin required by one of the specs
-    is not installed.
+    Raises `harness.RecordError` if the store cannot be written, and `harness.PluginError` if the executor fails. Raises
+    `harness.UsageError` if a limit is not positive or a named environment cannot be used. Raises
+    `harness.UnknownNameError` or `harness.CombinationError` before any run starts if the executor or a plugin required
+    by one of the specs is not installed.
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
@@ -219,10 +222,10 @@ def planned_runs(
     checkpoints: Sequence[CheckpointPlan | None] | None = None,
     with_digests: bool = False,
 ) -> list[PlannedRun]:
-    """Return the runs that an executor executes for `specs`. `checkpoints` contains the plan for each spec.
+    """Return the runs that an executor executes for `specs`. `checkpoints` contains the checkpoint plan of each spec.
 
-    With `with_digests`, the references to plugins contain the digests of the current code. Raises the same errors as
-    `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
+    If `with_digests` is true, the references to plugins contain the digests of the current code. Raises the same errors
+    as `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
@@ -284,8 +287,8 @@ def check_limit(timeout_s: float) -> None:
 class BudgetUsedUpError(Exception):
     """Exception raised when the plan's time budget is used up.
 
-    `RunCoordinator.start` raises this exception. An executor that catches the exception completes its open attempts and
-    then raises the exception again.
+    `RunCoordinator.start` raises this exception. An executor that catches the exception must complete its open attempts
+    and then raise the exception again.
     """
 
 
@@ -295,14 +298,17 @@ class _Open:
 
     attempt: Attempt
     files: ExitStack
-    """Context manager that removes the attempt's directory unless the directory was stored."""
+    """Context manager that removes the directory of the attempt unless the directory has been stored."""
     started_at: str
     start: float
     phase: str = ""
 
 
 class RunCoordinator(Coordinator):
-    """The coordinator of `run_all`, which stores records and forwards events to the listener and to plugins."""
+    """Coordinator that `run_all` uses.
+
+    The coordinator stores records and forwards events to the listener and to plugins.
+    """
 
     def __init__(
         self,
@@ -322,8 +328,8 @@ class RunCoordinator(Coordinator):
     ) -> None:
         """Create a coordinator.
 
-        `submission_ids` contains the values of `RunRecord.submission`, by run number. The results of runs whose ids are
-        in `known` have already been stored, and are not stored again. The stored records are appended to `records`.
+        `submission_ids` contains the values of `RunRecord.submission`, by run number. Results of runs whose ids are in
+        `known` have already been stored and are not stored again. The stored records are appended to `records`.
         """
         self._submission_ids, self._known, self._records = submission_ids or {}, known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
@@ -331,7 +337,7 @@ class RunCoordinator(Coordinator):
         self._marks, self._prune, self._tuning = marks, prune, tuning or {}
         self._thread = threading.get_ident()
         self._requested = {run.index: run.spec for run in runs}
-        """Specifications before their batch sizes were reduced, by run number."""
+        """Specifications of runs before their batch sizes were reduced, by run number."""
         self._waiting = {run.index: run for run in runs}
         """The unfinished runs."""
         self._open: dict[str, _Open] = {}
@@ -342,7 +348,7 @@ class RunCoordinator(Coordinator):
         self._check_thread()
         if self._waiting.get(run.index) != run:
             raise PluginError(
-                f"the run {run.spec.title!r} cannot be started, because it is finished or not part of the plan"
+                f"run {run.spec.title!r} cannot be started, because it has finished or is not part of the plan"
             )
         if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
             raise BudgetUsedUpError
@@ -435,7 +441,10 @@ class RunCoordinator(Coordinator):
             self._lose(self._open.popitem()[1])
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Halve the batch sizes of the runs that ran out of memory, and return these runs for re-execution."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs.
+
+        The returned runs are then executed again.
+        """
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
@@ -451,7 +460,7 @@ class RunCoordinator(Coordinator):
         return reduced
 
     def _lose(self, one: _Open) -> None:
-        """Remove the directory of an attempt that has no record, and notify event listeners."""
+        """Remove the directory of an attempt that has no record, and notify the event listeners."""
         one.files.close()
         self._events.notify("harness_attempt_lost", spec=one.attempt.run.spec, attempt_id=one.attempt.id)
 

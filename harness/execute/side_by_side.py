@@ -1,5 +1,7 @@
-"""Execution of several runs at the same time on this machine, each on its own cores and, if there are GPUs, on its own
-GPU."""
+"""Simultaneous execution of several runs on this machine.
+
+Each run uses separate cores and, if there are GPUs, a separate GPU.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,11 @@ _SHARED = "not measured, because other runs used the same processor"
 
 @dataclass(frozen=True)
 class Lane:
-    """A set of cores, and possibly a GPU, on which runs are executed one after another."""
+    """A set of cores, and optionally a GPU, on which runs are executed one after another."""
 
     cores: tuple[int, ...]
     gpu: str = ""
-    """Value of ``CUDA_VISIBLE_DEVICES`` for the runs, or an empty string if all GPUs are visible."""
+    """Value of ``CUDA_VISIBLE_DEVICES`` for the runs. The string is empty if all GPUs are visible."""
 
 
 def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
@@ -54,7 +56,7 @@ def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
             + _advice(jobs, threads, cores)
         )
     if not hasattr(os, "sched_setaffinity"):
-        raise UsageError("--jobs is not available, because this system cannot restrict a process to cores")
+        raise UsageError("--jobs is not available, because this system cannot restrict a process to some of the cores")
     shares = core_shares(ordered_cores(), jobs)
     visible = _gpus_for(specs, jobs)
     return tuple(Lane(tuple(sorted(shares[job][:threads])), visible[job] if visible else "") for job in range(jobs))
@@ -66,7 +68,7 @@ def _advice(jobs: int, threads: int, cores: int) -> str:
 
 
 def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
-    """Return the GPUs of the lanes, or an empty list if no runs can use a GPU."""
+    """Return the GPUs of the lanes. If no run can use a GPU, return an empty list."""
     devices = {spec.device for spec in specs} - {"cpu"}
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = [name.strip() for name in allowed.split(",") if name.strip()] if allowed is not None else None
@@ -78,7 +80,7 @@ def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
         raise UsageError(f"--jobs assigns a GPU to each run; pass --device cuda instead of {', '.join(chosen)}")
     if jobs > len(names):
         raise UsageError(
-            f"--jobs {jobs} needs {jobs} GPUs, one per run, but {len(names)} {'is' if len(names) == 1 else 'are'} "
+            f"--jobs {jobs} requires {jobs} GPUs, one per run, but {len(names)} {'is' if len(names) == 1 else 'are'} "
             f"available; pass at most --jobs {len(names)}, or --device cpu"
         )
     return names[:jobs]
@@ -91,8 +93,8 @@ Turn = list[int]
 def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
     """Divide planned runs into turns. The runs are numbered from 1.
 
-    A turn contains one run for each of the settings that are compared with each other, all with the same seed and
-    split, in the order in which the settings first occur. If only quality is measured, each run is a separate turn.
+    A turn contains one run for each of the compared settings, in the order in which the settings first occur. All runs
+    of a turn have the same seed and split. If only quality is measured, each run is a separate turn.
     """
     divided: list[Turn] = []
     rank: dict[str, int] = {}
@@ -128,22 +130,22 @@ class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
     Each lane executes complete turns. For each task and dataset, the order of the runs is reversed in every second
-    turn. The settings that are compared with each other are therefore interleaved within each lane (A B B A).
+    turn. The compared settings are therefore interleaved within each lane (A B B A).
     """
 
     name = LOCAL
     summary = "this machine, several runs at the same time"
 
     def __init__(self, lanes: Sequence[Lane], turns: Sequence[Turn], checked_at: str = "") -> None:
-        """Create an executor for these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
+        """Create an executor with these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
         self._lanes, self._turns, self._checked_at = tuple(lanes), turns, checked_at
         self._machine_cores = available_cores()
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
-        """Execute the runs turn by turn.
+        """Execute the runs, one turn after another.
 
-        If a run cannot be executed, no further runs are started, and the exception is raised when the runs in progress
-        are finished.
+        If a run cannot be executed, no further runs are started. The exception is raised when the runs in progress have
+        finished.
         """
         by_number = {run.index: run for run in runs}
         turns = deque(turn for numbers in self._turns if (turn := [by_number[n] for n in numbers if n in by_number]))
@@ -195,7 +197,7 @@ class SideBySide(Executor):
                     if isinstance(message, BaseException):
                         # The attempt stays open, and is recorded as failed when the exception is raised below.
                         failed, worker.attempt = failed or message, None
-                        coordinator.message("a run could not be executed; the runs in progress are finished first")
+                        coordinator.message("a run could not be executed; waiting for the runs in progress to finish")
                     elif isinstance(message, RunRecord):
                         attempt_id, worker.attempt = worker.attempt.id, None
                         coordinator.finish(attempt_id, message)
@@ -245,8 +247,8 @@ def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun
 def _placed(record: RunRecord, placement: Placement, machine_cores: int) -> RunRecord:
     """Return the record of a run that was executed at the same time as other runs.
 
-    In the record, `Environment.cores` is the number of cores of the machine, not of the lane. The processor's energy
-    counters include the energy used by the other runs.
+    In the record, `Environment.cores` is the number of cores of the whole machine, not of the lane. The processor's
+    energy counters include the energy used by the other runs.
     """
     environment = msgspec.structs.replace(record.environment, cores=machine_cores)
     outcome = record.outcome

@@ -1,9 +1,11 @@
-"""Storage of submissions, which are planned runs that continue after the command that submitted them has ended.
+"""Storage of submissions.
 
-A submission has two files. The file in the results directory contains everything needed to store the results. The file
-in the user's state directory contains the options with which the executor finds the submission, such as the address of
-a cluster. A results directory may have been written by another user, so options are never read from it. Otherwise, a
-command that shows the progress could connect to an address chosen by that user.
+A submission consists of planned runs that continue after the command that submitted them has ended.
+
+A submission has two files. The file in the results directory contains all information that is needed to store the
+results. The file in the user's state directory contains the options that the executor needs to find the submission,
+such as the address of a cluster. A results directory may have been written by another user, so options are never read
+from it. Otherwise, a command that shows the progress could connect to an address chosen by that user.
 """
 
 from __future__ import annotations
@@ -37,19 +39,19 @@ class Submission(Struct, frozen=True, kw_only=True):
 
     version: Literal[1] = 1
     name: str
-    """Name of the submission in the executor. The submission's file has the same name."""
+    """Identifier that the executor uses for the submission. The submission's file has the same name."""
     submitted_at: str
     """Time of submission in UTC, in the format of `RunRecord.started_at`."""
     executor: str
     runs: list[PlannedRun]
-    """The runs, with the digests of their plugins."""
+    """Submitted runs, with the digests of their plugins."""
     marks: dict[str, list[ParityMark]]
-    """Parity results to store in the records, keyed by the specification's key."""
+    """Parity results to store in the records, by key of the specification."""
     rerun: bool = False
     """True if the runs were submitted with ``--rerun``."""
     finished: bool = False
-    """True if all available results are stored, but the command that submitted the runs with ``--rerun`` has not been
-    repeated without ``--detach``. Without this mark, the repeated command would execute the runs again."""
+    """True if all available results are stored, but the command that submitted the runs with ``--rerun`` has not yet
+    been repeated without ``--detach``. Without this mark, the repeated command would execute the runs again."""
 
     def run_id(self, index: int) -> str:
         """Return the value of `RunRecord.submission` for the run with this number."""
@@ -57,12 +59,12 @@ class Submission(Struct, frozen=True, kw_only=True):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """The executor of a submission and the options with which it finds the submission."""
+    """The executor of a submission and the options that it needs to find the submission."""
 
     executor: str
     options: dict[str, str]
     results: str = ""
-    """Real path of the results directory from which the runs were submitted."""
+    """Resolved path of the results directory from which the runs were submitted."""
 
 
 def new_name() -> str:
@@ -91,8 +93,8 @@ def submissions(store: Store) -> list[Submission]:
 def locked(store: Store, *, create: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold the lock of the submissions in a results directory.
 
-    Without `create`, nothing is locked if the results directory has no submissions. Raises `harness.BusyError` if
-    another process holds the lock and `wait` is false, and `harness.RecordError` if the lock file cannot be written.
+    If `create` is false and the results directory has no submissions, nothing is locked. Raises `harness.BusyError` if
+    another process holds the lock and `wait` is false. Raises `harness.RecordError` if the lock file cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -151,11 +153,11 @@ def grant(store: Store, submission: Submission, options: Mapping[str, str]) -> N
 
 
 def options_for(store: Store, submission: Submission, given: Access | None) -> dict[str, str]:
-    """Return the options with which the executor finds a submission.
+    """Return the options that the executor needs to find a submission.
 
-    The options are those stored when this user submitted the runs from this results directory. If there are no stored
-    options, this function returns the options in `given`, which the user has passed to the command. Raises
-    `harness.UsageError` if there are neither stored nor given options.
+    These options were stored when this user submitted the runs from this results directory. If there are no stored
+    options, this function returns `given`, the options that the user passed to the command. Raises `harness.UsageError`
+    if no options are stored and `given` is None or belongs to a different executor.
     """
     path = _own_path(submission)
     if path.exists():
@@ -166,8 +168,8 @@ def options_for(store: Store, submission: Submission, given: Access | None) -> d
         return given.options
     name = submission.executor
     raise UsageError(
-        f"the runs were not submitted from this directory by this user; if you trust the directory, pass --executor "
-        f"{name} and the options of the executor, such as its address (`harness list executors`)"
+        f"these runs were not submitted from this directory by this user; if you trust the directory, pass --executor "
+        f"{name} and the executor's options, such as its address (`harness list executors`)"
     )
 
 

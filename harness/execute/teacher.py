@@ -1,6 +1,6 @@
 """Computation of the teacher's logits for the training examples in knowledge distillation.
 
-The logits are computed once, in a child process, by the backend that trained the teacher, and kept in the cache.
+The backend that trained the teacher computes the logits once, in a child process. The logits are stored in the cache.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     teacher: TrainedWeights
     code: str
-    """Description of the code, which is stored with the logits."""
+    """Description of the code that computes the logits. The description is stored with the logits."""
 
 
 class Computed(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +48,10 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None] = lambda _: None) -> None:
-    """Compute those logits of the specs' teachers that are not in the cache.
+    """Compute the logits of the specs' teachers that are not in the cache.
 
-    Raises `harness.HarnessError` if the run of a teacher is missing or damaged, if its data have changed, or if its
-    backend fails.
+    Raises `harness.HarnessError` if the run of a teacher is missing or damaged, if the teacher's data have changed, or
+    if the teacher's backend fails.
     """
     for teacher in dict.fromkeys(spec.teacher for spec in specs if is_distilled(spec)):
         assert teacher is not None
@@ -72,7 +72,10 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
 
 
 def _code(spec: RunSpec, catalog: Catalog) -> str:
-    """Return a description of the code that computes a teacher's logits: the plugins and the backend's packages."""
+    """Return a description of the code that computes a teacher's logits.
+
+    The description consists of the plugins and the backend's packages.
+    """
     digests = [with_digest(ref).code_digest for ref in catalog.refs_for(spec)]
     return msgspec.json.encode([digests, package_versions(spec, catalog)], order="sorted").decode()
 
@@ -103,9 +106,9 @@ def _compute(teacher: TrainedWeights, spec: RunSpec, catalog: Catalog, code: str
 
 
 def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:
-    """Compute the logits of the training examples in a child process.
+    """Compute the teacher's logits for the training examples in a child process.
 
-    Raises `harness.DataError` if the data or the weights are not those of the teacher's run.
+    Raises `harness.DataError` if the data or the weights differ from those of the teacher's run.
     """
     import numpy as np
 
@@ -115,8 +118,8 @@ def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:
     data = prepared.data
     if data.digest != teacher.dataset_digest:
         raise DataError(
-            f"the data differ from those with which the teacher {teacher.run!r} was trained; restore that version of "
-            "the data, or train the teacher again"
+            f"the teacher {teacher.run!r} was trained on different data; restore that version of the data, or train "
+            "the teacher again"
         )
     path = Path(teacher.path) / WEIGHTS
     weights = saved_weights(path, prepared)

@@ -1,4 +1,4 @@
-"""The teacher's logits for the training examples in knowledge distillation, as stored in the cache.
+"""Cache of the teacher's logits for the training examples in knowledge distillation.
 
 The logits are computed for the examples without augmentation. `harness.execute.teacher` computes them.
 """
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 
 
 def is_distilled(spec: RunSpec) -> bool:
-    """Return whether a run trains a student with a teacher."""
+    """Return True if a run trains a student with a teacher."""
     return spec.teacher is not None and spec.weights is None and spec.recipe.distillation_alpha > 0
 
 
 def logits_path(teacher: TrainedWeights) -> Path:
     """Return the path of a teacher's logits in the cache.
 
-    The file name is a digest of the run, its backend, its weights, and the prepared data, which include the
-    preprocessing.
+    The file name is a digest of the run, its backend, its weights, and the prepared data (including their
+    preprocessing).
     """
     identity = [teacher.run, teacher.backend, teacher.digest, teacher.dataset_digest]
     return cache_dir() / "teachers" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.npz"
 
 
 def with_logits(data: PreparedData, spec: RunSpec) -> PreparedData:
-    """Return the data with the teacher's logits for the training examples, or the unchanged data if the run has no
-    teacher.
+    """Return the data with the teacher's logits for the training examples.
+
+    If the run has no teacher, return the data unchanged.
 
     Raises `harness.DataError` if the logits are not in the cache, or if the teacher was trained on other examples or
     classes.
@@ -75,15 +76,15 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
         raise DataError(
             f"the training examples of the student ({len(data.train)}) and of the teacher {name!r} "
             f"({len(arrays['targets'])}) differ in their number or targets; use the same version of the data and, for "
-            "token classification, the same options of the task"
+            f"token classification, the same task options"
         )
 
 
 def stored_logits(teacher: TrainedWeights) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays in the cache, or None if they are missing or damaged.
+    """Return the arrays in the cache. Return None if the arrays are missing or damaged.
 
-    ``logits``, ``targets`` and ``label_names`` describe the training examples, and ``code`` the code that computed the
-    logits.
+    ``logits``, ``targets`` and ``label_names`` describe the training examples. ``code`` describes the code that
+    computed the logits.
     """
     try:
         arrays = read_arrays(logits_path(teacher))

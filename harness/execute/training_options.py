@@ -1,4 +1,4 @@
-"""Options of the recipe that refer to a model's parameters or to the classes of the data."""
+"""Recipe options that refer to the parameters of a model or to the classes of the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records import DataInfo, Recipe
 def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[str]:
     """Return the names of the trainable parameters that match a pattern in `Recipe.frozen`.
 
-    Raises `harness.UsageError` if a pattern matches no parameter, or if no trainable parameter remains.
+    Raises `harness.UsageError` if a pattern matches no parameter, or if no parameter remains trainable.
     """
     names = [parameter.name for parameter in parameters if parameter.trainable]
     for pattern in recipe.frozen:
@@ -32,7 +32,7 @@ def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[s
 
 
 def with_frozen(parameters: Sequence[Parameter], frozen: frozenset[str]) -> tuple[Parameter, ...]:
-    """Return the parameters, with those in `frozen` marked as not trainable."""
+    """Return the parameters, with the parameters in `frozen` marked as not trainable."""
     return tuple(msgspec.structs.replace(each, trainable=False) if each.name in frozen else each for each in parameters)
 
 
@@ -44,7 +44,7 @@ def layer_of(name: str) -> str:
 
 
 def rate_factors(recipe: Recipe, parameters: Sequence[Parameter]) -> dict[str, float]:
-    """Return the learning rate factor of each trainable parameter, or an empty dictionary if all factors are 1.
+    """Return the learning rate factor of each trainable parameter. If all factors are 1, return an empty dictionary.
 
     Raises `harness.UsageError` if the model has only one layer.
     """
@@ -58,10 +58,12 @@ def rate_factors(recipe: Recipe, parameters: Sequence[Parameter]) -> dict[str, f
 
 
 def class_weights(recipe: Recipe, info: DataInfo) -> tuple[float, ...] | None:
-    """Return each class's weight in the loss, scaled so that the mean weight of the training examples is 1.
+    """Return each class's weight in the loss.
+
+    The weights are scaled such that the mean weight of the training examples is 1.
 
     Raises `harness.UsageError` if the data have no classes or a different number of classes, or if a class has no
-    training example.
+    training examples.
     """
     if recipe.class_weights is None:
         return None
@@ -73,8 +75,8 @@ def class_weights(recipe: Recipe, info: DataInfo) -> tuple[float, ...] | None:
         if missing:
             label = info.label_names[missing[0]] if info.label_names else str(missing[0])
             raise UsageError(
-                f"recipe.class_weights: class {label!r} has no training examples, so its balanced weight is undefined; "
-                "pass a list of weights"
+                f"recipe.class_weights: the balanced weight of class {label!r} is undefined because the class has no "
+                f"training examples; pass a list of weights"
             )
         weights: Sequence[float] = [1 / count for count in counts]
     else:

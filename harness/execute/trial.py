@@ -1,5 +1,5 @@
-"""Load plugins in a child process first, because a plugin that crashes in the parent would terminate the command
-without an error message."""
+"""Load plugins in a child process before loading them in the parent, because a plugin that crashes in the parent would
+terminate the command without an error message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harness.records.reading import load_named
 
 # `harness.execute.child` is imported when a trial is needed, which is rare.
 KNOWN = "plugins-tried.json"
-"""Name of the cache file with the digests of code that has been loaded without crashing."""
+"""Name of the cache file that contains the digests of code that has been loaded without crashing."""
 MAX_KNOWN = 500
 """Maximum number of digests in the cache file."""
 
@@ -41,7 +41,7 @@ class TrialJob(Struct, frozen=True, kw_only=True):
 
 
 class Trying(Struct, frozen=True):
-    """Event sent before a plugin is loaded, and again if the plugin is not loaded within the time limit."""
+    """Event sent before a plugin is loaded, and sent again if loading the plugin exceeds the time limit."""
 
     index: int
     problem: str = ""
@@ -51,7 +51,7 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
     """Return the plugins that terminate the process or exceed the time limit when they are loaded, with the reason for
     each plugin.
 
-    Code that has already been loaded successfully, according to its digest, is not loaded again. Plugins that raise
+    Code that has already been loaded successfully, as identified by its digest, is not loaded again. Plugins that raise
     exceptions are not included, because the parent can handle these exceptions.
     """
     known = _known()
@@ -74,8 +74,8 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     """Load plugins in a child.
 
-    Return the number of plugins that were loaded, and the problem with the next plugin, or "" if all plugins were
-    loaded.
+    Return the number of plugins that were loaded and a description of the problem with the next plugin. The description
+    is "" if all plugins were loaded.
     """
     from harness.execute.child import call_in_child
 
@@ -115,7 +115,10 @@ def load_each(job: TrialJob, context: object) -> None:
 
 
 def _key(ref: PluginRef) -> str:
-    """Return a string that identifies a plugin's code and the Python interpreter, or "" if the code cannot be read."""
+    """Return a string that identifies a plugin's code and the Python interpreter.
+
+    Return "" if the code cannot be read.
+    """
     code = digest(ref.value)
     return (
         hashlib.sha256("\0".join((ref.value, code, sys.version, sys.executable)).encode()).hexdigest() if code else ""

@@ -6,7 +6,7 @@ from harness.records import RunSpec
 
 
 def child_environment(spec: RunSpec) -> dict[str, str]:
-    """Return the environment variables that must be set before a backend loads any numerical libraries."""
+    """Return the environment variables that must be set before a backend loads any numerical library."""
     return thread_environment(spec.threads)
 
 

@@ -1,7 +1,9 @@
-"""Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
+"""Canonical weights, which are numpy arrays with the parameter names that a model lists.
 
-Initial values are determined by the seed and the parameter's name. The values depend neither on the framework nor on
-the order in which a model lists its parameters.
+The arrays are identical for every framework.
+
+Initial values are determined by the seed and the parameter's name. The values depend on neither the framework nor the
+order in which a model lists its parameters.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draw an orthogonal matrix (Saxe et al. 2014, arXiv:1312.6120): the Q factor of a Gaussian matrix.
+    """Draw an orthogonal matrix, which is the Q factor of a Gaussian matrix (Saxe et al. 2014, arXiv:1312.6120).
 
-    The signs are chosen so that the diagonal of R is positive, which makes the factorization unique.
+    The signs are chosen such that the diagonal of R is positive, which makes the factorization unique.
     """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
@@ -43,7 +45,7 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draw standard normal values, redrawing any outside [-2, 2]."""
+    """Draw standard normal values. Values outside [-2, 2] are drawn again."""
     values = rng.standard_normal(shape)
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(int(outside.sum()))
@@ -77,8 +79,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
 
 
 def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` if a name occurs
-    twice."""
+    """Return initial float32 arrays by parameter name. Raises `harness.PluginError` if a name occurs twice."""
     weights: dict[str, Array] = {}
     for parameter in parameters:
         if parameter.name in weights:
@@ -109,7 +110,7 @@ def load(path: Path) -> dict[str, Array]:
 
 
 def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:
-    """Raise `harness.PluginError` if the names and shapes of the weights differ from those of `parameters`."""
+    """Raise `harness.PluginError` if the names or shapes of the weights differ from those of `parameters`."""
     wanted = {parameter.name: parameter.shape for parameter in parameters}
     problems = [f"missing {name}" for name in wanted if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in wanted]
@@ -125,13 +126,12 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with its arrays replaced by those of the checkpoint, and messages about the arrays that were not
-    replaced.
+    """Return `initial` with the arrays of the checkpoint, and messages about arrays that were not replaced.
 
-    Checkpoints can differ from the model in three ways: encoder-only checkpoints omit the prefix of the encoder's
+    A checkpoint can differ from the model in three ways. Encoder-only checkpoints omit the prefix of the encoder's
     parameters, older checkpoints use different names, and the head may be for a different task. A head parameter
-    (``model.head``) keeps its initial value if the checkpoint has no array with its shape. Raises `harness.DataError`
-    if any other parameter is missing or has a different shape; the message lists these parameters.
+    (``model.head``) keeps its initial value if the checkpoint does not contain an array of its shape. Raises
+    `harness.DataError` if any other parameter is missing or has a different shape. The message lists these parameters.
     """
     arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
@@ -175,7 +175,7 @@ def _read_all(folder: Path) -> dict[str, Array]:
 
 
 def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
-    """Read the arrays in `wanted` from a file, or all arrays if `wanted` is empty."""
+    """Read the arrays in `wanted` from a file. If `wanted` is empty, read all arrays."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -190,8 +190,10 @@ def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-    """Rename arrays to their canonical names: add the prefix that encoder-only checkpoints omit, and update names from
-    older checkpoints."""
+    """Rename arrays to their canonical names.
+
+    Prefixes that encoder-only checkpoints omit are added, and names from older checkpoints are updated.
+    """
     bare = model.base and not any(name.startswith(model.base) for name in arrays)
     named = {}
     for name, array in arrays.items():
@@ -203,5 +205,5 @@ def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
 
 
 def _few(names: list[str]) -> str:
-    """Return the first few names and the number of remaining names."""
+    """Return the first few names, and the number of remaining names."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,8 +1,9 @@
-"""One run in a child process: train, time, score, and assemble the record.
+"""Execution of one run in a child process, which trains the model, measures time, computes the scores, and creates the
+record.
 
-`carry_out` returns the record and writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
-parent assigns the run's name and repeat number. If an exception is raised, the record contains the information
-collected before the exception. If the process ends without a record, the parent creates one.
+`carry_out` returns the record. The function also writes ``arrays.npz`` and, if requested, the weights to the call's
+directory. The parent assigns the run's name and repeat number. If an exception is raised, the record contains the
+information collected before the exception. If the process ends without a record, the parent creates the record.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Timed:
     """Results of training, or None if the run used trained weights."""
     inference: Inference
     checkpoints: CheckpointUse | None = None
-    """Checkpoints of training, or None if no checkpoints were requested."""
+    """Checkpoints of training, or None if checkpoints were not requested."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Scored:
     test_outputs: NDArray[Any]
     validation_outputs: NDArray[Any]
     evaluated_weights_digest: str
-    """Digest of the session's weights after the predictions, or an empty string for a model without canonical weights.
+    """Digest of the session's weights after the predictions. The digest is empty for a model without canonical weights.
     """
     device_memory: DeviceMemory | None
 
@@ -172,7 +173,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
 
 
 class Run:
-    """A run and the information collected so far, which is recorded even if the run fails."""
+    """A run and the information collected so far. The information is recorded even if the run fails."""
 
     def __init__(
         self,
@@ -287,7 +288,7 @@ class Run:
                 yield session
 
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
-        """Train and score on the validation split. The test split of `prepared` is empty."""
+        """Train on the training split, and score on the validation split. The test split of `prepared` is empty."""
         from harness.execute.weights import check
         from harness.measure import training
         from harness.measure.inference import predict
@@ -367,7 +368,7 @@ class Run:
         return Timed(trained, measured, use)
 
     def _checkpoints(self) -> Checkpoints | None:
-        """Return the checkpoints of this run, or None if none are requested."""
+        """Return the checkpoints of this run, or None if checkpoints are not requested."""
         from harness.measure.checkpoints import Checkpoints
         from harness.records.checkpoint import Identity
 
@@ -505,7 +506,7 @@ class Run:
         return msgspec.structs.replace(measured, ranks=self._ranks.memory(worker, self.phases.memory))
 
     def _energy(self, energy: Energy) -> Energy:
-        """Return the measured energy. If the run used several GPUs, their energy is omitted."""
+        """Return the measured energy. If the run used several GPUs, their energy is not recorded."""
         if self.spec.devices == 1 or energy.gpu is None:
             return energy
         reason = f"the run used {self.spec.devices} GPUs, but only the energy of the first one is measured"
@@ -526,7 +527,10 @@ def _examples(data: PreparedData) -> dict[str, int]:
 
 
 def _without_test(data: PreparedData) -> PreparedData:
-    """Return the data with an empty test split, so that a trial cannot use the test examples."""
+    """Return the data with an empty test split.
+
+    A trial must not use the test examples.
+    """
     import numpy as np
 
     return dataclasses.replace(data, test=data.test.take(np.arange(0)))
@@ -571,8 +575,10 @@ def _gpu_settings(device: str) -> dict[str, str]:
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """Return the memory usage that the framework reports. If it does not contain the driver's peak, add the driver's
-    peak for this process."""
+    """Return the memory usage that the framework reports.
+
+    If the value does not contain the driver's peak, add the driver's peak for this process.
+    """
     machine.read()
     memory = session.device_memory()
     if memory is None or memory.driver_peak_bytes is not None:
@@ -581,7 +587,8 @@ def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
 
 
 def _fetching(dataset: Dataset, emit: Emit) -> Report:
-    """Return a function that reports download progress to the log and, a few times per second, to the parent."""
+    """Return a function that reports download progress to the log and, a few times per second, to the parent
+    process."""
     log, sent_at = Log(dataset), -math.inf
 
     def report(name: str, done: int, total: int | None) -> None:

@@ -1,7 +1,7 @@
-"""Classes that plugins implement, one module per kind, and the arrays that plugins exchange.
+"""Classes that plugins implement, with one module for each kind of plugin, and the arrays that plugins exchange.
 
-Importing a plugin's module must take only milliseconds, so import numpy, scikit-learn and the frameworks inside
-functions.
+Importing a plugin's module must take only milliseconds. Numpy, scikit-learn and the frameworks must therefore be
+imported inside functions.
 """
 
 from harness.interfaces.backend import (

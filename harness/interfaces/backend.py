@@ -1,4 +1,4 @@
-"""The interface of backends: `Backend`, which opens a `Session` of one model on one device."""
+"""The interface of backends: `Backend`, which opens a `Session` for one model on one device."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     """Name of the device: ``cpu``, or a device type and an index, such as ``cuda:0``. The index of a CUDA device is its
-    number in the CUDA driver, so ``cuda:N`` refers to the same GPU for every backend."""
+    number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
-    """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
-    report it. The core uses the UUID to find this GPU's counters in NVML.
+    """UUID of an NVIDIA GPU or MIG device, with or without its prefix. The string is empty if the framework does not
+    report the UUID. The core uses the UUID to find this GPU's counters in NVML.
     """
 
 
 class DeviceGroup(Struct, frozen=True, kw_only=True):
-    """The processes that train one model on several devices of this machine, and the rank of this process.
+    """Group of processes that train one model on several devices of this machine, and the rank of this process.
 
-    Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
-    process receives its part of every training batch, and `Batch.weight` is the weight of this part.
+    Every process of the group opens a session with the same weights and calls the same methods in the same order. Each
+    process receives its part of every training batch. `Batch.weight` is the weight of this part.
     """
 
     rank: int
     """Number of this process, from 0. The process with rank 0 measures the run and computes the predictions."""
     addresses: tuple[str, ...]
-    """One address per process, in rank order, such as ``127.0.0.1:41234``, on which the process may accept connections
-    from the other processes."""
+    """Addresses of the processes, in rank order, such as ``127.0.0.1:41234``. Each process may accept connections from
+    the other processes on its address."""
 
     @property
     def size(self) -> int:
@@ -67,13 +67,14 @@ class SessionRequest:
     config: Any
     """Instance of the model's `Model.Config`."""
     info: DataInfo
-    """Description of the prepared data: input shapes, objective, number of outputs."""
+    """Description of the prepared data, such as the input shapes, the objective and the number of outputs."""
     parameters: Sequence[Parameter]
-    """Canonical parameters of the model. `Parameter.trainable` is False for parameters that `Recipe.frozen` selects."""
+    """Canonical parameters of the model. `Parameter.trainable` is False for parameters that are selected by
+    `Recipe.frozen`."""
     recipe: Recipe
-    """Training settings: optimizer, regularization, dropout."""
+    """Training settings, such as optimizer, regularization and dropout."""
     device: str
-    """Name of the device, as in `Backend.devices`; never ``auto``."""
+    """Name of the device, as in `Backend.devices`. It is never ``auto``."""
     precision: Precision
     """Precision of the computation."""
     compile: bool
@@ -93,11 +94,11 @@ class SessionRequest:
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
-    """Folder of the exported model for backends that execute such models (`Backend.executes`), and None for all other
-    backends. `build` raises an exception if `exported` is specified."""
+    """Folder of the exported model, for backends that execute exported models (`Backend.executes`). The value is None
+    for all other backends. `build` raises an exception if `exported` is specified."""
     group: DeviceGroup | None = None
-    """The processes that train the model together, or None if this process trains it alone. Only backends with
-    `Backend.data_parallel` receive a group. In a group, `seed` differs between processes."""
+    """Group of processes that train the model together, or None if this process trains the model alone. Only backends
+    with `Backend.data_parallel` receive a group. In a group, each process has a different `seed`."""
 
 
 @dataclass(frozen=True)
@@ -108,30 +109,30 @@ class RooflineKernels:
     finished.
 
     A GPU that reaches its power limit computes faster with constants than with random numbers. The inputs of both
-    kernels are therefore drawn from a standard normal distribution and are the same for every backend:
+    kernels are therefore drawn from a standard normal distribution. Every backend uses the same inputs:
     ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)``, called once for each matrix, and
     converted to the dtype of the precision. A kernel must not use its output as its next input, because the numbers
     would overflow or vanish.
     """
 
     matrix: Callable[[int], Callable[[], Any]]
-    """Function that takes ``n`` and returns a kernel that multiplies two ``[n, n]`` matrices in the requested
+    """Function that takes ``n`` and returns a kernel. The kernel multiplies two ``[n, n]`` matrices in the requested
     precision."""
     copy: Callable[[int], Callable[[], Any]]
     """Function that takes a size in bytes and returns a kernel that copies an array of that size to another array."""
     synchronize: Callable[[], None]
-    """Function that returns once the device has finished all submitted work."""
+    """Function that waits until the device has finished all submitted work."""
 
 
 class Session(ABC):
-    """One model on one device.
+    """A model on a device.
 
     A session performs only the computations. The core runs the training loop, measures the time and provides the
     batches. Methods may return before the device has finished. `synchronize` and `fetch` wait for the device.
 
     Notes
     -----
-    In ``fp64``, arrays documented as float32 are float64 instead, except for the arrays in a batch.
+    If the precision is ``fp64``, arrays documented as float32 are float64 instead, except for the arrays in a batch.
     """
 
     @abstractmethod
@@ -156,28 +157,30 @@ class Session(ABC):
 
     @abstractmethod
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
-        """Run one training step: forward pass in training mode, backward pass, optimizer step.
+        """Run one training step.
+
+        A training step consists of a forward pass in training mode, a backward pass and an optimizer step.
 
         Parameters
         ----------
         batch : Batch
             The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process. The
-            gradients of the weighted loss (`Batch.weight`) are summed over all processes, and the optimizer step,
-            including clipping, uses this sum.
+            gradients of the weighted loss (`Batch.weight`) are summed over all processes. Gradient clipping and the
+            optimizer step use this sum.
         learning_rate : float
-            Learning rate for this step. It replaces the recipe's learning rate, because the core computes the
-            schedule.
+            Learning rate for this step. The given learning rate replaces the learning rate in the recipe, because the
+            core computes the schedule.
 
         Returns
         -------
         Any
             A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is
-            the loss of the whole batch in every process.
+            the loss of the whole batch and is equal in all processes.
         """
 
     @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        """Compute the loss and gradients of a batch like `train_step`, but without updating the weights.
+        """Compute the loss and gradients of a batch as `train_step` does, without updating the weights.
 
         Only the parity check calls this method. As in any forward pass in training mode, running statistics may change,
         and each call draws new dropout masks.
@@ -192,8 +195,8 @@ class Session(ABC):
         loss : float
             Mean loss of the batch.
         gradients : dict of str to ndarray
-            Float32 gradients of the loss with respect to all trainable parameters, before clipping, by canonical name
-            and in canonical shapes.
+            Float32 gradients of the loss with respect to all trainable parameters, before clipping. The gradients are
+            keyed by canonical name and have canonical shapes.
         """
 
     def update_average(self, weight: float) -> None:
@@ -205,15 +208,15 @@ class Session(ABC):
         Parameters
         ----------
         weight : float
-            Weight of the current weights in the average.
+            Factor by which the current weights are multiplied in the average.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
 
-        When the context exits, training continues with the unaveraged weights and the optimizer's state. No training
-        steps are run within the context.
+        When the context exits, training continues with the original weights and the optimizer's state. No training
+        steps are executed within this context.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
@@ -230,15 +233,16 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle to the outputs. `fetch` converts the handle to a float32 array: logits ``[B, outputs]``,
-            standardized regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L, outputs]``.
+            A handle to the outputs. `fetch` converts the handle to a float32 array. The array contains logits ``[B,
+            outputs]``, standardized regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L,
+            outputs]``.
         """
 
     def inference(self) -> AbstractContextManager[Any]:
-        """Return a context manager in which the core runs its inference loops.
+        """Return a context manager that the core enters during its inference loops.
 
-        A backend can use the context manager to switch its framework to inference mode once, instead of in every call
-        to `predict`. `predict` must also work outside the context manager. The default context manager does nothing.
+        A backend can use the context manager to switch its framework to inference mode once instead of in every call to
+        `predict`. `predict` must also work outside the context manager. The default context manager does nothing.
         """
         return nullcontext()
 
@@ -262,7 +266,7 @@ class Session(ABC):
         """Wait until the device has finished all submitted work."""
 
     def state(self) -> dict[str, Array]:
-        """Return a copy of everything that determines the session's further training steps, for a checkpoint.
+        """Return a copy of the state that determines the session's further training steps, for a checkpoint.
 
         The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
         random number generators, the loss scale, and the moving average of the weights. The core calls this method
@@ -283,9 +287,10 @@ class Session(ABC):
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Restore a state that `state` returned.
 
-        Further training steps are those that would have followed the call to `state`. On the CPU, these steps must give
-        bitwise identical results. The core calls `set_weights` first, and passes the state of a session that was opened
-        for an equal `SessionRequest`, usually in an earlier process.
+        Subsequent training steps give the same results as if training had continued after the call to `state`. On the
+        CPU, the results of the subsequent training steps must be bitwise identical. The core calls `set_weights` first.
+        The core then passes the state of a session that was opened for an equal `SessionRequest`, usually in an earlier
+        process.
 
         Parameters
         ----------
@@ -307,7 +312,8 @@ class Session(ABC):
         Returns
         -------
         DeviceMemory or None
-            Peak memory in bytes, or None if the device is the host or if the framework does not report it.
+            Peak memory in bytes. The value is None if the device is the host or the framework does not report peak
+            memory.
         """
         return None
 
@@ -319,7 +325,7 @@ class Session(ABC):
         return {}
 
     def export(self, format_: str, folder: Path, inputs: Mapping[str, Array]) -> Callable[[Mapping[str, Array]], Array]:
-        """Write the network with its current weights, in evaluation mode, to files for deployment.
+        """Write the network and its current weights to files for deployment. The network is written in evaluation mode.
 
         Parameters
         ----------
@@ -328,18 +334,19 @@ class Session(ABC):
         folder : Path
             Empty folder for the files.
         inputs : mapping of str to ndarray
-            Example inputs: arrays ``[B, ...]`` by input name. The exported model must accept any number of examples.
+            Example inputs. Arrays ``[B, ...]``, by input name. The exported model must accept batches of any size.
 
         Returns
         -------
         callable
-            Function that reads the written files and computes the outputs for inputs ``[B, ...]``, as float32 in the
-            layout of `predict`. ``harness export`` calls the function to compare the export with the run.
+            Function that reads the exported files and computes the outputs for inputs ``[B, ...]``. The outputs are
+            float32 and have the layout of `predict`. ``harness export`` calls the function to compare the export with
+            the run.
 
         Raises
         ------
         harness.UnsupportedError
-            If the format is not supported, or if a package that it requires is missing.
+            If the format is not supported or requires a package that is not installed.
         """
         raise UnsupportedError(f"this backend cannot export models as {format_}")
 
@@ -350,8 +357,8 @@ class Session(ABC):
 class InferenceSession(Session):
     """A session of a backend that cannot train (`Backend.trains` is False).
 
-    Subclasses implement the remaining abstract methods. `set_weights` is called once before any prediction, and may be
-    called again with different weights.
+    Subclasses implement the remaining abstract methods. `set_weights` is called once before the first prediction, and
+    may be called again with different weights.
     """
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
@@ -364,9 +371,9 @@ class InferenceSession(Session):
 
 
 class ExportedSession(InferenceSession):
-    """A session of a backend that executes exported models (`Backend.executes`).
+    """Session of a backend that executes exported models (`Backend.executes`).
 
-    Subclasses load the model in `SessionRequest.exported` and implement `predict`, `fetch` and `synchronize`. The
+    Subclasses load the model from `SessionRequest.exported`, and implement `predict`, `fetch` and `synchronize`. The
     exported model contains the weights.
     """
 
@@ -398,20 +405,21 @@ class Backend(ABC):
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
     """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
-    training split, learning rates and gradients are not used, and models need not have canonical parameters."""
+    training split, and learning rates and gradients are not used. Models need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
-    ``harness predict``, and its sessions are instances of `InferenceSession`."""
+    ``harness predict``. The sessions of this backend are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Formats that `Session.export` writes, such as ``onnx``. Each format is mapped to the modules that it needs in
-    addition to `requires`, with the requirement or command that installs each module."""
+    """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
+    by format. Each module is mapped to the requirement or command that installs it."""
     executes: ClassVar[str] = ""
-    """Format of the exported models that the backend executes, such as ``onnx``, or an empty string if the backend
-    builds networks. Such a backend cannot train (`trains` is False) and needs no networks. Its sessions are instances
-    of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
+    """Format of the exported models that the backend executes, such as ``onnx``. The string is empty if the backend
+    builds networks. Such a backend cannot train (`trains` is False) and does not require networks. The sessions of such
+    a backend are instances of `ExportedSession`. The core exports the trained model with another backend, in a separate
+    process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
-    the exported model itself."""
+    the exported model without conversion."""
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are rejected before they start."""
@@ -422,8 +430,9 @@ class Backend(ABC):
     """True if the sessions multiply the losses by `Batch.example_weights`. If False, runs on data with weights are
     rejected."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Preferred model variants for this backend, best first. If the user does not select a model and no network
-    implements the task's default model for this backend, the first compatible variant is used."""
+    """Preferred model variants for this backend, best first. If the user does not select a model, the task's default
+    model is used. If no network implements the default model for this backend, the first compatible variant in this
+    list is used."""
 
     recipe_options: ClassVar[Collection[str]] = ()
     """Elements of `Recipe.SESSION_OPTIONS` that the sessions implement. Other elements are rejected during planning."""
@@ -472,12 +481,12 @@ class Backend(ABC):
         precision : str
             Precision of the converted model.
         examples : mapping of str to ndarray
-            Inputs of training examples ``[N, ...]`` by name, for calibration.
+            Inputs of training examples ``[N, ...]``, by name, for calibration.
 
         Returns
         -------
         dict of str to str
-            Description of the conversion, which is added to the notes in the record.
+            Description of the conversion. The description is added to the notes in the record.
 
         Raises
         ------
@@ -501,7 +510,7 @@ class Backend(ABC):
         Returns
         -------
         int or None
-            Increase in peak memory, in bytes, or None if the framework does not report its peak memory.
+            Increase in peak memory in bytes, or None if the framework does not report its peak memory.
         """
         return None
 
@@ -527,5 +536,5 @@ class Backend(ABC):
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether an exception indicates that the framework ran out of memory."""
+        """Return True if an exception indicates that the framework ran out of memory."""
         return isinstance(error, MemoryError)

@@ -19,18 +19,19 @@ class Batch(NamedTuple):
     inputs: dict[str, Array]
     """C-contiguous arrays ``[B, ...]`` by input name."""
     targets: Array
-    """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
-    classification."""
+    """Targets. Targets are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]``
+    for token classification."""
     weight: float = 1.0
     """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
-    session, the batch is one process's part of the whole batch, and the weight is the fraction of the whole batch's
-    targets that are in this part. The loss of the whole batch is the sum of the weighted losses of its parts."""
+    session, the batch is the part of the whole batch that one process uses. The weight is the fraction of the whole
+    batch's targets that are in this part. The loss of the whole batch is the sum of the weighted losses of its
+    parts."""
     example_weights: Array | None = None
-    """Weight of each example ``[B]``, float32, by which the loss of the example or of its positions is multiplied
-    before averaging, or None. Only sessions of backends with `Backend.example_weights` receive weights."""
+    """Weight of each example ``[B]``, float32, or None. The loss of the example or of its positions is multiplied by
+    the weight before averaging. Only sessions of backends with `Backend.example_weights` receive weights."""
     teacher_logits: Array | None = None
-    """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`: float32
-    ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
+    """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`. The
+    logits are float32 ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Split the batch for gradient accumulation.
@@ -46,7 +47,7 @@ class Batch(NamedTuple):
             Consecutive examples. The sizes of the parts differ by at most one.
         share : float
             Fraction of the batch's losses that belong to the part. The sum of ``share * mean_loss(part)`` is the mean
-            loss of the batch. For token classification, the losses are those of the positions that have a target.
+            loss of the batch. For token classification, only positions with a target have a loss.
         """
         losses = self.targets != IGNORED if self.targets.dtype.kind == "i" and self.targets.ndim == 2 else None
         total = len(self.targets) if losses is None else int(losses.sum())

@@ -1,4 +1,4 @@
-"""The interfaces for data plugins, `Dataset` and `Task`, and the arrays that they exchange."""
+"""The interfaces for data plugins, `Dataset` and `Task`, and the arrays that are passed between them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ OptionsT = TypeVar("OptionsT", bound=Struct, default=Any)
 
 
 class RawInput(Struct, frozen=True, kw_only=True):
-    """Shape and dtype of one input for a single raw example, before a task prepares it."""
+    """Shape and dtype of one input of a single raw example, before a task prepares the example."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. The length of an axis is None if it varies between examples, as for the time axis
+    """Shape without the batch axis. The length of an axis is None if it differs between examples, as for the time axis
     of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
@@ -43,25 +43,26 @@ class Split:
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
     arrays ``[samples]`` with values in [-1, 1]. Prepared data contain only numeric arrays. A large input may be an
-    array-like object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
-    ``np.asarray``, and can be indexed with an int array or a slice.
+    array-like object that reads its rows from a file. An array-like object has ``shape`` and ``dtype``, supports
+    ``len`` and ``np.asarray``, and can be indexed with an int array or a slice.
     """
     targets: Array
-    """Targets: for classification, class indices, int64 ``[N]``; for regression, float ``[N, T]``; for token
-    classification, the class index of each position, int64 ``[N, L]``, with `harness.IGNORED` at positions without a
-    target. Every example must have at least one position with a target."""
+    """Class indices (int64 ``[N]``) for classification, values (float ``[N, T]``) for regression, or the class index of
+    each position (int64 ``[N, L]``) for token classification. Positions without a target contain `harness.IGNORED`.
+    Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
     rows: Array | None = None
-    """Origin of each example ``[N]``: its row in the source file, counted from 1, as int64, or the path of its file, as
-    str. None if the dataset does not identify its examples. The core copies the array to the prepared split."""
+    """Origin of each example ``[N]``: either the row in the source file (int64, counted from 1) or the path of the
+    example's file (str). The value is None if the dataset does not identify its examples. The core copies the array to
+    the prepared split."""
     weights: Array | None = None
-    """Weight of each example in the training loss ``[N]``, at least 0, or None if all examples have the same weight.
-    The core divides the weights by their mean over the training split, and copies them to the prepared split as
-    float32. Scores are computed without weights."""
+    """Weight of each example in the training loss ``[N]``, at least 0. If None, all examples have the same weight. The
+    core divides the weights by their mean over the training split, and copies them to the prepared split as float32.
+    Scores are computed without weights."""
     teacher_logits: Array | None = None
-    """Logits of the teacher in knowledge distillation: float32 ``[N, C]`` or, for token classification, ``[N, L, C]``.
-    The core sets this attribute for the training split. None without distillation."""
+    """Logits of the teacher in knowledge distillation. The logits are float32 ``[N, C]`` or, for token classification,
+    ``[N, L, C]``. The core sets this attribute for the training split. None without distillation."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -78,7 +79,7 @@ class Split:
         Returns
         -------
         Split
-            The selected examples, in the order of `index`.
+            Selected examples, in the order of `index`.
         """
         return Split(
             inputs={name: array[index] for name, array in self.inputs.items()},
@@ -104,21 +105,21 @@ class RawData:
     test: Split
     """Test examples."""
     label_names: tuple[str, ...] = ()
-    """Names of the classes, in the order of their indices; for regression, names of the targets."""
+    """Names of the classes, in the order of their indices. For regression, names of the targets."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
-    targets have different units, separate them by commas, as in ``"m, kg"``."""
+    """Additional information that the task requires, such as ``sample_rate_hz``, or ``target_unit`` for regression. If
+    the targets have different units, the units are separated by commas, as in ``"m, kg"``."""
     warnings: Sequence[str] = ()
     """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
     printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns in a table's ``features``, used to find the columns of new files, or an empty tuple if the
+    """Names of the columns in a table's ``features``, for finding the columns in new files. The tuple is empty if the
     columns have no names."""
     category_names: tuple[str, ...] = ()
-    """Names of the columns in a table's ``categories``, as in `feature_names`."""
+    """Names of the columns in a table's ``categories``, in the format of `feature_names`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """Description of how files were read, as JSON values, such as the number format of each column. The core sets this
-    attribute for the user's files, and uses it to read new files in the same way."""
+    """Description of how files were read, such as the number format of each column, as JSON values. The core sets this
+    attribute for the user's files and uses it to read new files in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,20 +140,20 @@ class PreparedData:
     digest: str = ""
     """SHA-256 (hex) of all arrays in all splits. The core computes this digest."""
     augment: Augment | None = None
-    """Function that augments the inputs of a training batch, or None for no augmentation.
+    """Function that augments the inputs of a training batch. The value is None if the inputs are not augmented.
 
     The core sets this attribute to a function that calls `Task.augment`.
     """
     fitted: Mapping[str, Any] = field(default_factory=dict)
-    """Preprocessing fitted on the training split, such as a vocabulary or means and scales, as JSON values. The
-    contents of `info` need not be repeated here. The core stores the values next to the trained weights and passes them
-    to `Task.transform`."""
+    """Preprocessing parameters that were fitted on the training split, such as a vocabulary or means and scales, as
+    JSON values. The values need not repeat the contents of `info`. The core stores the values next to the trained
+    weights and passes them to `Task.transform`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """Copy of `RawData.reading`, set by the core."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Empty set of options, for plugins without options."""
+    """Empty set of options, for plugins that have no options."""
 
 
 class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +163,7 @@ class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """
 
     split_seed: int = 0
-    """Seed for the random split, from 0 to 2^32 - 1. Vary the seed to determine how much a score depends on the
+    """Seed for the random split, from 0 to 2^32 - 1. Vary the seed to determine how strongly a score depends on the
     split."""
 
     def __post_init__(self) -> None:
@@ -175,22 +176,22 @@ class Dataset(ABC, Generic[OptionsT]):
     """A named dataset.
 
     To create a dataset, subclass `Dataset`, set the class attributes and implement `load`. The type parameter of
-    ``Dataset[MyOptions]`` is the type of the options that `load` receives; set `Options` to the same class.
+    ``Dataset[MyOptions]`` is the type of the options that `load` receives. Set `Options` to the same class.
     """
 
     name: ClassVar[str]
     """Name of the dataset, as in ``--dataset``."""
     kind: ClassVar[str]
-    """Kind of raw input, which determines which tasks accept the dataset: ``text``, ``image``, ``audio`` or
+    """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
     ``table``."""
     objective: ClassVar[Objective]
-    """Training objective for which the targets are intended."""
+    """Training objective for which the targets are suitable."""
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str] = ""
-    """License of the data, as an SPDX identifier if there is one. Empty if the license is unknown."""
+    """License of the data. An SPDX identifier is used if one exists. Empty if the license is unknown."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct that defines the dataset's options. Users set its fields with ``--set dataset.<field>=``."""
+    """Struct that defines the dataset's options. Users set the fields with ``--set dataset.<field>=``."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the training recipe, by model variant or family. The changes are tuned on the validation split of this
     dataset."""
@@ -202,7 +203,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """Mapping from each required module to the requirement or command that installs the module, as in
     `Backend.requires`. The modules are looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
-    """Files to download from the publisher; empty if the plugin includes the data."""
+    """Files to download from the publisher. The tuple is empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""
     """URL of the dataset's web page."""
     citation: ClassVar[str] = ""
@@ -219,13 +220,13 @@ class Dataset(ABC, Generic[OptionsT]):
     inputs: ClassVar[Mapping[str, RawInput]] = {}
     """Shape and dtype of each input, by name."""
     label_names: ClassVar[Sequence[str]] = ()
-    """Names of the classes, in the order of their indices; for regression, names of the targets."""
+    """Names of the classes, in the order of their indices. For regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Name of the metric that publications report for this dataset, as in ``harness list metrics`` if the metric is
-    listed there."""
+    """Name of the metric that publications report for this dataset. The name need not be a metric in ``harness list
+    metrics``."""
     target: ClassVar[float | None] = None
-    """Target value of the task's primary metric on the validation split, used to measure time-to-target, or None for no
-    target.
+    """Target value of the task's primary metric on the validation split, for measuring the time-to-target. The value is
+    None if there is no target.
     """
     splits: ClassVar[Sequence[int]] = ()
     """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all published
@@ -257,19 +258,19 @@ class Dataset(ABC, Generic[OptionsT]):
 
 
 class Task(ABC, Generic[OptionsT]):
-    """Preprocessing, objective, metrics and defaults for one kind of data.
+    """A task, which defines preprocessing, objective, metrics and defaults for one kind of data.
 
     To create a task, subclass `Task`, set the class attributes and implement `prepare`. The type parameter of
-    ``Task[MyOptions]`` is the type of the options that `prepare` and `augment` receive; set `Options` to the same
+    ``Task[MyOptions]`` is the type of the options that `prepare` and `augment` receive. Set `Options` to the same
     class.
     """
 
     name: ClassVar[str]
     """Name of the task, as in ``--task``."""
     kind: ClassVar[str]
-    """Kind of raw input that the task accepts, equal to the `Dataset.kind` of its datasets."""
+    """Kind of raw input that the task accepts. The value is equal to the `Dataset.kind` of the task's datasets."""
     produces: ClassVar[str]
-    """Kind of prepared input (`DataInfo.kind`), which models list in `Model.accepts`."""
+    """Kind of prepared input (`DataInfo.kind`). Models list the kinds that they support in `Model.accepts`."""
     objective: ClassVar[Objective]
     """Training objective."""
     summary: ClassVar[str]
@@ -285,10 +286,10 @@ class Task(ABC, Generic[OptionsT]):
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct that defines the task's options. Users set its fields with ``--set task.<field>=``."""
+    """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
-    """Names of the entries in `DataInfo.details` that are computed from the validation or test split and used only in
-    reports."""
+    """Names of those entries in `DataInfo.details` that are computed from the validation or test split and are used
+    only in reports."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
@@ -300,15 +301,15 @@ class Task(ABC, Generic[OptionsT]):
         ----------
         data : RawData
             Raw splits, whose arrays are read-only. The core has already checked that no split is empty, that inputs and
-            groups have one entry per example, and that targets are valid indices into ``data.label_names`` or, for
-            regression, finite numbers ``[N, T]``.
+            groups have one entry per example, and that targets are valid. Valid targets are indices into
+            ``data.label_names`` or, for regression, finite numbers ``[N, T]``.
         options : Options
             Instance of `Options`.
 
         Returns
         -------
         PreparedData
-            The prepared splits, with one prepared example per raw example, in the same order.
+            Prepared splits. Each prepared split contains one prepared example for each raw example, in the same order.
         """
 
     def transform(
@@ -321,13 +322,13 @@ class Task(ABC, Generic[OptionsT]):
     ) -> dict[str, Array]:
         """Prepare the inputs of new examples with the preprocessing fitted by `prepare`.
 
-        ``harness predict`` calls this method. By default, it raises `harness.UnsupportedError`. For the inputs of the
-        validation and test splits, the result must be bitwise equal to the inputs that `prepare` returned.
+        ``harness predict`` calls this method. By default, the method raises `harness.UnsupportedError`. For the inputs
+        of the validation and test splits, the result must be bitwise identical to the inputs that `prepare` returned.
 
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Raw inputs ``[N, ...]`` by name, as in `RawData`. The arrays are read-only.
+            Raw inputs ``[N, ...]``, by name, as in `RawData`. The arrays are read-only.
         details : mapping of str to Any
             Details of the new data, as in `RawData.details`.
         fitted : mapping of str to Any
@@ -365,15 +366,15 @@ class Task(ABC, Generic[OptionsT]):
         -------
         mapping of str to Any
             Values for fields of `Options`. If a value is equal to `folder`, the run's key contains the digest of the
-            checkpoint instead of the path.
+            checkpoint instead of this path.
         """
         return {}
 
     def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
         """Check that a pretrained checkpoint is compatible with a run's options. By default, do nothing.
 
-        The core calls this method when planning a run, so an unsuitable checkpoint is reported before any run starts
-        and in the same way for every backend.
+        The core calls this method when it plans a run. An unsuitable checkpoint is therefore reported before any run
+        starts, and in the same way for every backend.
 
         Parameters
         ----------
@@ -392,8 +393,8 @@ class Task(ABC, Generic[OptionsT]):
     def check_data(self, data: RawData, options: OptionsT) -> None:
         """Check that raw data can be prepared with a run's options. By default, do nothing.
 
-        The core calls this method when planning a run on the user's own table or text file, so unsuitable data are
-        reported before any run starts. The method should be fast, because it may be called several times.
+        The core calls this method when it plans a run on the user's own table or text file. Unsuitable data are
+        therefore reported before any run starts. The method should be fast, because it may be called several times.
 
         Parameters
         ----------
@@ -413,8 +414,8 @@ class Task(ABC, Generic[OptionsT]):
     ) -> dict[str, Array]:
         """Augment the inputs of one training batch. The default implementation returns the inputs unchanged.
 
-        The core calls this method before passing the batch to a backend, so every backend trains on the same arrays.
-        The time spent in this method counts as training time.
+        The core calls this method before it passes the batch to a backend. Every backend is therefore trained on the
+        same arrays. The time spent in this method counts as training time.
 
         Parameters
         ----------
@@ -425,7 +426,7 @@ class Task(ABC, Generic[OptionsT]):
         options : Options
             Instance of `Options`.
         rng : numpy.random.Generator
-            Generator seeded with the run's seed and the epoch. Do not use any other sources of randomness.
+            Generator seeded with the run's seed and the epoch. Do not use any other source of random numbers.
 
         Returns
         -------

@@ -30,39 +30,40 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Settings of the run."""
     plugins: tuple[PluginRef, ...]
-    """Plugins that the run needs. The plugins must be installed where the run is executed."""
+    """Plugins that the run requires. Plugins that must be installed on the machine that executes the run."""
     packages: tuple[str, ...] = ()
-    """Python distributions that the backend needs. Their versions are stored in the record."""
+    """Python distributions that the backend needs. The versions of these distributions are stored in the record."""
     timeout_s: float
     """Time limit of the run, in seconds."""
     memory_limit_bytes: int | None = None
-    """Limit on the host memory of the run, or None."""
+    """Maximum host memory of the run, or None if it is not limited."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
     lock_digest: str = ""
-    """Digest of the lock of the run's named environment on the machine where the command is running, or an empty string
-    if the run has no named environment."""
+    """Digest of the lock of the run's named environment on the machine where the command is running. The digest is
+    empty if the run does not use a named environment."""
     quality_only: bool = False
     """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
-    """Quantities that a trial of ``harness tune`` measures on the training and validation splits: only quality, or
-    quality and training throughput. None for a complete run. The test split is not used in a trial."""
+    """Quantities that a trial of ``harness tune`` measures on the training and validation splits. A trial measures
+    either only quality, or quality and training throughput. None for a complete run. The test split is not used in a
+    trial."""
     step_events: bool = False
-    """True to send `harness.StepsEnded` events, because an event listener handles them."""
+    """True to send `harness.StepsEnded` events because an event listener handles them."""
     checkpoints: CheckpointPlan | None = None
-    """Directory and interval of checkpoints, or None to write no checkpoints. Only runs that are executed on this
-    machine have checkpoints."""
+    """Directory and interval of checkpoints. The value is None if no checkpoints are written. Only runs on this machine
+    can have checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """A machine that can execute runs, with its packages and the digests of the installed code."""
+    """A machine that can execute runs, with its packages and digests of the installed code."""
 
     environment: Environment
-    """Description of the machine, as in the records of its runs."""
+    """Description of the machine, in the format of the records of its runs."""
     harness_digest: str
     """Digest of the code of `harness`."""
     plugin_digests: dict[str, str]
-    """Code digest of each plugin, by name, or an empty string if the plugin is not installed."""
+    """Digest of each plugin's code, by plugin name. The digest is empty if the plugin is not installed."""
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
@@ -84,30 +85,31 @@ class Attempt:
     """One attempt to execute a run."""
 
     id: str
-    """Unique id of the attempt. The executor passes this id when reporting an event or the result."""
+    """Unique id of the attempt. The executor passes this id when it reports an event or the result of the run."""
     run: PlannedRun
     directory: Path
-    """Directory on this machine for the run's files. When the attempt is finished, this directory becomes the run's
+    """Directory on this machine for the run's files. When the attempt has finished, this directory becomes the run's
     directory in the results directory. When the attempt is lost, the directory is removed."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error
-    """The signal to end a trial of ``harness tune``, raised by `Coordinator.event`."""
+    """Exception raised by `Coordinator.event` to end a trial of ``harness tune``."""
 
 
 class Coordinator(ABC):
     """The object to which an executor reports attempts, events and results. The core implements this class.
 
-    The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
-    the thread that called `Executor.execute`. Ctrl-C does not interrupt these methods, but they may raise
-    KeyboardInterrupt before they return.
+    The coordinator stores the records, displays the progress, and calls the event hooks. The methods must be called in
+    the thread that called `Executor.execute`. Ctrl-C does not interrupt the methods of this class, but a method may
+    raise KeyboardInterrupt before it returns.
     """
 
     @abstractmethod
     def start(self, run: PlannedRun) -> Attempt:
         """Start an attempt to execute a run.
 
-        If an earlier attempt at this run is still open, it is treated as lost, and its events and result are dropped.
+        If an earlier attempt to execute this run is still open, it is treated as lost, and its events and result are
+        dropped.
 
         Parameters
         ----------
@@ -117,19 +119,21 @@ class Coordinator(ABC):
         Returns
         -------
         Attempt
-            The attempt, with a new id and an empty directory.
+            The attempt. The new attempt has a new id and an empty directory.
 
         Raises
         ------
         harness.PluginError
-            If the run is finished or not part of the plan.
+            If the run has finished or is not part of the plan.
         harness.RecordError
             If the results directory cannot be written.
         """
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return True if the coordinator accepts the result of an attempt, or False if the attempt is finished or lost.
+        """Return True if the coordinator accepts the result of an attempt.
+
+        Return False if the attempt has finished or is lost.
 
         Parameters
         ----------
@@ -165,12 +169,13 @@ class Coordinator(ABC):
             Id of the attempt.
         result : RunRecord or Failure
             The record that `harness.execute_run` returned, or a failure if there is no record, for example because no
-            machine is available. In this case, a record with the failure and a description of this machine is created.
+            machine is available. For a failure, the core creates a record that contains the failure and a description
+            of this machine.
 
         Returns
         -------
         bool
-            True if the result was stored, False if it was dropped because the attempt is not open.
+            True if the result was stored. False if the result was dropped because the attempt is not open.
 
         Raises
         ------
@@ -200,27 +205,27 @@ class Executor(ABC):
     -----
     An executor follows these rules:
 
-    - Each run is executed by `harness.execute_run`, on this machine or another one. On every machine, this function
-      starts the same child process, with the run's time limit and memory limit. The child process ends when the
-      process that called `harness.execute_run` ends.
-    - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the
-      executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
-      `Coordinator.finish`. Remote machines never write to the results directory.
-    - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same lock and the same code for `harness` and the plugins. Otherwise,
-      the run fails.
-    - If an attempt is lost, for example because its machine stops responding, the run is started again with
-      `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so each
-      run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
-    - An executor may add a remark to a record, as the note ``executor`` in `Provenance.notes`.
-    - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
-      without a record are repeated.
+    - Each run is executed by `harness.execute_run`, on this or another machine. On every machine, this function starts
+      the same child process, with the time limit and memory limit of the run. The child process ends when the process
+      that called `harness.execute_run` ends.
+    - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the executor
+      copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
+      Remote machines never write to the results directory.
+    - A run in a named environment uses the environment with this name on the machine that executes the run. The
+      environment must exist on that machine, with the same lock and the same code of `harness` and the plugins.
+      Otherwise, the run fails.
+    - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
+      `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
+      each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
+    - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
+    - A failed run is not repeated. The record of a failed run is also a result. The outcome in the record is a
+      `harness.Failure`. Only attempts without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
-    - A run on several devices (`RunSpec.devices`) requires the cores and the device for each of its processes on a
-      single machine.
-    - When `execute` returns, every run is finished. When `execute` raises an exception, open attempts are recorded as
-      failed, or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases,
-      `execute` first ends the runs that it started, and it does not use the coordinator afterwards.
+    - All processes of a run on several devices (`RunSpec.devices`) must be executed on the same machine, each with its
+      cores and its device.
+    - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as
+      failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. In both cases,
+      `execute` first ends the runs that it started, and does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]
@@ -250,7 +255,7 @@ class Executor(ABC):
         Returns
         -------
         Executor
-            The executor used for one command.
+            Executor for one command.
 
         Raises
         ------
@@ -262,15 +267,15 @@ class Executor(ABC):
     def machines(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Sequence[Machine] | None:
         """Return the machines that can execute runs, or None for this machine. By default, return None.
 
-        Stored runs are reused if they were executed on a machine with the same class and packages as one of these
+        A stored run is reused if it was executed on a machine with the same class and packages as one of these
         machines.
 
         Parameters
         ----------
         plugins : sequence of PluginRef
-            Plugins that the runs need.
+            Plugins that the runs use.
         packages : sequence of str
-            Distributions that the backends need.
+            Distributions that the backends require.
 
         Returns
         -------
@@ -280,7 +285,7 @@ class Executor(ABC):
         Raises
         ------
         harness.UsageError
-            If a machine cannot be reached, or its code differs from the code on this machine.
+            If a machine cannot be reached, or if its code differs from the code on this machine.
         """
         return None
 
@@ -291,20 +296,21 @@ class Executor(ABC):
         Parameters
         ----------
         runs : sequence of PlannedRun
-            The runs. Runs that are compared with each other are adjacent, so the order should be preserved if possible.
+            The runs. Runs that are compared with each other are adjacent. The order should therefore be preserved if
+            possible.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         """
 
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        """Submit runs that continue after this process ends, for ``harness run --detach``.
+        """Submit runs that continue after this process ends, as in ``harness run --detach``.
 
-        Later processes call `collect` with the same `submission` until all runs are finished, and then call `cancel`.
+        Later processes call `collect` with the same `submission` until all runs have finished, and then call `cancel`.
 
         Parameters
         ----------
         submission : str
-            Unique name for the submitted runs: letters, digits and ``-``.
+            Unique name for the submitted runs. The name consists of letters, digits and ``-``.
         runs : sequence of PlannedRun
             The runs.
 
@@ -326,8 +332,8 @@ class Executor(ABC):
         """Report the attempts, events and results of submitted runs to the coordinator.
 
         After `Coordinator.finish` has stored a result, the result counts as collected when `collect` reports a later
-        result or returns. If this process is killed before that, the result is reported again by the next call, but it
-        is stored only once.
+        result or returns. If this process is killed before a result counts as collected, the next call reports the
+        result again. The result is nevertheless stored only once.
 
         Parameters
         ----------
@@ -338,12 +344,12 @@ class Executor(ABC):
         coordinator : Coordinator
             Receiver of attempts, events and results.
         wait : bool
-            True to return when all runs are finished, False to report only what is known so far.
+            True to return when all runs have finished. False to report only what is known so far.
 
         Returns
         -------
         SubmissionState or None
-            The state of the submission, or None if it does not exist or no longer exists.
+            State of the submission, or None if the submission does not exist or no longer exists.
 
         Raises
         ------
@@ -353,7 +359,7 @@ class Executor(ABC):
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
     def cancel(self, submission: str) -> None:
-        """End a submission's runs, and remove the results that were not collected.
+        """End the runs of a submission, and delete results that have not been collected.
 
         Do nothing if the submission does not exist.
 

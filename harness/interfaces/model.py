@@ -25,29 +25,29 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array. If the architecture has Hugging Face checkpoints, this is the name of the array in the
-    checkpoints."""
+    """Name of the array. If there are Hugging Face checkpoints for the architecture, this is the name of the array in
+    these checkpoints."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
     """Initializer: ``zeros``, ``ones``, ``constant``, ``normal``, ``truncated_normal``, ``uniform`` or
     ``orthogonal``."""
     scale: float = 1.0
-    """Argument of the initializer: the value of ``constant``, the standard deviation of ``normal``, the standard
-    deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform`` on [-b,
-    b], or the gain of ``orthogonal``."""
+    """Argument of the initializer. This is the value of ``constant``, the standard deviation of ``normal``, the
+    standard deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform``
+    on [-b, b], or the gain of ``orthogonal``."""
     trainable: bool = True
-    """If False, the array is loaded and saved but not optimized, as is usual for running statistics."""
+    """If False, the array is loaded and saved but not optimized. Running statistics are usually not optimized."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""
 
 
 class Model(ABC, Generic[ConfigT]):
-    """A framework-independent description of an architecture: its sizes, parameters and computational cost.
+    """A framework-independent description of an architecture, with its sizes, parameters and computational cost.
 
     A `Network` implements the model for a backend. The type parameter of ``Model[MyConfig]`` is the type of the
-    configuration that the methods receive; set `Config` to the same class.
+    configuration that the methods receive. Set `Config` to the same class.
     """
 
     name: ClassVar[str]
@@ -59,7 +59,7 @@ class Model(ABC, Generic[ConfigT]):
     objectives: ClassVar[Sequence[Objective]]
     """Supported objectives."""
     Config: ClassVar[type[Struct]]
-    """Frozen struct with the model's sizes. Users set its fields with ``--set model.<field>=``."""
+    """Frozen struct with the model's sizes. Users set the fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Values of the fields of `Config`, by variant name, such as ``bert-tiny``. The first variant is the default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -69,21 +69,21 @@ class Model(ABC, Generic[ConfigT]):
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
     """Changes to the training recipe when training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
-    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; if empty, `name` is used."""
+    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints. If empty, `name` is used."""
     base: ClassVar[str] = ""
     """Prefix of the encoder's parameters, such as ``bert.``. Checkpoints that contain only the encoder omit the
     prefix."""
     head: ClassVar[Sequence[str]] = ()
-    """Prefixes of the parameters that are missing or have a different shape in checkpoints for other tasks."""
+    """Prefixes of the parameters that are missing, or have a different shape, in checkpoints for other tasks."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
     """Mapping from suffixes of parameter names in older checkpoints to the canonical suffixes."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
-    """Mapping from fields of a checkpoint's ``config.json`` that are not in `Config` to their required values."""
+    """Required values of fields in a checkpoint's ``config.json`` that are not part of `Config`."""
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
-    """Mapping from fields of `Config` that specify the length of an array's first axis to the canonical name of the
-    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The value of the field and the length
-    of the axis are compared before any run starts."""
+    """Mapping from fields of `Config` to names of canonical arrays, such as ``{"vocab_size":
+    "bert.embeddings.word_embeddings.weight"}``. Each field specifies the length of the first axis of its array. The
+    field's value and the axis length are compared before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
@@ -118,7 +118,7 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         float
-            Number of operations; a multiply-add counts as two.
+            Number of operations. A multiply-add counts as two operations.
         """
 
     def solve(self, config: ConfigT, info: DataInfo, train: Split) -> dict[str, Array] | None:
@@ -136,16 +136,16 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         dict of str to ndarray, or None
-            Weights by canonical name, in canonical shapes, or None if the model has no closed-form solution.
+            Weights in canonical shapes, by canonical name. The value is None if the model has no closed-form solution.
         """
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """Reference to the function that builds a model's network for a backend.
+    """Reference to the function that builds the network of a model for a backend.
 
-    The function is specified as a string, so the framework is imported only when the function is needed.
+    The function is specified as a string, so that the framework is imported only when the function is called.
     """
 
     model: str
@@ -153,8 +153,8 @@ class NetworkRef:
     backend: str
     """Name of the backend."""
     build: str
-    """Location of the function, ``"module:callable"``, with the signature ``build(config, info, dropout) -> Network``.
-    The module may import the framework."""
+    """Location of the function in the form ``"module:callable"``. The signature of the function is ``build(config,
+    info, dropout) -> Network``. The module may import the framework."""
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,15 @@ class Binding:
 
     Notes
     -----
-    The layout of the variable is ``own = canonical.transpose(axes).reshape(shape)``.
+    The value of the variable is ``canonical.transpose(axes).reshape(shape)``.
     """
 
     variable: Any
     """Parameter, buffer or variable of the framework."""
     axes: tuple[int, ...] = ()
-    """Permutation of the canonical axes, or an empty tuple for no transposition."""
+    """Permutation of the canonical axes. An empty tuple means that the axes are not transposed."""
     shape: tuple[int, ...] = ()
-    """Shape of the variable after the transposition, or an empty tuple for no reshaping."""
+    """Shape of the variable after the transposition. An empty tuple means that the array is not reshaped."""
 
     def to_own(self, canonical: Array) -> Array:
         """Convert an array from the canonical layout to the layout of the variable.
@@ -228,7 +228,7 @@ class Network:
     """
 
     module: Any
-    """Module or function of the framework. The backend's documentation defines its call signature."""
+    """Module or function of the framework. The backend's documentation defines how the network is called."""
     bindings: Mapping[str, Binding]
     """Bindings by canonical name."""
 

@@ -37,15 +37,15 @@ class Metric:
     summary: str
     """One-line description."""
     unit: str = ""
-    """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit, or the name
-    of another unit."""
+    """Unit of the metric's values. An empty string denotes a fraction between 0 and 1, and ``target`` the unit of the
+    target. Other values are names of units."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the values, or None if unbounded."""
+    """Minimum and maximum of the values. The value is None if there are no bounds."""
     title: str = ""
-    """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
+    """Title of the metric's column in tables, without the unit. The default is `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True if the comparison table has a column for the metric even when it is not the task's primary metric."""
+    """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -65,17 +65,17 @@ class Reporter:
     """Name of the format, as in ``--format``."""
     render: str
     """Location of the rendering function, ``"module:callable"``. The function is called as ``f(table)`` and returns a
-    str, unless `takes` or `output` is changed from its default."""
+    str unless `takes` or `output` is set to another value."""
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"
     """Argument that the function takes: ``table`` for a `harness.Table`, ``report`` for a `harness.Report`, which also
     contains the runs."""
     output: Literal["text", "directory"] = "text"
-    """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. Each file is a tuple
-    of its relative path, with ``/`` as separator, and its content as bytes."""
+    """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. The files are given
+    as tuples of a relative path, with ``/`` as separator, and the content as bytes."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """One-line descriptions of the format's options, by option name. Users set them with ``--format-option
+    """One-line descriptions of the format's options, by option name. Users set these options with ``--format-option
     OPTION=VALUE``. The values that were set are passed to the function as keyword arguments of type str."""
 
 
@@ -86,13 +86,13 @@ class Tracker:
     Notes
     -----
     The function `listener` is called before the first run as ``f(results, options)``. `results` is the path of the
-    results directory, and `options` is a dict with the values (str) of the options that the user set. The function
-    returns an object whose methods implement event hooks and are decorated with `harness.hookimpl`. It raises
-    `harness.UsageError` if a value is not valid. It should not connect to a server, because an error in this function
-    prevents the runs from starting, whereas an error in a hook does not.
+    results directory. `options` is a dict with the values (str) of the options that the user set. The function returns
+    an object whose methods implement event hooks. The methods of this object are decorated with `harness.hookimpl`. The
+    function raises `harness.UsageError` if a value is not valid. The function should not connect to a server. An error
+    in this function prevents the runs from starting, but an error in a hook does not.
 
-    ``harness track`` calls the same hooks for a stored run, in the same order and with the same arguments. Only the
-    times (``time_s``) are estimates.
+    For a stored run, ``harness track`` calls the same hooks in the same order and with the same arguments. Only the
+    times (``time_s``) are estimated.
     """
 
     name: str
@@ -104,5 +104,5 @@ class Tracker:
     requires: Mapping[str, str] = field(default_factory=dict)
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """One-line descriptions of the tracker's options, by option name. Users set them with ``--tracker
+    """One-line descriptions of the tracker's options, by option name. Users set these options with ``--tracker
     NAME:OPTION=VALUE``."""

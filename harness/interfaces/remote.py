@@ -1,4 +1,4 @@
-"""`RemoteFile`, a file on a dataset publisher's server, and the mapping from URLs to paths in a mirror."""
+"""`RemoteFile`, a file on the server of a dataset's publisher, and the mapping from URLs to paths in a mirror."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from harness.errors import PluginError
 class RemoteFile(Struct, frozen=True, kw_only=True):
     """A file on a publisher's server, with checksums for verifying the download.
 
-    Declare `sha256` if possible. If the publisher regenerates the archive in a way that changes its bytes but not its
-    contents, declare `members` instead. A file without checksums is installed with a warning that it cannot be
-    verified.
+    Declare `sha256` if possible. Declare `members` instead if the publisher regenerates the archive such that its bytes
+    change but its contents do not. A file without checksums is installed with a warning that it cannot be verified.
     """
 
     url: str
     """URL of the file, starting with ``http://`` or ``https://``."""
     sha256: str = ""
-    """SHA-256 (hex) of the downloaded file, or an empty string if not declared."""
+    """SHA-256 (hex) of the downloaded file. The string is empty if no SHA-256 is declared."""
     bytes: int | None = None
     """Download size in bytes, or None if unknown. The size may be approximate if only `members` are verified."""
     alternates: tuple[str, ...] = ()
@@ -31,14 +30,15 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     members: dict[str, str] = {}
     """SHA-256 (hex) of archive members, by member name. Only the listed members are extracted.
 
-    A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. The value for such a
-    key is the SHA-256 of a list of the selected members in ``sha256sum`` format, with one line ``<sha256> <member>``
-    per member, sorted by member name.
+    A key that contains ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. For such a
+    key, the value is the SHA-256 of a list of the selected members in ``sha256sum`` format. The list has one line
+    ``<sha256> <member>`` per member, and is sorted by member name.
     """
     extract: bool = False
-    """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file instead of the file itself."""
+    """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file. False to install the file
+    itself."""
     name: str = ""
-    """Local file name; if empty, the last component of the URL's path is used."""
+    """Local file name. If empty, the last component of the URL's path is used."""
 
     def __post_init__(self) -> None:
         """Validate the declaration.
@@ -69,10 +69,10 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
 
 
 def mirror_path(url: str) -> str:
-    """Return the path of a file in a mirror, ``<host>/<path>``, in the layout of ``wget -x``.
+    """Return the path of a file in a mirror, in the form ``<host>/<path>`` that ``wget -x`` uses.
 
     Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``). A query string
-    is appended to the file name (``file?v=2``), and its slashes are encoded as ``%2F``.
+    is appended to the file name (``file?v=2``). Slashes in the query string are encoded as ``%2F``.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def total_bytes(files: Iterable[RemoteFile]) -> int | None:
 
 
 def megabytes(size: int | None) -> str:
-    """Format a size in bytes, such as ``1.6 MB`` for 1573302."""
+    """Format a size in bytes. For example, 1573302 bytes are formatted as ``1.6 MB``."""
     if size is None:
         return "unknown size"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

@@ -1,8 +1,8 @@
 """CPU quotas of Linux control groups, versions 1 and 2.
 
-A quota limits a group's CPU time but not its set of cores, so it is not visible in a process's affinity mask. The
-quotas of a group's ancestors also apply. The formats are documented in the kernel's ``admin-guide/cgroup-v2.rst`` and
-``scheduler/sched-bwc.rst``.
+A quota limits the CPU time of a group but not its set of cores, and is therefore not visible in a process's affinity
+mask. The quotas of a group's ancestors also apply. The formats are documented in the kernel's
+``admin-guide/cgroup-v2.rst`` and ``scheduler/sched-bwc.rst``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 Groups = tuple[Path, ...]
-"""Directories of a process's group and of its visible ancestors, innermost first."""
+"""Directories of the group of a process and of the group's visible ancestors, starting with the group itself."""
 
 
 def cpu_groups(root: Path = Path("/")) -> Groups:
@@ -43,9 +43,9 @@ def cpu_quota(groups: Groups) -> float | None:
 
 
 def quota_throttled_s(groups: Groups) -> float | None:
-    """Return how long the groups with a quota have been throttled, in seconds.
+    """Return the total time for which the groups with a quota have been throttled, in seconds.
 
-    Returns 0 if no group has a quota, and None if there are no groups or a counter cannot be read.
+    Returns 0 if no group has a quota. Returns None if there are no groups or a counter cannot be read.
     """
     if not groups:
         return None
@@ -64,7 +64,8 @@ def quota_throttled_s(groups: Groups) -> float | None:
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use.
 
-    The result is the number of cores in the process's affinity mask or, if smaller, its CPU quota rounded up.
+    The result is the number of cores in the process's affinity mask or the process's CPU quota, rounded up, whichever
+    is smaller.
     """
     try:
         cores = len(os.sched_getaffinity(0))
@@ -94,7 +95,10 @@ def _unescaped(path: str) -> str:
 def _directories(
     mounts: list[tuple[str, str, PurePosixPath, Path]], kind: str, controller: str, path: str
 ) -> tuple[Path, ...]:
-    """Return the directories of a group and its ancestors, from the mount in which the most ancestors are visible."""
+    """Return the directories of a group and its ancestors.
+
+    If several mounts contain the group, the mount in which the most ancestors are visible is used.
+    """
     group = PurePosixPath(path)
     found: list[tuple[bool, tuple[Path, ...]]] = []
     for type_, mount_options, top, directory in mounts:

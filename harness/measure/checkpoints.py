@@ -48,10 +48,16 @@ class Loop(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of one training run: when they are due, what they contain, and how long they take."""
+    """Checkpoints of one training run.
+
+    The class determines when checkpoints are due, collects their contents, and measures the time for writing them.
+    """
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
-        """Create the checkpoints of a run. `started_at` is the start time of this process, as in its record."""
+        """Create the checkpoints of a run.
+
+        `started_at` is the start time of this process, as stored in the run's record.
+        """
         self._directory, self._every, self._resume = Path(plan.directory), plan.every, plan.resume
         self._identity, self._started_at, self._phases = identity, started_at, phases
         self._written, self._write_s = 0, 0.0
@@ -66,7 +72,7 @@ class Checkpoints:
         return int(self._every.count) if self._every.unit == "steps" else None
 
     def use(self) -> CheckpointUse:
-        """Return the description of the checkpoints that is stored in the record."""
+        """Return the description of the checkpoints for the record."""
         return CheckpointUse(
             every=self._every,
             written=self._written,
@@ -89,7 +95,7 @@ class Checkpoints:
                 return time.perf_counter() - self._last_s >= self._every.count
 
     def write(self, session: Session, training: Loop) -> None:
-        """Write a checkpoint. If this fails because of the file system, report the problem and continue."""
+        """Write a checkpoint. If the file system prevents the write, report the problem and continue."""
         start = time.perf_counter()
         with self._phases.aside(PHASE):
             checkpoint = Checkpoint(
@@ -186,5 +192,5 @@ def decoded_readings(array: NDArray[np.float64]) -> list[Reading]:
 
 
 def decoded_windows(batches: NDArray[Any], seconds: NDArray[Any]) -> list[Window]:
-    """Return the windows with these numbers of batches and durations."""
+    """Return windows with these numbers of batches and durations."""
     return [Window(*pair) for pair in zip(batches.tolist(), seconds.tolist(), strict=True)]

@@ -1,7 +1,7 @@
 """Find the NVML device that corresponds to CUDA device N of this process.
 
-CUDA numbers only the devices that ``CUDA_VISIBLE_DEVICES`` lists, in the order given by this variable or by
-``CUDA_DEVICE_ORDER``, whereas NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
+CUDA numbers only the devices listed in ``CUDA_VISIBLE_DEVICES``, in the order given by this variable or by
+``CUDA_DEVICE_ORDER``. NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Device(NamedTuple):
     """UUID with its prefix, ``GPU-`` or ``MIG-``."""
     handle: Any
     parent: str | None = None
-    """UUID of the GPU that a MIG device is part of, or None for a GPU."""
+    """UUID of the GPU to which a MIG device belongs, or None for a GPU."""
     instance: tuple[int, int] | None = None
     """IDs of the GPU instance and the compute instance of a MIG device."""
 
 
 def listed_devices(nvml: Any) -> list[Device]:
-    """Return the GPUs that this process may use, in PCI bus order, each followed by its MIG devices."""
+    """Return the GPUs that this process may use, in PCI bus order. Each GPU is followed by its MIG devices."""
     devices: list[Device] = []
     for index in range(_count(nvml)):
         with contextlib.suppress(nvml.NVMLError):  # skip GPUs that this process may not access
@@ -41,9 +41,10 @@ def listed_devices(nvml: Any) -> list[Device]:
 def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device:
     """Return the device that this process uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, with or without its prefix, or empty. If `uuid` is empty, the device
-    is determined from the UUID that the CUDA driver reports or, if there is none, from ``CUDA_VISIBLE_DEVICES``. Raises
-    `OSError` if NVML does not list the device, or if the device cannot be determined uniquely.
+    `uuid` is the UUID that the framework reports, with or without its prefix. It may be empty. If `uuid` is empty, the
+    device is determined from the UUID that the CUDA driver reports. If the driver does not report a UUID,
+    ``CUDA_VISIBLE_DEVICES`` is used. Raises `OSError` if NVML does not list the device, or if the device cannot be
+    determined uniquely.
     """
     known = [digits for digits in map(_digits, (uuid, driver_uuid(index))) if digits.strip("0")]
     found = next((device for digits in known for device in devices if _digits(device.uuid) == digits), None)
@@ -63,9 +64,9 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 
 
 def driver_uuid(index: int) -> str:
-    """Return the UUID that the CUDA driver reports for device `index`, or an empty string if it reports none.
+    """Return the UUID that the CUDA driver reports for device `index`, or an empty string if the driver reports none.
 
-    No CUDA context is created. For a MIG device, this is the UUID of the MIG device itself, not that of its GPU
+    No CUDA context is created. For a MIG device, the returned UUID is that of the MIG device, not that of its GPU
     (cuDeviceGetUuid_v2, CUDA 11.4 and later).
     """
     number, octets = ctypes.c_int(), (ctypes.c_ubyte * 16)()

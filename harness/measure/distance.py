@@ -18,7 +18,7 @@ def norm(array: Array) -> float:
 def relative(a: Array, b: Array, floor: float = 0.0) -> float:
     """Return ``|a - b| / max(|b|, floor)`` in the 2-norm.
 
-    The result is 0 for equal arrays. If the shapes differ or the quotient is not finite, the result is infinity.
+    The result is 0 for equal arrays. Infinity is returned if the shapes differ or the quotient is not finite.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:

@@ -21,7 +21,7 @@ CORE_PACKAGES = (DISTRIBUTION, "msgspec", "numpy", "pandas", "scikit-learn", "sc
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return a description of this machine, including the versions of the core packages and of `packages`."""
+    """Return a description of this machine, with the versions of the core packages and of `packages`."""
     return Environment(
         os=_os_name(),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -51,7 +51,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def title(package: str) -> str:
-    """Return a package's name as used in run records."""
+    """Return the name of a package as used in run records."""
     return "harness" if package == DISTRIBUTION else package
 
 
@@ -77,7 +77,7 @@ def _cpu_name() -> str:
 
 
 def _sysctl(name: str) -> str | None:
-    """Return a string that the macOS kernel reports (sysctlbyname(3)), or None on other systems."""
+    """Return a string that the macOS kernel reports (sysctlbyname(3)). Return None on other systems."""
     size = ctypes.c_size_t()
     with contextlib.suppress(AttributeError):
         query = ctypes.CDLL(None).sysctlbyname

@@ -1,4 +1,4 @@
-"""The processes that train a model together. The process that measures the run uses this interface."""
+"""Group of processes that train a model together. The process that measures the run uses this interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 
 class Group:
-    """A group of one process. A subclass adds other processes, each of which computes a part of every batch."""
+    """A group that consists of one process.
+
+    A subclass adds other processes. Each process computes a part of every batch.
+    """
 
     rank = 0
     """Number of this process, from 0."""
@@ -15,11 +18,13 @@ class Group:
     """Number of processes."""
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Make the other processes run the training step on batch `index` of epoch `epoch`.
+        """Make the other processes execute the training step on batch `index` of epoch `epoch`.
 
         Batches are numbered from 0, and epochs from 1.
         """
 
     def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, the weights of this
-        process after training."""
+        """Raise `harness.BadResultError` if the weights of another process differ from `weights`.
+
+        `weights` contains the weights of this process after training.
+        """

@@ -55,18 +55,18 @@ class Inference:
     latencies_s: list[float]
     """Latencies of individual batches, in seconds."""
     kept: dict[int, NDArray[Any]]
-    """Predictions made during the timed loops, by the batch's index in the split."""
+    """Predictions made during the timed loops, by index of the batch in the split."""
     batch_size: int
 
 
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
-    """Time inference while cycling over the full batches of the split (at most the first 256 MiB).
+    """Measure inference time while cycling over the full batches of the split (at most the first 256 MiB).
 
-    Examples that do not fill a batch are not timed, because the batch would have to be padded, and padding must not be
-    counted as examples. The batch size is at most the number of examples in the split.
+    Examples that do not fill a batch are not timed. The batch would have to be padded, and padding must not be counted
+    as examples. The batch size is at most the number of examples in the split.
 
-    Throughput is measured over windows in which batches are submitted without waiting for their results. Latency is
-    measured for one batch at a time, from inputs in host memory to outputs in host memory.
+    Throughput is measured over windows in which batches are submitted without waiting for their results. The latency of
+    a batch is the time from inputs in host memory to outputs in host memory. Batches are processed one at a time.
     """
     batch_size = min(batch_size, len(split))
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
@@ -102,9 +102,9 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """Return the first full batches of the split, up to `MAX_BYTES`.
+    """Return the first full batches of the split, limited to a total size of `MAX_BYTES`.
 
-    These batches stay in memory while inference is timed. The split must have at least `batch_size` examples.
+    The returned batches stay in memory while inference is timed. The split must have at least `batch_size` examples.
     """
     batches, size = [], 0
     for inputs, valid in inference_batches(split, batch_size):

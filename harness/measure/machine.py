@@ -1,7 +1,7 @@
-"""Hardware and system counters during a measurement: load from other processes, throttling and energy.
+"""Hardware and system counters during a measurement, such as load from other processes, throttling and energy.
 
 `Machine.read` is called before and after each window, outside the timed section. If the machine does not provide a
-counter, the value is None, and so are differences and sums that include the counter.
+counter, its value is None, and so is every difference or sum that includes it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Flag threshold for the average number of cores used by other processes."""
+"""Maximum average number of cores that other processes may use before a flag is set."""
 THROTTLED_FRACTION = 0.01
-"""Flag threshold for the fraction of time during which the run is throttled."""
+"""Maximum fraction of the time for which the run may be throttled before a flag is set."""
 
 
 class Reading(NamedTuple):
@@ -28,15 +28,16 @@ class Reading(NamedTuple):
 
     clock_s: float = 0.0
     busy_s: float | None = None
-    """Busy time of the cores that the process may use, summed over all processes (/proc/stat, see proc(5))."""
+    """Busy time of the cores that the process may use, including the time used by other processes (/proc/stat, see
+    proc(5))."""
     own_s: float | None = None
-    """CPU time of all threads of this process and of the processes that train with it on the same cores."""
+    """CPU time of all threads of this process, and of other processes that train the same model on the same cores."""
     stolen_s: float | None = None
     """Time during which the hypervisor ran other virtual machines."""
     quota_s: float | None = None
     """Time during which the process was throttled by the CPU quotas of its control groups."""
     thermal_events: float | None = None
-    """Number of thermal throttling events on the first core's processor package."""
+    """Number of thermal throttling events on the processor package of the first core."""
     cpu_j: float | None = None
     gpu_j: float | None = None
     gpu_throttled_s: float | None = None
@@ -56,9 +57,9 @@ def total(readings: Sequence[Reading]) -> Reading:
 class Machine:
     """Counters read during a run on `device` (``cpu`` or ``cuda:N``).
 
-    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` contains the processes that used the GPUs
-    before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory
-    that contains ``proc`` and ``sys``.
+    `gpu_uuid` is the UUID of the GPU, if the framework reports it. `gpu_processes` contains the processes that used the
+    GPUs before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the
+    directory that contains ``proc`` and ``sys``.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Machine:
         self.gpu_others = 0
 
     def add_group(self, pids: Sequence[int]) -> None:
-        """Treat the CPU time of the processes with these ids as CPU time of this process, because they use the same
-        cores."""
+        """Treat the CPU time of the processes with these ids as CPU time of this process.
+
+        The other processes use the same cores as this process.
+        """
         self._group = list(pids)
 
     def read(self) -> Reading:
@@ -125,7 +128,7 @@ class Machine:
         )
 
     def suspicions(self, passed: Reading) -> list[tuple[FlagKind, str]]:
-        """Return a flag, with its kind and details, for each event that may have affected a measurement."""
+        """Return a flag, consisting of a kind and details, for each event that may have affected a measurement."""
         flags: list[tuple[FlagKind, str]] = []
         seconds = passed.clock_s
         if seconds <= 0:
@@ -160,7 +163,7 @@ class Machine:
         self.gpu_others = max(self.gpu_others, use.others)
 
     def _own_s(self) -> float | None:
-        """Return the CPU time of this process and its group, or None if a process of the group has ended."""
+        """Return the CPU time of this process and its group. Return None if a process of the group has ended."""
         own, tick = time.process_time(), os.sysconf("SC_CLK_TCK")
         for pid in self._group:
             try:
@@ -172,8 +175,10 @@ class Machine:
         return own
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen seconds for the cores that the process may use, or None if /proc/stat is not
-        available."""
+        """Return the busy time and stolen time of the cores that the process may use, in seconds.
+
+        Return None if /proc/stat is not available.
+        """
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -190,9 +195,9 @@ class Machine:
 
 
 class Rapl:
-    """Energy consumed by processor packages and their memory, read from Linux's powercap files.
+    """Energy consumed by the processor packages and their memory, as reported in Linux's powercap files.
 
-    Values of ``energy_uj`` are in microjoules and wrap around at ``max_energy_range_uj``
+    Values of ``energy_uj`` are in microjoules and restart at zero after ``max_energy_range_uj``
     (Documentation/power/powercap).
     """
 
@@ -200,7 +205,7 @@ class Rapl:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Energy, in microjoules, to add to each zone's counter to account for earlier wraparounds."""
+        """Energy, in microjoules, that is added to the counter of each zone to account for earlier wraparounds."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):

@@ -1,9 +1,10 @@
 """Peak host memory of this process in each phase, as reported by the kernel.
 
 On Linux, the peak is ``VmHWM`` in ``/proc/self/status``, which is reset by writing 5 to ``/proc/self/clear_refs``
-(proc(5)). If the reset is not permitted, peaks are cumulative and recorded as such. On other systems, the peak is
-``ru_maxrss`` (getrusage(2)), which cannot be reset and is in kilobytes on BSD and in bytes on macOS. ``ru_maxrss`` is
-not used on Linux, where it is preserved across ``exec`` and would include the peak of the parent process.
+(proc(5)). If the reset is not permitted, peaks are cumulative, and the record states this. On other systems, the peak
+is ``ru_maxrss`` (getrusage(2)), which cannot be reset. The unit of ``ru_maxrss`` is kilobytes on BSD and bytes on
+macOS. ``ru_maxrss`` is not used on Linux, where it is preserved across ``exec`` and would include the peak of the
+parent process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> bool:
-    """Reset the peak to the current memory usage. Return False if the system does not permit this."""
+    """Reset the peak to the current memory usage. Return False if the system does not permit the reset."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -41,7 +42,7 @@ def reset_peak() -> bool:
 def release_free_memory() -> None:
     """Return freed memory to the operating system.
 
-    glibc retains the memory of small freed arrays (malloc_trim(3)), which would otherwise be counted in every later
+    Freed memory of small arrays is retained by glibc (malloc_trim(3)), and would otherwise be counted in every later
     phase. With other C libraries, this function does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
@@ -63,13 +64,15 @@ class PhaseMemory:
         self._resettable = reset_peak()
         self.by_phase_bytes: dict[str, int] = {}
         self.tree_by_phase_bytes: dict[str, int] = {}
-        """Sum of the peaks of this process and its descendants, for each phase that ends while a descendant is running.
+        """Sum of the peaks of this process and its descendants, for each phase that ended while a descendant was
+        running.
 
-        The sum is an upper bound for these processes, because their peaks may occur at different times and shared pages
-        are counted once per process. Processes that exited before the end of the phase are not included.
+        For these processes, the sum is an upper bound, because their peaks may occur at different times and shared
+        pages are counted once per process. Processes that exited before the end of the phase are not included.
         """
         self.by_process_bytes: dict[int, int] = {}
-        """Peak of each descendant over the phases that ended while it was running, except ``prepare``, by process ID.
+        """Peak memory of each descendant, by process ID, over the phases that ended while the descendant was running.
+        The phase ``prepare`` is excluded.
         """
 
     @property

@@ -1,4 +1,6 @@
-"""GPUs of this machine and counters of the GPU that a run uses, read with the NVIDIA Management Library (NVML).
+"""The GPUs of this machine, and counters of the GPU that a run uses.
+
+Both are read with the NVIDIA Management Library (NVML).
 
 A counter is None if the GPU or driver does not provide it.
 """
@@ -24,7 +26,7 @@ class GpuUse(NamedTuple):
     """Usage of a GPU at one point in time."""
 
     own_bytes: int | None
-    """GPU memory used by this process in bytes, including the CUDA context, or None if unknown."""
+    """GPU memory used by this process, in bytes, including the CUDA context. None if the memory is unknown."""
     others: int
     """Number of other processes that use the GPU for computing."""
 
@@ -45,7 +47,7 @@ def gpus() -> list[Gpu]:
 
 
 def gpu_processes() -> GpuProcesses:
-    """Return the processes that compute on each GPU, or an empty mapping if the library or the driver is missing.
+    """Return the processes that use each GPU, or an empty mapping if the library or the driver is missing.
 
     Call this function before a framework creates its CUDA context, and pass the result to `NvmlDevice`.
     """
@@ -59,9 +61,9 @@ def gpu_processes() -> GpuProcesses:
 class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
-    before the framework created its CUDA context; if omitted, the current processes are used. Raises `OSError` if the
-    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
+    `uuid` is the UUID that the framework reports, if any. `before` contains the processes that were using the GPUs
+    before the framework created its CUDA context. By default, the current processes are used. Raises `OSError` if the
+    library, the driver or the device is missing, or if the GPU that corresponds to the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -71,7 +73,7 @@ class NvmlDevice:
         self._handle = device.handle
         self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
         self._own: frozenset[int] = frozenset()
-        """Process IDs reported by the driver that may refer to this process."""
+        """Process IDs reported by the driver that may be those of this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
@@ -79,7 +81,7 @@ class NvmlDevice:
         return None if millijoules is None else millijoules / 1e3
 
     def throttled_s(self) -> float | None:
-        """Return the total time in seconds during which power or thermal limits reduced the clock rates."""
+        """Return the total time in seconds for which power or thermal limits reduced the clock rates."""
         times = [
             self._violation_s(self._nvml.NVML_PERF_POLICY_POWER),
             self._violation_s(self._nvml.NVML_PERF_POLICY_THERMAL),
@@ -90,10 +92,10 @@ class NvmlDevice:
     def use(self) -> GpuUse:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the host's process IDs, which this process cannot know. This process is
-        then found among the processes that have appeared since the CUDA context was created. If several processes have
-        appeared before the first call, the memory usage of this process is unknown until the other processes have
-        ended, but the number of other processes is exact.
+        In a container, the driver may report the process IDs of the host, which this process cannot determine. This
+        process is then one of the processes that have appeared since the CUDA context was created. If several processes
+        have appeared before the first call, the memory usage of this process is unknown until the other processes have
+        ended. The number of other processes is nevertheless exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -123,9 +125,11 @@ def _library() -> Any:
 
 
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
-    """Return the memory in bytes of each process that computes on a device, by process ID, or None if unknown.
+    """Return the memory that each process uses on a device, in bytes, by process ID.
 
-    Drivers report an unknown size as not available or as zero.
+    Return None if the memory is unknown.
+
+    Drivers report an unknown size as zero or as not available.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     if listed is None:  # drivers older than R510 support only this version
@@ -137,7 +141,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
 
 
 def _own_ids() -> set[int]:
-    """Return the IDs of this process in its PID namespace and, if they are visible, in the enclosing namespaces."""
+    """Return the IDs of this process in its PID namespace and in all visible enclosing namespaces."""
     ids = {os.getpid()}
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():
@@ -147,8 +151,10 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function, or None if the function raises an NVML error, for example because a
-    counter is missing."""
+    """Return the result of an NVML function.
+
+    Return None if the function raises an NVML error, for example because a counter is missing.
+    """
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

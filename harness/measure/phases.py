@@ -16,7 +16,7 @@ class Phases:
     """Duration and peak memory of each phase.
 
     ``with phases("data"):`` measures a phase and reports its start. If a phase is entered repeatedly, its durations are
-    summed.
+    added.
     """
 
     def __init__(self, emit: Emit) -> None:
@@ -35,8 +35,10 @@ class Phases:
 
     @contextmanager
     def aside(self, phase: str) -> Iterator[None]:
-        """Measure a phase that may interrupt another phase. The duration and peak memory of the interrupted phase
-        exclude this phase."""
+        """Measure a phase that may interrupt another phase.
+
+        The duration and peak memory of the interrupted phase do not include this phase.
+        """
         outer = self.current if self._is_open else None
         if outer is not None:
             self._leave()
@@ -52,7 +54,7 @@ class Phases:
         self._since_s = time.perf_counter()
 
     def _leave(self) -> None:
-        """Add the time since the current phase was entered to the duration of that phase."""
+        """Add the time spent in the current phase to the duration of that phase."""
         seconds = time.perf_counter() - self._since_s
         self.seconds[self.current] = self.seconds.get(self.current, 0.0) + seconds
         self.memory.finish()

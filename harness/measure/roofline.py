@@ -1,4 +1,5 @@
-"""Cache of measured rooflines, with one file per backend, device, precision, thread count, hardware and versions."""
+"""Cache of measured rooflines, with one file for each combination of backend, device, precision, thread count, hardware
+and versions."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from harness.records.reading import load_named
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """Return the cached roofline that applies to a run, or None if it has not been measured or the file is damaged.
+    """Return the cached roofline that applies to a run.
+
+    Return None if the roofline has not been measured or the file is damaged.
 
     The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
     specify a device.
@@ -52,5 +55,5 @@ def _path(backend: str, device: str, precision: str, threads: int, hardware: str
 
 
 def hardware_of(environment: Environment, device: str, description: str) -> str:
-    """Return the name of the CPU if the device is ``cpu``, otherwise the backend's description of the device."""
+    """Return the name of the CPU if the device is ``cpu``. For other devices, return the backend's description."""
     return environment.cpu if device == "cpu" else description

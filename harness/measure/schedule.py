@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from harness.records import Recipe
 
 _CYCLE_START, _CYCLE_END = 1 / 25, 1 / 250_000
-"""Learning rates of ``one_cycle`` at the first and last steps, relative to its maximum, as in PyTorch."""
+"""Learning rates at the first and last steps of ``one_cycle``, relative to the maximum learning rate, as in PyTorch."""
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) -> float:
-    """Return the learning rate for optimizer step `step` (counted from 0) out of `steps`.
+    """Return the learning rate of optimizer step `step` (counted from 0) out of `steps` steps.
 
     The learning rate increases linearly during warm-up and reaches its maximum at the first step after warm-up. The
-    ``linear`` and ``cosine`` schedules (Loshchilov and Hutter 2017, without restarts) then decay and would reach zero
-    one step after the last step. The ``step`` and ``plateau`` schedules multiply the learning rate by ``gamma`` once
-    for each of the `reductions`, whose number changes only between epochs. ``one_cycle`` is described in
-    `harness.Recipe`.
+    ``linear`` and ``cosine`` schedules (Loshchilov and Hutter 2017, without restarts) then decay to zero. The learning
+    rate would reach zero one step after the last step. The ``step`` and ``plateau`` schedules multiply the learning
+    rate by ``gamma`` once for each of the `reductions`. The number of reductions changes only between epochs.
+    ``one_cycle`` is described in `harness.Recipe`.
     """
     warmup = round(recipe.warmup_fraction * steps)
     if recipe.schedule == "one_cycle":
@@ -37,7 +37,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) ->
 
 
 def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
-    """Return how many times the schedule has reduced the learning rate after a number of completed epochs.
+    """Return the number of times the schedule has reduced the learning rate after a number of completed epochs.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
     epochs : int
         Number of completed epochs.
     scores : sequence of float
-        Validation scores of these epochs; larger scores are better. Used by the ``plateau`` schedule.
+        Validation scores of these epochs. Larger scores are better. The scores are used by the ``plateau`` schedule.
 
     Returns
     -------
@@ -67,6 +67,6 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
 
 
 def planned_steps(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Return the number of training steps if neither early stopping nor `Recipe.max_seconds` ends training."""
+    """Return the number of training steps without early stopping and without the limit `Recipe.max_seconds`."""
     steps = steps_per_epoch * recipe.epochs
     return steps if recipe.max_steps is None else min(steps, recipe.max_steps)

@@ -10,7 +10,10 @@ from harness.records.record import Ended
 
 
 def best_epoch(scores: Sequence[float]) -> int:
-    """Return the number of the first epoch with the best score, or of the last epoch if all scores are undefined."""
+    """Return the number of the first epoch with the best score.
+
+    If all scores are undefined, the last epoch is returned.
+    """
     best = max(scores)
     return scores.index(best) + 1 if best > -math.inf else len(scores)
 
@@ -21,18 +24,19 @@ def is_stale(scores: Sequence[float], patience: int | None) -> bool:
 
 
 def average_weight(decay: float, step: int) -> float:
-    """Return the factor by which the current weights are multiplied in the moving average after a step (counted from
-    1).
+    """Return the factor by which the current weights are multiplied in the moving average after step `step` (counted
+    from 1).
 
-    With these factors, the average equals a moving average that starts at zero, divided by ``1 - decay ** step``
+    With these factors, the average equals a moving average that starts at zero and is divided by ``1 - decay ** step``
     (Kingma and Ba 2015, section 3).
     """
     return (1 - decay) / -math.expm1(step * math.log(decay))
 
 
 def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, higher_is_better: bool) -> list[float]:
-    """Return the validation scores selected by `Recipe.monitor`, one per epoch, negated if smaller scores are better.
-    An undefined score is replaced by minus infinity.
+    """Return the validation scores selected by `Recipe.monitor`, one per epoch.
+
+    The scores are negated if smaller scores are better. An undefined score is replaced by minus infinity.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, high
     Returns
     -------
     list of float
-        Scores; larger scores are better.
+        Scores. Larger values are better.
     """
     name = _monitor(recipe, metric)
     sign = 1.0 if name == metric and higher_is_better else -1.0
@@ -59,7 +63,7 @@ def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, high
 def selection(
     curves: Sequence[EpochEnded], scores: Sequence[float], recipe: Recipe, metric: str, ended: Ended
 ) -> Selection:
-    """Return how training ended. `scores` are the values that `monitored` returns for the curves."""
+    """Return how training ended. `scores` contains the values that `monitored` returns for the curves."""
     best, name = best_epoch(scores), _monitor(recipe, metric)
     return Selection(
         ended=ended,

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 MINIMUM_SAMPLES = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
 """Minimum number of samples for each percentile.
 
-The minimum is the smallest n for which, at a confidence level of 99% and for any distribution, the second largest
-sample is not below the true percentile: P(at most one of n samples exceeds the percentile) = q^n + n (1 - q) q^(n-1)
-<= 0.01. This bound is the second-order tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At
-least one sample then ranks above the reported percentile, which is thus never the maximum.
+With at least this number of samples, the second largest sample is not below the true percentile. This holds for any
+distribution at a confidence level of 99%. The probability that at most one of n samples exceeds the percentile is q^n +
+n (1 - q) q^(n-1), and the minimum is the smallest n for which this probability is at most 1%. This is the second-order
+tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At least one sample then ranks above the
+reported percentile, which is therefore never the maximum.
 """
 
 
@@ -57,7 +58,7 @@ def average(numbers: Sequence[float]) -> float:
 
 
 def percentile(samples: Samples, percent: float) -> float | None:
-    """Return the nearest-rank percentile: the ceil(percent / 100 * n)-th smallest of n samples.
+    """Return the nearest-rank percentile, which is the ceil(percent / 100 * n)-th smallest of n samples.
 
     Returns None if there are fewer samples than `MINIMUM_SAMPLES` requires. Raises `ValueError` if `percent` is not a
     key of `MINIMUM_SAMPLES`.

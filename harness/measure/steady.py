@@ -1,4 +1,7 @@
-"""Steady state of a series of timed windows: where it starts, its median, and tests for drift and bimodality."""
+"""Steady state of a series of timed windows.
+
+This module determines the start and the median of the steady state, and tests the series for drift and bimodality.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Minimum drift, or minimum distance between two modes, that sets a flag, as a fraction of the median."""
+"""Minimum drift or minimum distance between two modes for which a flag is set. The value is expressed as a fraction of
+the median."""
 MAX_TESTED = 1000
 """Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
 tested."""
@@ -38,8 +42,8 @@ def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state (at most half of all windows).
 
     The MSER rule (White 1997, Simulation 69, 323-334) selects the number that minimizes the squared standard error of
-    the mean over the remaining windows. This error is estimated by the sum of squared deviations, divided by the
-    squared number of remaining windows.
+    the mean over the remaining windows. This error is estimated as the sum of squared deviations divided by the squared
+    number of remaining windows.
     """
     n = len(rates)
     if n < 4:
@@ -54,12 +58,12 @@ def warmup(rates: Array) -> int:
 def median_interval(values: Array) -> tuple[float, float] | None:
     """Return a confidence interval for the median of independent values, or None if there are fewer than six values.
 
-    The confidence level is at least 95% for any distribution. The ends of the interval are the k-th smallest and the
-    k-th largest of n values. The ends enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
-    (Conover 1999, Practical Nonparametric Statistics, section 3.2).
+    The confidence level is at least 95% for any distribution. The limits of the interval are the k-th smallest and the
+    k-th largest of n values. The interval contains the median with probability 1 - 2 P(X < k), where X ~ binomial(n,
+    1/2) (Conover 1999, Practical Nonparametric Statistics, section 3.2).
 
-    The windows of one run are not independent. For windows, the interval is therefore only a measure of spread, called
-    the within-run range.
+    The windows of one run are not independent. For the windows of one run, the interval is therefore only a measure of
+    spread, called the within-run range.
     """
     n = len(values)
     if n < 6:
@@ -75,7 +79,8 @@ def median_interval(values: Array) -> tuple[float, float] | None:
 
 
 def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
-    """Return True if the steady state has the number of windows, duration and precision that the protocol requires."""
+    """Return True if the number of windows, the duration and the precision of the steady state meet the requirements of
+    the protocol."""
 
     def are_enough(steady: Sequence[Window]) -> bool:
         seconds = sum(window.seconds for window in steady)
@@ -89,7 +94,7 @@ def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
 
 
 def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> tuple[float, Steady]:
-    """Return the median throughput in samples per second, and a description of the steady state."""
+    """Return the median throughput in samples per second and a description of the steady state."""
     rates = per_second(windows, batch_size)
     start = warmup(rates)
     low, high = median_interval(rates[start:]) or (None, None)
@@ -104,7 +109,10 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return the kind and the details of each flag: a wide range of the median, drift or bimodality."""
+    """Return the kind and details of each flag.
+
+    Flags are set for a wide confidence interval of the median, for drift, and for bimodality.
+    """
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []
@@ -124,13 +132,18 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return the half-width of the within-run range as a fraction of the median, or infinity if it is undefined."""
+    """Return the half-width of the within-run range as a fraction of the median.
+
+    Return infinity if the range is undefined.
+    """
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 
 
 def _drift(rates: Array) -> float | None:
-    """Return the drift over the series as a fraction of the median, or None if it is too small or not significant.
+    """Return the drift over the series as a fraction of the median.
+
+    Return None if the drift is too small or not significant.
 
     The slope is estimated with the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63,
     1379-1389). The significance of the slope is tested with the normal approximation of the Mann-Kendall test (Mann
@@ -149,10 +162,12 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Return the distance between two modes as a fraction of the median, or None if it is too small or not significant.
+    """Return the distance between two modes as a fraction of the median.
+
+    Return None if the distance is too small or not significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
-    split into two groups so that the variance within the groups is minimized.
+    split into two groups such that the variance within the groups is minimal.
     """
     if len(rates) < 12 or rates.min() == rates.max():
         return None

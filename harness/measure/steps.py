@@ -1,4 +1,4 @@
-"""Step-level events. Losses, learning rates and windows are collected and sent between the timed windows."""
+"""Step-level events. Losses, learning rates and window durations are collected and sent between the timed windows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def learning_rates(recipe: Recipe, first: int, count: int, steps: int, reduction
 
 
 class StepEvents:
-    """Collector of the steps of an epoch, which sends them as `harness.StepsEnded` events."""
+    """Collector that sends the steps of an epoch as `harness.StepsEnded` events."""
 
     def __init__(self, emit: Emit, recipe: Recipe, batch_size: int, steps: int, *, timed: bool = True) -> None:
-        """Create a collector. `steps` is the planned number of steps. If `timed` is false, windows are omitted."""
+        """Create a collector. `steps` is the planned number of steps. Windows are omitted if `timed` is false."""
         self._emit, self._recipe, self._batch_size, self._steps, self._timed = emit, recipe, batch_size, steps, timed
         self._windows: list[tuple[int, float]] = []
         self._sent = 0
@@ -40,7 +40,7 @@ class StepEvents:
             self.send(epoch, losses, reductions)
 
     def send(self, epoch: int, losses: Sequence[float], reductions: int) -> None:
-        """Send the steps that have not been sent. `losses` contains the losses of all steps so far."""
+        """Send the steps that have not been sent yet. `losses` contains the losses of all steps so far."""
         count = len(losses) - self._sent
         if count:
             windows = self._windows if self._timed else []

@@ -34,7 +34,7 @@ class MeasuredThroughput(NamedTuple):
     steady: Steady
     flags: list[Flag]
     passed: Reading
-    """Change in the machine's counters during the steady state."""
+    """Change of the machine's counters during the steady state."""
     samples: int
     """Number of samples in the steady state."""
 
@@ -46,7 +46,10 @@ def throughput(
     protocol: Protocol,
     machine: Machine,
 ) -> MeasuredThroughput:
-    """Return the median throughput in the steady state, with flags for conditions that make it unreliable."""
+    """Return the median throughput in the steady state.
+
+    Flags indicate conditions that make the throughput unreliable.
+    """
     from harness.measure.steady import summary, suspicions
 
     rate, steady = summary(timed.windows, batch_size, protocol)
@@ -86,8 +89,8 @@ def speed(
 ) -> Speed:
     """Return the speed of a run.
 
-    If `by_steps` is false, the model has no backward pass whose FLOPs could be counted. `first_step_s`, `train` and
-    `by_steps` are None if the run did not train.
+    If `by_steps` is false, the model has no backward pass, and its training FLOPs are not counted. `first_step_s`,
+    `train` and `by_steps` are None if the run did not train.
     """
     return Speed(
         train_samples_per_s=None if train is None else train.samples_per_s,
@@ -126,7 +129,7 @@ def latency(timed: Inference) -> Latency:
 
 
 NOT_COUNTED = ("prepare", "checkpoint")
-"""Phases that are excluded from a run's peak memory, because not every run has them."""
+"""Phases that are excluded from a run's peak memory because some runs do not have them."""
 
 
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
@@ -145,7 +148,7 @@ def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
 
 
 def time_to_target(curves: Sequence[EpochEnded], metric: str, target: float, *, higher_is_better: bool) -> TimeToTarget:
-    """Return the training time up to the end of the first epoch whose validation score reaches the target."""
+    """Return the training time until the end of the first epoch whose validation score reaches the target."""
     for epoch in curves:
         score = epoch.validation.get(metric)
         if score is not None and (score >= target if higher_is_better else score <= target):

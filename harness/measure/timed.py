@@ -18,7 +18,7 @@ class Timed:
         self._before = Reading()
         self.windows: list[Window] = []
         self.readings: list[Reading] = []
-        """Change in the counters during each window."""
+        """Change of each counter during each window."""
 
     def open(self) -> None:
         self._before = self._meter()
@@ -28,9 +28,9 @@ class Timed:
         self.readings.append(difference(self._before, self._meter()))
 
     def restore(self, windows: Sequence[Window], readings: Sequence[Reading]) -> None:
-        """Replace all windows and readings with those of an earlier process."""
+        """Replace all windows and readings with those that an earlier process measured."""
         self.windows, self.readings = list(windows), list(readings)
 
     def passed(self, start: int) -> Reading:
-        """Return the total change in the counters over all windows from index `start` onward."""
+        """Return the total change in the counters over all windows from index `start`."""
         return total(self.readings[start:])

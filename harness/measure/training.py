@@ -35,7 +35,8 @@ from harness.records.record import Ended
 class WindowLength:
     """Number of steps in the next window.
 
-    The number doubles until a window lasts half the target time. The number is then scaled to reach the target time.
+    The number of steps is doubled until a window lasts at least half the target time. The number is then scaled to
+    reach the target time.
     """
 
     def __init__(self, target_s: float) -> None:
@@ -43,7 +44,7 @@ class WindowLength:
         self.steps = 1
 
     def learn(self, steps: int, seconds: float, first: bool) -> None:
-        """Set the length of the next window, given the number of steps and the duration of the last one."""
+        """Set the length of the next window, given the number of steps in the last window and its duration."""
         if (
             first or steps < self.steps
         ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
@@ -53,7 +54,7 @@ class WindowLength:
 
 
 class FirstStep(NamedTuple):
-    """The first training step of a process. It is not part of the timed windows."""
+    """The first training step of a process. The duration of this step is not part of the timed windows."""
 
     windows: int
     """Number of windows before this step."""
@@ -61,11 +62,11 @@ class FirstStep(NamedTuple):
 
 
 class Training:
-    """Training loop and its measurements.
+    """Training loop that measures throughput.
 
     `first_steps` contains the first step of each process that trained the model. These steps include compilation and
-    allocation. `timed` contains the windows after these steps, `losses` the mean loss of each batch, and `curves` one
-    entry per epoch. There is one process unless training was interrupted and resumed.
+    allocation. `timed` contains the windows after these steps. `losses` contains the mean loss of each batch, and
+    `curves` contains one entry per epoch. There is one process unless training was interrupted and resumed.
     """
 
     def __init__(
@@ -102,15 +103,15 @@ class Training:
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None
-        """Recipe setting that ended training, or None before the end."""
+        """Recipe setting that ended training. The value is None if training has not ended."""
         self._reductions = 0
         self.scores: list[float] = []
         """Validation scores that determine the best epoch; see `harness.measure.selection.monitored`."""
         self.best: dict[str, Any] = {}
-        """Canonical weights of the best epoch, if they may be evaluated."""
+        """Canonical weights of the best epoch. The dictionary is empty if only the last weights may be evaluated."""
 
     def run_epoch(self, epoch: int) -> None:
-        """Run the steps of an epoch (counted from 1) until one of the recipe's limits is reached.
+        """Execute the steps of an epoch (counted from 1) until the epoch ends or a limit in the recipe is reached.
 
         Raises `harness.BadResultError` if a loss is not finite.
         """
@@ -131,10 +132,10 @@ class Training:
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Run additional steps to measure speed, until the protocol's requirements are met or its time budget is used
-        up.
+        """Execute additional steps to measure speed, until the protocol's requirements are met or its time budget is
+        used up.
 
-        These steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
+        The additional steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
         """
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
         self._every_steps = None
@@ -167,7 +168,7 @@ class Training:
         return self.ended is not None and bool(self.curves) and self.curves[-1].step == len(self.losses)
 
     def all_windows(self) -> list[Window]:
-        """Return the windows of the recipe's steps, including the first step of each process."""
+        """Return the windows of the steps that the recipe specifies, including the first step of each process."""
         windows = self.timed.windows[: self.recipe_windows]
         for number, step in enumerate(self.first_steps):
             windows.insert(step.windows + number, Window(1, step.seconds))
@@ -178,8 +179,10 @@ class Training:
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int, start: int, limit: int) -> Iterator[tuple[list[Any], float]]:
-        """Run at most `limit` steps of an epoch, beginning with batch `start` (counted from 0), and yield the loss
-        handles and the duration in seconds for each window."""
+        """Run at most `limit` steps of an epoch, starting with batch `start` (counted from 0).
+
+        For each window, yield the loss handles and the duration in seconds.
+        """
         session, recipe, last = self._session, self._spec.recipe, self.steps - 1
         step, end, decay = self._losses_before(epoch), min(start + limit, self._per_epoch), recipe.ema_decay
         if start >= end:
@@ -233,7 +236,10 @@ class Training:
         return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
-        """Add a point to the learning curves and update the schedule. `validation` contains the epoch's scores."""
+        """Add a point to the learning curves, and update the learning rate schedule.
+
+        `validation` contains the validation scores of the epoch.
+        """
         ended = EpochEnded(
             epoch=epoch,
             epochs=self._spec.recipe.epochs,
@@ -276,7 +282,7 @@ class Training:
         }
 
     def restore(self, progress: Progress, arrays: dict[str, Any], best: dict[str, Any], scorer: Scorer) -> None:
-        """Continue from the state that `progress` and `arrays` returned, with the weights `best`."""
+        """Continue from a state returned by `progress` and `arrays`, with the weights `best`."""
         self.losses = arrays["losses"].tolist()
         if self._step_events is not None:
             self._step_events.skip(len(self.losses))
@@ -337,14 +343,14 @@ def train(
 ) -> Training:
     """Train with the recipe in `spec`, together with the other processes of `group`.
 
-    If `by_steps` is false, each epoch is one step on the whole training split. If `step_events` is true,
-    `harness.StepsEnded` events are sent; they contain the timed windows unless `timed` is false. If `checkpoints` is
-    given, checkpoints are written, and a run that is being resumed continues from its last checkpoint.
+    If `by_steps` is false, each epoch consists of one step on the whole training split. If `step_events` is true,
+    `harness.StepsEnded` events are sent. The events contain the timed windows unless `timed` is false. If `checkpoints`
+    is given, checkpoints are written, and a resumed run continues from its last checkpoint.
 
-    At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
-    the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
-    Raises `harness.BadResultError` if a loss is not finite, and `harness.RecordError` if a checkpoint cannot be
-    restored.
+    At the end, the session has the weights to be evaluated. The evaluated weights are those of the best or last epoch,
+    or their moving average if the recipe specifies one. Training is measured as the phase ``train`` and validation as
+    the phase ``validate``. Raises `harness.BadResultError` if a loss is not finite, and `harness.RecordError` if a
+    checkpoint cannot be restored.
     """
     training = Training(
         session,

@@ -26,23 +26,24 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 
 
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
-    """Return the options of `model` (fields of ``model.Config``) that the checkpoint's ``config.json`` sets.
+    """Return the options of `model` (fields of ``model.Config``) that are specified in the checkpoint's
+    ``config.json``.
 
     Raises `harness.UsageError` if the checkpoint has a different architecture, has a setting that `model` does not
-    support, or specifies sizes that do not match its weights.
+    support, or specifies sizes that differ from those of its weights.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name
     if config.get("model_type") != wanted_type:
         raise UsageError(
             f"the checkpoint {checkpoint.name!r} has the model type {config.get('model_type')!r}, but model "
-            f"{model.name!r} needs {wanted_type!r}; select another model or checkpoint"
+            f"{model.name!r} requires {wanted_type!r}; select another model or checkpoint"
         )
     for field, wanted in model.checkpoint_requires.items():
         if field in config and config[field] != wanted:
             raise UsageError(
-                f"the checkpoint {checkpoint.name!r} has {field}={config[field]!r}; "
-                f"model {model.name!r} supports {wanted!r} only"
+                f"the checkpoint {checkpoint.name!r} has {field}={config[field]!r}, but model {model.name!r} supports "
+                f"only {wanted!r}"
             )
     _check_sizes(checkpoint, config, model)
     return {name: config[name] for name in model.Config.__struct_fields__ if name in config}

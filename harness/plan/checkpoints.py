@@ -24,7 +24,7 @@ def checked_interval(
     detach: bool,
     batch_size_backoff: bool,
 ) -> Interval | None:
-    """Return the interval between checkpoints, or None if none are requested.
+    """Return the interval between checkpoints, or None if checkpoints are not requested.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def checked_interval(
     if batch_size_backoff:
         raise CombinationError(
             f"{option} cannot be combined with --batch-size-backoff, because a run with another batch size cannot "
-            "continue from a checkpoint; remove one of them"
+            f"continue from a checkpoint; remove one of them"
         )
     if every is not None:
         for spec in specs:
@@ -70,13 +70,15 @@ def checked_interval(
 
 def _check(spec: RunSpec, catalog: Catalog) -> None:
     if spec.weights is not None:
-        raise CombinationError(f"--checkpoint-every has no effect with --weights, as nothing is trained; {_ADVICE}")
+        raise CombinationError(
+            f"--checkpoint-every has no effect with --weights, because nothing is trained; {_ADVICE}"
+        )
     if not catalog.backend(spec.backend).checkpoints:
         raise CombinationError(
             f"backend {spec.backend!r} does not support checkpoints; {_ADVICE}, or select other backends"
         )
     if spec.devices > 1:
         raise CombinationError(
-            f"checkpoints are not available for runs on several devices, because each process has its own state; "
+            f"checkpoints are not available for runs on several devices, because each process has a separate state; "
             f"{_ADVICE}, or use --devices 1"
         )

@@ -26,16 +26,15 @@ class DataPlan:
 
 
 def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catalog: Catalog) -> DataPlan:
-    """Return the plan for a dataset, which may be a path, with overrides of the ``dataset`` and ``task`` sections.
-    Raises `harness.UsageError` if a name is unknown, names cannot be combined, a value is invalid or the data cannot be
-    used.
+    """Return the plan for a dataset with overrides of the ``dataset`` and ``task`` sections.
+
+    `dataset_name` may be a path. Raises `harness.UsageError` if a name is unknown, names cannot be combined, a value is
+    invalid or the data cannot be used.
     """
     sections = parse_overrides(overrides)
     unused = [f"{section}.{key}" for section in ("recipe", "model", "protocol") for key in sections[section]]
     if unused:
-        raise UsageError(
-            f"{', '.join(unused)}: remove these settings, because only dataset and task settings change the data"
-        )
+        raise UsageError(f"{', '.join(unused)}: remove these settings; only dataset and task settings change the data")
     task = catalog.task(task_name)
     dataset = find_dataset(dataset_name, task, catalog)
     check_dataset(task, dataset)

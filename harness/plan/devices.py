@@ -16,7 +16,7 @@ MAX_THREADS = 1024
 
 
 def device_counts(selection: Selection) -> tuple[int, ...]:
-    """Return the selected numbers of devices, without duplicates.
+    """Return the selected numbers of devices without duplicates.
 
     Raises `harness.UsageError` if a number is out of range.
     """
@@ -30,9 +30,9 @@ def device_counts(selection: Selection) -> tuple[int, ...]:
 def threads_per_process(selection: Selection, jobs: int = 1) -> int:
     """Return the number of threads per process. Raises `harness.UsageError` if the number is invalid.
 
-    By default, the processes of a run share the available cores, divided by `jobs`, the number of simultaneous runs.
-    All runs in a selection use the same number of threads, so scaling efficiency is relative to one process with the
-    same number of threads.
+    By default, the available cores are divided equally among the `jobs` simultaneous runs, and among the processes of
+    each run. All runs in a selection use the same number of threads. The scaling efficiency is therefore relative to
+    one process with the same number of threads.
     """
     most = max(device_counts(selection))
     if selection.threads is not None:
@@ -42,7 +42,7 @@ def threads_per_process(selection: Selection, jobs: int = 1) -> int:
     cores = available_cores()
     if most > cores:
         raise UsageError(
-            f"{most} devices need {most} processes, but this machine has {cores} available CPU "
+            f"{most} devices require {most} processes, but this machine has only {cores} available CPU "
             f"{'core' if cores == 1 else 'cores'}; use fewer devices, or pass --threads 1 to let processes share cores"
         )
     return max(1, cores // (most * jobs))
@@ -51,7 +51,7 @@ def threads_per_process(selection: Selection, jobs: int = 1) -> int:
 def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[Gpu]] | None) -> None:
     """Raise `harness.UsageError` if a run cannot use the number of devices in its spec.
 
-    `gpus` returns the GPUs of the machine, and is None if missing GPUs are not an error.
+    `gpus` returns the GPUs of the machine. If `gpus` is None, missing GPUs are not an error.
     """
     if spec.devices == 1:
         return
@@ -63,18 +63,18 @@ def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[G
         )
     if spec.recipe.accumulation_steps > 1:
         raise CombinationError(
-            "recipe.accumulation_steps cannot be used on several devices, because each of them computes only a part of "
+            "recipe.accumulation_steps cannot be used on several devices, because each device computes only a part of "
             "every batch; use recipe.accumulation_steps=1 or --devices 1"
         )
     size = spec.recipe.batch_size
     if size % spec.devices:
         raise CombinationError(
-            f"the batch size {size} is not divisible by {spec.devices} devices; set recipe.batch_size, the number of "
-            f"examples over all devices, to a multiple such as {-(-size // spec.devices) * spec.devices}"
+            f"the batch size {size} is not divisible by {spec.devices} devices; set recipe.batch_size, the total "
+            f"number of examples on all devices, to a multiple such as {-(-size // spec.devices) * spec.devices}"
         )
     if spec.device.startswith("cuda") and gpus is not None:
         found, needed = len(gpus()), int(spec.device.partition(":")[2] or 0) + spec.devices
         if 0 < found < needed:
             raise UsageError(
-                f"--device {spec.device} --devices {spec.devices} needs {needed} GPUs, but this machine has {found}"
+                f"--device {spec.device} --devices {spec.devices} requires {needed} GPUs, but this machine has {found}"
             )

@@ -1,4 +1,4 @@
-"""The teacher in knowledge distillation, and the checks that it fits the student."""
+"""The teacher in knowledge distillation, and checks that the teacher is compatible with the student."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records import RunSpec, TrainedWeights
 from harness.records.store import StoredRun
 
 SEEDS = (0, 1, 2)
-"""Seeds with which students are trained unless others are selected."""
+"""Default seeds for training students."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Teacher:
     """A trained model whose outputs a student learns to match."""
 
     weights: TrainedWeights
-    """Reference to the weights, without digests if the model has not been trained yet."""
+    """Reference to the weights. If the model has not been trained yet, the reference does not contain digests."""
     spec: RunSpec
     """Specification of the run that trains the model."""
 
@@ -42,8 +42,8 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
     """Check that a run can use a teacher.
 
     The teacher must have been trained on the same dataset with the same options, so that both models have the same
-    classes and the same splits. Otherwise, the student's test examples might be among the teacher's training examples.
-    If `unavailable` is true, the backend of the teacher may be missing on this machine.
+    classes and splits. Otherwise, the student's test examples could be among the teacher's training examples. If
+    `unavailable` is true, the backend of the teacher may be missing on this machine.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
     if own != (student.source is not None) or (not own and spec.dataset != student.dataset):
         raise CombinationError(
             f"the teacher {name!r} was trained on dataset {spec.dataset!r}, not {student.dataset!r}; select the same "
-            "dataset, because the student learns from the teacher's outputs for its own training examples"
+            f"dataset, because the student learns from the teacher's outputs for its own training examples"
         )
     options = spec.dataset_options, student.dataset_options
     differing = [key for key in dict.fromkeys([*options[0], *options[1]]) if options[0].get(key) != options[1].get(key)]
@@ -75,8 +75,8 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
         values = [str(each.get(key))[:40] for each in options]
         raise CombinationError(
             f"dataset.{key} is {values[0]} for the teacher {name!r}, but {values[1]} for the student, so the teacher "
-            "may have other classes, or may have been trained on test examples of the student; use the same options "
-            "of the dataset for both"
+            f"may have other classes, or may have been trained on test examples of the student; use the same dataset "
+            f"options for both"
         )
     if not catalog.backend(spec.backend).trains_by_steps:
         raise UsageError(f"backend {spec.backend!r} saves no weights, so {name!r} cannot be a teacher")
@@ -95,7 +95,7 @@ def student_selections(
 ) -> tuple[Selection, Selection]:
     """Return the selections of the student's runs without and with the teacher.
 
-    The task, the data and their options are those of the teacher. By default, the student is trained by the teacher's
+    The student has the same task, data and options as the teacher. By default, the student is trained by the teacher's
     backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used.
     """
     spec = teacher.record.spec

@@ -29,7 +29,7 @@ from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 from harness.records.store import StoredRun
 
-ONLY_INFERENCE = "cannot train, but only computes predictions"
+ONLY_INFERENCE = "cannot train, because it only computes predictions"
 
 
 def expand_all(
@@ -37,15 +37,15 @@ def expand_all(
 ) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    By default, each run uses all available cores, divided by `jobs`, the number of runs executed at the same time. If
-    several selections with different numbers of repeats contain the same spec, the largest number is used.
+    By default, the available cores are divided equally among the `jobs` runs that are executed at the same time. If
+    several selections contain the same spec with different numbers of repeats, the largest number is used.
 
     Runs with the same task and dataset are interleaved, even if they come from different selections. The specs with the
-    first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
-    B A). Repeats are also interleaved: all specs are executed once, then once more in reverse order. A steady drift in
-    the machine's speed therefore affects all specs equally.
+    first seed and split are executed first. The specs with the next seed or split follow in reverse order, so that the
+    order alternates (A B B A). Repeats are also interleaved. All specs are executed once, and then once more in reverse
+    order. A steady drift in the speed of the machine therefore affects all specs equally.
 
-    Raises the same exceptions as `expand`. For a suite, the message contains the entry's file and line.
+    Raises the same exceptions as `expand`. For a suite, the message contains the file and the line of the entry.
     """
     repeats: dict[str, int] = {}
     specs: dict[str, RunSpec] = {}
@@ -84,9 +84,9 @@ def _interleaved(specs: Mapping[str, RunSpec]) -> list[str]:
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection in execution order, without repeats.
 
-    Environments vary fastest, followed by the backends, the values of overrides, the precisions, the devices and the
-    models. For every second seed or split, the order is reversed (A B B A). If several environments are selected, a
-    backend is executed in those that contain its packages.
+    Environments change fastest, followed by backends, values of overrides, precisions, devices and models. The order is
+    reversed for every second seed or split (A B B A). If several environments are selected, a backend is executed in
+    each environment that contains its packages.
 
     Raises `harness.UsageError` if a name is unknown, if the selected plugins cannot be combined or if a value is
     invalid. Raises `ValueError` if the selection's checkpoint or teacher has not been located (see
@@ -99,9 +99,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def _expanded(
     selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
 ) -> dict[str, RunSpec]:
-    """Return the specs of a selection as a mapping from keys to specs.
+    """Return the specs of a selection, by key.
 
-    If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
+    If `unavailable` is true, specs are also returned for backends and datasets that are not available on this machine.
     """
     if selection.weights:
         return _with_weights(selection, catalog, unavailable=unavailable)
@@ -110,7 +110,7 @@ def _expanded(
     precisions = [_precision(name) for name in selection.precisions]
     if "int8" in precisions:
         raise CombinationError(
-            "int8 is only for inference: train in another precision with --save-weights, and pass --weights RUN "
+            "int8 is only for inference; train in another precision with --save-weights, then pass --weights RUN "
             "--precision int8"
         )
     for device in selection.devices:
@@ -202,7 +202,7 @@ def _expanded(
 
 
 def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) -> dict[str, RunSpec]:
-    """Return a mapping from keys to the specs of a selection that uses the weights of runs."""
+    """Return the specs of a selection that uses the weights of runs, by key."""
     weights.check_selection(selection)
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
@@ -245,8 +245,10 @@ def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) 
 def _able_to_serve(
     source: StoredRun | ExportedRun, family: str, places: Mapping[str, Sequence[str]], catalog: Catalog
 ) -> list[str]:
-    """Return the available backends that can compute predictions with the weights of `source`. Raises
-    `harness.CombinationError` with the reasons if no backend can."""
+    """Return the available backends that can compute predictions with the weights of `source`.
+
+    Raises `harness.CombinationError` if no backend can compute the predictions. The message contains the reasons.
+    """
     reasons, able = {}, []
     for backend, envs in places.items():
         try:
@@ -267,7 +269,7 @@ def _is_excluded(
     overrides: Mapping[str, Mapping[str, Any]],
     catalog: Catalog,
 ) -> bool:
-    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names that the selection contains."""
+    """Return True if a spec matches one of `rules`. `dataset` and `model` are the names given in the selection."""
 
     def matches(key: str, value: Any) -> bool:
         section, dot, name = key.partition(".")
@@ -366,8 +368,10 @@ def dataset_problem(dataset: Dataset) -> str | None:
 
 
 def backend_problem(name: str, catalog: Catalog, env: str = "") -> str | None:
-    """Return the reason why the backend is not available on this machine in the named environment `env`, or None if it
-    is available."""
+    """Return the reason why the backend is not available on this machine in the named environment `env`.
+
+    If the backend is available, return None.
+    """
     reason = missing(catalog.backend(name).requires, env)
     return reason and f"backend {name!r} is not available: {reason}"
 
@@ -412,8 +416,9 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that is compatible with the task and can load the checkpoint. If there is none, the
-    family that the checkpoint specifies is returned, or the task's default model if the checkpoint specifies no family.
+    The returned model belongs to the first family that is compatible with the task and can load the checkpoint. If no
+    family meets both conditions, the family that the checkpoint specifies is returned. If the checkpoint does not
+    specify a family, the task's default model is returned.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
@@ -425,9 +430,11 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
 def _training_by_backend(
     selection: Selection, comparison: ComparisonSettings, model_name: str, available: Sequence[str], catalog: Catalog
 ) -> dict[str, TrainingSettings]:
-    """Return the training settings of each backend for `model_name`, or for the default model if none is selected.
+    """Return the training settings of each backend for `model_name`.
 
-    A selected backend that does not implement the default model trains its own default model instead.
+    If no model is selected, the default model is used.
+
+    A backend that does not implement the task's default model trains the backend's default model instead.
     """
     model, variant = catalog.model(model_name)
     if comparison.checkpoint is not None:
@@ -446,12 +453,12 @@ def _training_by_backend(
 
 
 def suits(task: Task, model: Model) -> bool:
-    """Return whether `model` accepts the data that `task` prepares and has the task's objective."""
+    """Return True if `model` accepts the data that `task` prepares and has the objective of the task."""
     return task.produces in model.accepts and task.objective in model.objectives
 
 
 def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
-    """Raise `harness.CombinationError` if the sizes of the variant `name` differ from those of the checkpoint."""
+    """Raise `harness.CombinationError` if the sizes of the variant `name` differ from the sizes of the checkpoint."""
     sizes = model_options(checkpoint, model)
     if name == model.name:
         return
@@ -459,19 +466,20 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
         given = sizes.get(key, size)
         if msgspec.json.encode(given) != msgspec.json.encode(size):
             raise CombinationError(
-                f"the checkpoint {checkpoint.name!r} has {key}={given}, but model {name!r} has {size}; "
-                f"use --model {model.name}"
+                f"the checkpoint {checkpoint.name!r} has {key}={given}, but model {name!r} has {size}; use --model "
+                f"{model.name}"
             )
 
 
 def _backends(
     selection: Selection, envs: Sequence[str], catalog: Catalog, *, unavailable: bool
 ) -> dict[str, list[str]]:
-    """Return the selected backends or, if none is selected, all backends available on this machine, with the
-    environments in which they are available.
+    """Return the selected backends, each with the environments in which it is available.
 
-    Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true, no
-    exception is raised, and the backend is returned with all of `envs`.
+    By default, all backends available on this machine are selected.
+
+    Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true,
+    backends that are not available are returned with all of `envs`, and no exception is raised.
     """
     for env in filter(None, envs):
         environments.load_usable(env)
@@ -493,8 +501,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if one of the environments is not used by any run, or if the code in an environment
-    differs from that of this process."""
+    """Raise `harness.UsageError` if no run uses one of the environments, or if the code in an environment differs from
+    the code of this process."""
     for env in envs:
         if not env:
             continue
@@ -507,15 +515,15 @@ def _check_environments(
 def _training(
     comparison: ComparisonSettings, backend: str, model: Model, variant: str, catalog: Catalog
 ) -> TrainingSettings:
-    """Return the settings with which a backend trains `model`.
+    """Return the settings that a backend uses for training `model`.
 
-    Raises `harness.CombinationError` if the backend does not implement the model or does not use one of the overrides.
+    Raises `harness.CombinationError` if the backend does not implement the model or ignores one of the overrides.
     """
     trainer = catalog.backend(backend)
     if not trainer.trains:
         raise CombinationError(
-            f"backend {backend!r} {ONLY_INFERENCE}; train with another backend and --save-weights, and pass --weights "
-            "RUN to measure inference with the weights of that run"
+            f"backend {backend!r} {ONLY_INFERENCE}; train with another backend and --save-weights, then pass --weights "
+            f"RUN to measure inference with the weights of that run"
         )
     if catalog.network(model.name, backend) is None:
         others = sorted(name for family, name in catalog.networks if family == model.name)
@@ -537,10 +545,11 @@ def _training(
 def _fallback_training(
     comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
 ) -> TrainingSettings:
-    """Return the settings for the default model of a backend that does not implement the task's default model.
+    """Return the settings for a backend's default model, for use with a backend that does not implement the task's
+    default model.
 
     If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
-    only to that model. For the backend's own model, only the batch size override is used.
+    only to these backends. For the backend's own default model, only the batch size override is used.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

@@ -1,4 +1,4 @@
-"""Choice of the backend that exports a model, and use of models that were exported before."""
+"""Selection of the backend that exports a model, and use of models that were exported before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """A run and the folder to which ``harness export`` wrote its model."""
+    """A run and the folder that contains the model exported by ``harness export``."""
 
     run: StoredRun
     folder: Path
@@ -24,8 +24,10 @@ class ExportedRun:
 
 
 def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
-    """Return a function that also accepts the folder of an exported model. The run of that model is looked up with
-    `find`."""
+    """Return a function that looks up runs and also accepts the folder of an exported model.
+
+    `find` looks up the run of that model.
+    """
 
     def found(text: str) -> StoredRun | ExportedRun:
         folder = Path(text)
@@ -38,8 +40,11 @@ def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun 
 
 
 def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, env: str = "") -> str:
-    """Return the backend that exports a model in a format: the backend that trained the model if it can export
-    it, otherwise the first backend that can. Raises `harness.CombinationError` with the reasons if there is none."""
+    """Return the backend that exports a model in a format.
+
+    The backend that trained the model is preferred. Otherwise, the first backend that can export the model is returned.
+    Raises `harness.CombinationError` if no backend can export the model. The message contains the reasons.
+    """
     reasons = []
     for name in dict.fromkeys(([preferred] if preferred else []) + list(catalog.backends)):
         backend = catalog.backend(name)
@@ -59,8 +64,8 @@ def exported_model(
 ) -> ExportedModel | None:
     """Return the exported model that a backend executes, or None if the backend builds a network.
 
-    Raises `harness.CombinationError` if no backend can export the model or if the model was exported in another format,
-    and `harness.UsageError` if it was exported from other weights.
+    Raises `harness.CombinationError` if no backend can export the model or if the model was exported in another format.
+    Raises `harness.UsageError` if the model was exported from other weights.
     """
     format_ = catalog.backend(backend).executes
     if isinstance(source, ExportedRun):

@@ -18,16 +18,16 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 MAX_COMBINATIONS = 100_000
-"""Maximum number of combinations of values in the overrides of one selection."""
+"""Maximum number of combinations of override values in one selection."""
 
 
 def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
     """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``. In each combination,
     every override has a single value.
 
-    Values are separated by commas outside of brackets, braces and double quotes. Text that is valid JSON, such as
-    ``[1,2]`` or ``"a,b"``, or that has an empty part, such as ``,``, is treated as a single value. A later override of
-    a setting replaces an earlier one. The last override varies fastest.
+    Values are separated by commas. Commas in brackets, braces and double quotes do not separate values. Text is treated
+    as a single value if it is valid JSON, such as ``[1,2]`` or ``"a,b"``, or if it has an empty part, such as ``,``. A
+    later override of a setting replaces an earlier one. The values of the last override change fastest.
 
     Raises `harness.UsageError` if there are too many combinations, or if a value occurs twice.
     """

@@ -24,7 +24,7 @@ def check_recipe(
     precisions: Sequence[Precision],
     distilled: bool = False,
 ) -> None:
-    """Check that the options of a recipe can be used together, and that the user's options have an effect.
+    """Check that the options of a recipe can be combined, and that the options set by the user have an effect.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def check_recipe(
     task, dataset : Task, Dataset
         Task and dataset of the run.
     label_names : sequence of str
-        Names of the classes, or an empty sequence if they are not known before the data are prepared.
+        Names of the classes. The sequence is empty if the class names are not known before the data are prepared.
     backend : Backend
         Backend that trains with the recipe.
     precisions : sequence of str
@@ -65,8 +65,8 @@ def check_recipe(
     # `Recipe` itself does not check this, because the batch size may be reduced later if memory is exhausted.
     if recipe.accumulation_steps > recipe.batch_size:
         raise CombinationError(
-            f"recipe.accumulation_steps={recipe.accumulation_steps} is larger than the batches of {recipe.batch_size} "
-            "examples; choose a smaller number, or a larger recipe.batch_size"
+            f"recipe.accumulation_steps={recipe.accumulation_steps} is larger than the batch size, "
+            f"{recipe.batch_size}; choose a smaller number, or a larger recipe.batch_size"
         )
     if isinstance(recipe.class_weights, tuple) and label_names and len(recipe.class_weights) != len(label_names):
         raise CombinationError(
@@ -82,20 +82,22 @@ def check_recipe(
     by_validation += ["schedule=plateau"] if recipe.schedule == "plateau" else []
     if by_validation and dataset.examples.get("validation") == 0:
         raise CombinationError(
-            f"recipe.{by_validation[0]} needs a validation split, but dataset {dataset.name!r} has none; remove the "
-            "option, or use a dataset with a validation split (the test split is used only once, after training)"
+            f"recipe.{by_validation[0]} requires a validation split, but dataset {dataset.name!r} has none; remove the "
+            f"option, or use a dataset with a validation split (the test split is used only once, after training)"
         )
 
 
 def _check_teacher(recipe: Recipe, *, distilled: bool) -> None:
     if recipe.distillation_alpha and not distilled:
-        raise CombinationError("recipe.distillation_alpha needs a teacher; add --teacher RUN, or remove the option")
+        raise CombinationError("recipe.distillation_alpha requires a teacher; add --teacher RUN, or remove the option")
     if distilled and not recipe.distillation_alpha:
-        raise CombinationError("the teacher has no effect with recipe.distillation_alpha=0; remove one of them")
+        raise CombinationError(
+            "the teacher has no effect with recipe.distillation_alpha=0; remove the teacher or this setting"
+        )
 
 
 def _unused(recipe: Recipe, task: Task) -> Iterator[tuple[str, str]]:
-    """Yield the name of each field that has no effect, and the reason."""
+    """Yield the name of each field that has no effect, with the reason."""
     optimizer, schedule = recipe.optimizer, recipe.schedule
     with_optimizer, with_schedule = f"with the optimizer {optimizer}", f"with the schedule {schedule}"
     if optimizer != "sgd":

@@ -1,7 +1,7 @@
 """Functions that create selections, commands and suites for reproducing runs.
 
-The selections contain the settings that differ from the installed plugins' defaults, or all settings if a plugin is
-missing.
+The selections contain only the settings that differ from the installed plugins' defaults. If a plugin is missing, the
+selections contain all settings.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 
 
 def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
-    """Return the shell command that executes a selection, even if its runs are already in the results directory.
+    """Return the shell command that executes a selection again, even if its runs are already in the results directory.
 
-    Plugins that are files or modules rather than installed packages are passed with ``--plugin``.
+    Plugins that are files or modules and not installed packages are passed with ``--plugin``.
     """
     words = ["harness", "run", "--rerun"]
     for ref in plugins:
@@ -119,8 +119,11 @@ def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry if `specs`
-    contains all combinations of their seeds and splits."""
+    """Return a suite for ``harness run --suite``.
+
+    Specs that differ only in the seed or split are combined in one entry if `specs` contains all combinations of their
+    seeds and splits.
+    """
     seeds: dict[tuple[str, int | None], set[int]] = {}
     first: dict[str, RunSpec] = {}
     for spec in specs:
@@ -137,7 +140,7 @@ def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
 
 
 def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the default values of each section, or empty sections if a plugin is missing."""
+    """Return the default values of each section. If a plugin is missing, return empty sections."""
     nothing: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     try:
         model, variant = catalog.model(spec.model)

@@ -1,7 +1,7 @@
 """`Selection`, a request for runs, and the option for each of its fields.
 
-The command line, the keys of suites, the arguments of `harness.run` and the command that reproduces a run are derived
-from the options in this module. The module imports no third-party libraries, so ``--help`` is fast.
+The command line, the keys of suites, the arguments of `harness.run`, and the commands that reproduce runs are derived
+from the options in this module. The module does not import third-party libraries, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """An option of a request, available on the command line, in suites and in Python."""
+    """An option of a request. The option is available on the command line, in suites and in Python."""
 
     name: str
-    """Key in a suite, argument of `harness.run` and, prefixed with ``--``, command-line option."""
+    """Key in a suite, argument of `harness.run` and, with the prefix ``--``, command-line option."""
     help: str
     """Help text of the option, without its default value."""
     default: str = ""
-    """Description of the default for the help text, or an empty string if the help text does not mention a default."""
+    """Description of the default value for the help text. If the description is empty, the help text does not mention a
+    default."""
     argument: str = ""
-    """Name of the argument of `harness.run`, or an empty string if it is the same as `name`."""
+    """Name of the argument of `harness.run`. The string is empty if the argument has the same name as the option."""
     kind: type[str | int | bool] = str
     """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values, or an empty string if the option has no such keyword."""
+    """Keyword that selects all possible values. The string is empty if the option has no such keyword."""
     choices: tuple[str, ...] = ()
-    """Allowed values, or an empty tuple if there is no fixed list of values."""
+    """Allowed values. The tuple is empty if there is no fixed list of values."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
@@ -47,7 +48,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite's entry that trains a teacher. It is executed before the runs of the students."""
+    """The run of a suite entry that trains a teacher. This run is executed before the runs of the students."""
 
     name: str
     """Name of the entry."""
@@ -99,7 +100,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Names of environments, or an empty tuple for the command's environment, which is named ``current``."""
+    """Names of environments. An empty tuple selects the environment of the command, which is named ``current``."""
     devices: tuple[str, ...] = field(
         default=("auto",),
         metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),
@@ -108,7 +109,7 @@ class Selection:
         default=(),
         metadata=_option(
             "devices",
-            "Number of devices on which a model is trained, with one process per device. Each number is a separate "
+            "Number of devices for training a model. One process is started for each device. Each number is a separate "
             "run.",
             default="1",
             kind=int,
@@ -156,8 +157,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements. The protocol publish also sets 3 "
-            "seeds and 5 repeats.",
+            "Measurement effort, which determines the duration and the required precision of the measurements. The "
+            "protocol publish also sets 3 seeds and 5 repeats.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -178,26 +179,26 @@ class Selection:
         hash=False,
         metadata=_option(
             "weights",
-            "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
-            "memory. The runs determine the task, data and model. Folders written by `harness export` are also "
+            "Measure inference with the saved weights of these runs (quality, speed, latency and memory), without "
+            "training. These runs determine the task, data and model. Folders written by `harness export` are also "
             "accepted.",
             several=True,
             metavar="RUN[,RUN]",
         ),
     )
-    """Ids or paths of runs, or folders of exported models. `resolved` replaces them with the stored runs before
-    planning."""
+    """Ids or paths of runs, or folders of exported models. `resolved` replaces these ids and paths with the stored runs
+    before planning."""
     teacher: str | StoredRun | PlannedTeacher | None = field(
         default=None,
         hash=False,
         metadata=_option(
             "teacher",
             "Train with knowledge distillation, using the model of this run as the teacher. The run must have been "
-            "trained on the same data, with saved weights (--save-weights).",
+            "trained on the same data and must have saved weights (--save-weights).",
             metavar="RUN",
         ),
     )
-    """Id or path of a run. `resolved` replaces it with the stored run before planning."""
+    """Id or path of a run. `resolved` replaces this id or path with the stored run before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -210,7 +211,7 @@ class Selection:
             metavar="all|N[,N]",
         ),
     )
-    """Numbers of published splits, or an empty tuple for the split in the dataset options."""
+    """Numbers of published splits. An empty tuple selects the split in the dataset options."""
     metric: str | None = field(
         default=None,
         metadata=_option(
@@ -242,7 +243,7 @@ class Selection:
             metavar="KEY=VALUE",
         ),
     )
-    """Overrides as ``section.key=value``, with values in JSON or plain text."""
+    """Overrides in the form ``section.key=value``, with values in JSON or plain text."""
     repeat: int | None = field(
         default=None,
         metadata=_option(
@@ -257,18 +258,20 @@ class Selection:
     )
     """Number of times to execute each run, or None for the protocol's default."""
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
+    """Combinations to exclude. Each combination maps option names and settings, such as ``recipe.batch_size``, to
+    values."""
     name: str = ""
-    """Name by which other entries of a suite refer to this entry's run as their teacher, or an empty string."""
+    """Name by which other entries of a suite select this entry's run as their teacher. It may be empty."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
-    """Function that returns the file and line to which an error about this selection refers, or None."""
+    """Function that returns the file and line of this selection for use in error messages. None if the selection was
+    not read from a file."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
         """Return the selection for `values`, a mapping from option names to the values that the user passed.
 
-        Options that accept several values also accept a single one. None and empty sequences select the default. Raises
-        `harness.UsageError` if a value has the wrong type.
+        Options that accept several values also accept a single value. None and empty sequences select the default.
+        Raises `harness.UsageError` if a value has the wrong type.
         """
         chosen: dict[str, Any] = {}
         for name, option in OPTIONS.items():
@@ -296,11 +299,12 @@ class Selection:
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
         """Return a copy of the selection in which the checkpoint, the teacher and the runs that provide weights have
-        been located.
+        been resolved.
 
-        `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
-        has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.
-        Raises `harness.UsageError` if `find` is None and the selection uses other runs.
+        `locate` is a function such as `harness.data.checkpoint.locate`. `locate` returns the checkpoint, and may
+        download it. If the selection has no checkpoint, `locate` is not called. `find` is a function that returns a
+        run, such as `harness.records.store.Store.find`. Raises `harness.UsageError` if `find` is None and the selection
+        uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):
@@ -323,7 +327,8 @@ class Selection:
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in dataclasses.fields(Selection) if "option" in each.metadata
 }
-"""The options that correspond to fields of `Selection`, in the order used in help texts, generated commands and suites.
+"""The options that correspond to fields of `Selection`. The options have the same order in help texts, generated
+commands and suites.
 """
 
 

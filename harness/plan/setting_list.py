@@ -30,7 +30,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: Any
     """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Docstring of the field, or an empty string if there is none."""
+    """Docstring of the field, or an empty string if the field has none."""
 
 
 def settings_of(
@@ -38,9 +38,9 @@ def settings_of(
 ) -> dict[str, list[Setting]]:
     """Return the settings, grouped by section.
 
-    If `task` is given, return the defaults for runs of this task with `dataset` and `model`, which default to the
-    task's default dataset and model. If `task` is not given, return the sections for all tasks, models, datasets with
-    options and kinds of user files. If only `model` is given, omit the sections for tasks, datasets and other models.
+    If `task` is given, return the defaults for runs of this task with `dataset` and `model`. By default, the task's
+    default dataset and model are used. If `task` is not given, return the sections of all tasks, models, datasets with
+    options, and kinds of user files. If only `model` is given, omit the sections for tasks, datasets and other models.
     Datasets with the same options share a section.
 
     Raises `harness.UnknownNameError` if a name is unknown, and `harness.CombinationError` if the task cannot use the
@@ -111,10 +111,12 @@ def _default(field: msgspec.structs.FieldInfo, values: Mapping[str, Any]) -> Any
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstring of each field of a class, including inherited ones, joined into one line.
+    """Return the docstring of each field of a class, including inherited fields.
 
-    The docstrings are read from the source code, because Python does not store them at run time. If the source code is
-    not available, no docstrings are returned.
+    Each docstring is joined into one line.
+
+    The docstrings are read from the source code, because Python does not keep the docstrings of fields at run time. If
+    the source code is not available, no docstrings are returned.
     """
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -1,4 +1,4 @@
-"""Settings of a run: its data, recipe, protocol and options."""
+"""Settings of a run, such as its data, recipe, protocol and options."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ WITH_TEACHER = {"distillation_alpha": 0.5, "distillation_temperature": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """The data settings of a `RunSpec`."""
+    """Data settings of a `RunSpec`."""
 
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data. None for datasets from plugins, and for images and recordings, whose files are not read
-    completely."""
+    """The user's own data. The value is None for datasets from plugins. The value is also None for images and
+    recordings, because their files are not read completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
@@ -44,7 +44,7 @@ class DataSettings:
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
-    """Return the data settings for a dataset. For the user's own data, the files are read to infer the settings.
+    """Return the data settings for a dataset. For the user's own data, the settings are inferred from the files.
 
     Raises `harness.UsageError` if an option is unknown, a value is invalid or the data cannot be used.
     """
@@ -76,7 +76,8 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe after applying the model's, the dataset's and the user's changes, in this order.
+    """Return the task's recipe after applying the changes declared by the model, the dataset and the user, in this
+    order.
 
     For the user's own data, the epoch with the best validation score is evaluated by default (`Recipe.keep_best`).
 
@@ -99,7 +100,7 @@ def recipe_for(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The training settings of a `RunSpec` for one backend."""
+    """Training settings of a `RunSpec` for one backend."""
 
     model: str
     """Name of the model variant."""
@@ -112,7 +113,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings:
-    """Settings shared by all backends in a comparison."""
+    """Settings that all backends in a comparison share."""
 
     task: Task
     dataset: Dataset
@@ -120,7 +121,7 @@ class ComparisonSettings:
     overrides: Mapping[str, Mapping[str, Any]]
     checkpoint: Pretrained | None
     data: Sequence[DataSettings] = ()
-    """Data settings, one entry per selected split."""
+    """Data settings, with one entry for each selected split."""
 
     precisions: Sequence[Precision] = ("fp32",)
     """The selected precisions."""
@@ -129,13 +130,15 @@ class ComparisonSettings:
 
     @property
     def label_names(self) -> Sequence[str]:
-        """Class names, or an empty sequence if they are not known until the data are prepared."""
+        """Names of the classes. The sequence is empty if the names are not known until the data are prepared."""
         raw = next((each.raw for each in self.data if each.raw is not None), None)
         return self.dataset.label_names if raw is None else raw.label_names
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
-        """Return the settings that `backend` uses to train `model`. Raises `harness.UsageError` if a setting is
-        invalid."""
+        """Return the settings that `backend` uses for training `model`.
+
+        Raises `harness.UsageError` if a setting is invalid.
+        """
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
         else:
@@ -186,12 +189,17 @@ class ComparisonSettings:
         )
 
     def checkpoint_options(self) -> dict[str, Any]:
-        """Return the task options that the checkpoint requires, or an empty dictionary if there is no checkpoint."""
+        """Return the task options that the checkpoint requires.
+
+        If there is no checkpoint, return an empty dictionary.
+        """
         return dict(self.task.checkpoint_options(Path(self.checkpoint.path))) if self.checkpoint else {}
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options converted to JSON types, so a spec that is written to JSON and read back equals the
-    original."""
+    """Return the options converted to JSON types.
+
+    A spec that is written to JSON and read again is then equal to the original.
+    """
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

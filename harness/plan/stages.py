@@ -1,4 +1,4 @@
-"""Suites in which the run of one entry is the teacher of the runs of other entries."""
+"""Suites in which the run of one entry is the teacher for the runs of other entries."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from harness.records.store import StoredRun
 
 
 class Stages(NamedTuple):
-    """The selections of a suite, and the runs that must be executed first."""
+    """The selections of a suite and the runs that must be executed before them."""
 
     selections: list[Selection]
     """Resolved selections."""
     teachers: dict[str, RunSpec]
     """Specifications of the teachers that the suite trains, by key."""
     untrained: tuple[RunSpec, ...]
-    """Specifications of the teachers that have not been trained. The specifications of the students of these teachers
-    are incomplete."""
+    """Specifications of the teachers that have not been trained. The specifications of the students are incomplete
+    until their teachers have been trained."""
 
 
 def staged(
@@ -35,9 +35,9 @@ def staged(
 ) -> Stages:
     """Resolve the selections of a suite (see `Selection.resolved`).
 
-    `trained` returns the stored run of a teacher's specification, or None if it must be executed first. Raises
-    `harness.UsageError` if a name occurs twice, or if the entry of a teacher defines several runs or has a teacher from
-    the suite.
+    `trained` returns the stored run for the specification of a teacher, or None if the teacher must be trained first.
+    Raises `harness.UsageError` if a name occurs twice. `harness.UsageError` is also raised if the entry of a teacher
+    defines several runs or has a teacher from the suite.
     """
     named: dict[str, Selection] = {}
     for selection in selections:
@@ -60,8 +60,8 @@ def staged(
         if len(specs) != 1:
             raise _located(
                 selection,
-                f"the entry {entry.name!r} defines {len(specs)} runs, but a teacher is a single run; select one "
-                "backend and one seed",
+                f"the entry {entry.name!r} defines {len(specs)} runs, but a teacher must be a single run; select one "
+                f"backend and one seed",
             )
         run = trained(specs[0])
         teacher = PlannedTeacher(entry.name, specs[0]) if run is None else run

@@ -18,8 +18,8 @@
     set = { recipe.epochs = 5 }
 
 The keys are the names in `harness.plan.selection.OPTIONS`, `_ENTRY` and `_FILE`. Keys of `shared` options can also be
-set before the first ``[[run]]``, in which case they apply to all entries. Settings such as ``recipe.epochs`` can be
-quoted, and ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
+set before the first ``[[run]]``. These keys then apply to all entries. The names of settings such as ``recipe.epochs``
+can be quoted, and ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
@@ -53,11 +53,14 @@ class Suite:
 
     selections: list[Selection]
     budget_s: float | None = None
-    """Time in seconds after which no more runs are started, or None for no limit."""
+    """Time in seconds after which no more runs are started. If None, there is no limit."""
 
 
 def load(path: Path) -> Suite:
-    """Read a suite. Raises `harness.UsageError` with the file name and the line if the suite is invalid."""
+    """Read a suite.
+
+    Raises `harness.UsageError` if the suite is invalid. The message contains the file name and the line.
+    """
     try:
         text = read_named(path, MAX_BYTES).decode()
         content = tomllib.loads(text)
@@ -76,7 +79,7 @@ def dump(selections: Iterable[Selection]) -> str:
 
 
 def schema() -> str:
-    """Return the JSON Schema (draft 2020-12) of a suite, which editors use to complete and check keys."""
+    """Return the JSON Schema (draft 2020-12) of a suite. Editors use the schema to complete and check keys."""
     content = msgspec.json.schema(_Suite)
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness suite", **content}
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1).decode()
@@ -91,7 +94,7 @@ class _Reader:
     def __init__(self, path: Path, text: str, content: dict[str, Any]) -> None:
         self._path, self._content = path, content
         self._lines = cache(lambda: lines_of(text))
-        """Line numbers of the keys, needed only for error messages."""
+        """Line numbers of the keys, which are needed only for error messages."""
 
     def suite(self) -> Suite:
         runs = self._content.get("run", [])
@@ -105,7 +108,7 @@ class _Reader:
         return Suite(selections, budget and budget * 3600)
 
     def _selections(self, number: int, run: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Selection]:
-        """Return one selection for an entry's combinations and one for each item in ``include``."""
+        """Return one selection for the combinations of an entry's values, and one for each item in ``include``."""
         where, place = f"run {number + 1}", ("run", number)
         self._check_keys(where, run, (*_OPTION_KEYS, *_ENTRY), place)
         entry = {**shared, **run}
@@ -177,8 +180,10 @@ class _Reader:
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Return the settings' values, keyed by full name. In TOML, ``recipe.epochs = 1`` without quotes is a nested
-        table."""
+        """Return the values of the settings, by full name.
+
+        In TOML, ``recipe.epochs = 1`` without quotes is a nested table.
+        """
         flat = {key: value for key, value in values.items() if not _is_section(key, value)}
         for section, settings in values.items():
             for name, value in settings.items() if _is_section(section, settings) else ():
@@ -209,7 +214,10 @@ class _Reader:
         raise UsageError(f"{self._at(place)}: {message}") from None
 
     def _at(self, place: Place) -> str:
-        """Return the file and the line of the value at the path `place`, or of the closest value that contains it."""
+        """Return the file and the line of the value at the path `place`.
+
+        If this value has no line number, return the line of the closest enclosing value.
+        """
         return f"{self._path}:{self._line(place)}"
 
     def _line(self, place: Place) -> int:
@@ -224,8 +232,10 @@ class _Reader:
         return lines.get(place, 1)
 
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
-        """Return a function that finds the line that caused an error in an entry, based on the names in the error
-        message."""
+        """Return a function that locates errors in an entry.
+
+        The function finds the line from the names in the error message.
+        """
 
         def located(error: HarnessError) -> str:
             message = str(error)
@@ -243,7 +253,10 @@ class _Reader:
         return located
 
     def _element(self, place: Place, message: str) -> Place:
-        """Return the path of the first array element that occurs in `message`, or `place` if there is none."""
+        """Return the path of the first array element that is mentioned in `message`.
+
+        If there is none, return `place`.
+        """
         value: Any = self._content
         for step in place:
             value = value[step]
@@ -258,7 +271,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the path of a setting whose name is not in quotes. TOML splits such a name at the first period."""
+    """Return the path of a setting whose name is not quoted. TOML splits a name without quotes at the first period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 
@@ -314,8 +327,8 @@ def _field(name: str, kind: Any, text: str) -> tuple[str, Any, Any]:
 OPTION_BY_KEY = {option.name: option for option in OPTIONS.values()}
 _OPTION_KEYS = tuple(OPTION_BY_KEY)
 _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several and option.name != "set")
-"""Keys of options that accept several values. All combinations of these values with those in ``matrix`` are
-executed."""
+"""Keys of options that accept several values. The values of these options are combined with the values in ``matrix``,
+and all combinations are executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
 _ENTRY = ("name", "matrix", "exclude", "include")
@@ -324,7 +337,7 @@ _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget
 _BUDGET = _field(
     "budget_hours",
     Annotated[float, Meta(gt=0)],
-    "Hours after which no further run is started. To execute the remaining runs, repeat the command.",
+    "Number of hours after which no further run is started. To execute the remaining runs, repeat the command.",
 )
 _Budget = msgspec.defstruct("_Budget", [_BUDGET])
 _Values = Annotated[list[Any], Meta(min_length=1)]
@@ -337,8 +350,8 @@ _Run = msgspec.defstruct(
         _field(
             "name",
             Annotated[str, Meta(min_length=1)],
-            "Name of the entry. Entries that set teacher to this name are executed after this entry, and use its model "
-            "as the teacher in knowledge distillation. This entry must define a single run.",
+            "Name of the entry. Other entries can set teacher to this name. These entries are executed after this "
+            "entry, and use its model as the teacher in knowledge distillation. This entry must define a single run.",
         ),
         _field(
             "matrix",
@@ -348,7 +361,7 @@ _Run = msgspec.defstruct(
         _field(
             "exclude",
             _Combinations,
-            "Combinations that are not executed. A run is excluded if all keys of a combination match.",
+            "Combinations that are not executed. A run is excluded if it matches all keys of a combination.",
         ),
         _field(
             "include",
@@ -386,5 +399,8 @@ def _entry(selection: Selection) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML. JSON strings, numbers and booleans, and lists of them, are valid TOML."""
+    """Return a value as TOML.
+
+    In JSON and TOML, strings, numbers, booleans and lists of these values have the same form.
+    """
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007F")

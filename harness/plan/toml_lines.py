@@ -1,4 +1,7 @@
-"""Line numbers of keys and array elements in a TOML file, for error messages; `tomllib` does not provide them."""
+"""Line numbers of keys and array elements in a TOML file.
+
+The line numbers are used in error messages, because `tomllib` does not provide them.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ class _Scanner:
         return self._at < len(self._text)
 
     def _match(self, pattern: re.Pattern[str]) -> int:
-        """Return the end of a pattern's match at the current position, or the current position if there is no match."""
+        """Return the end of a pattern's match at the current position.
+
+        If there is no match, return the current position.
+        """
         found = pattern.match(self._text, self._at)
         return found.end() if found else self._at
 

@@ -1,4 +1,4 @@
-"""Runs that measure inference with the trained weights of other runs instead of training."""
+"""Runs that do not train, but measure inference with the trained weights of other runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
 FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "teacher", "device_counts", "metric")
-"""Selection fields that are determined by the run that provides the weights."""
+"""Selection fields whose values come from the run that provides the weights."""
 
 
 def check_servable(run: StoredRun) -> Success:
-    """Return the outcome of a run whose weights can be used for inference.
+    """Return the outcome of a run, after checking that the run's weights can be used for inference.
 
-    Raises `harness.UsageError` if the run failed, if it used the weights of another run, if its model has no canonical
-    weights, or if its weights were not saved.
+    Raises `harness.UsageError` if the run failed, used the weights of another run, or did not save its weights, or if
+    its model has no canonical weights.
     """
     record = run.record
     if isinstance(record.outcome, Failure):
@@ -33,12 +33,12 @@ def check_servable(run: StoredRun) -> Success:
         raise UsageError(f"run {record.run_id!r} is a trial of harness tune, which saves no weights; pass another run")
     if record.spec.weights is not None:
         raise UsageError(
-            f"run {record.run_id!r} did not train, but used the weights of {record.spec.weights.run!r}; pass that run"
+            f"run {record.run_id!r} was not trained; it used the weights of {record.spec.weights.run!r}; pass that run"
         )
     if not record.outcome.model.parameters:
         raise UsageError(
-            f"run {record.run_id!r} has no weights that can be loaded again: its model, {record.spec.model!r}, is not "
-            "trained step by step"
+            f"the weights of run {record.run_id!r} cannot be loaded again, because its model, {record.spec.model!r}, "
+            f"is not trained step by step"
         )
     if not is_stored(run.path / WEIGHTS):
         raise UsageError(
@@ -48,7 +48,7 @@ def check_servable(run: StoredRun) -> Success:
 
 
 def is_servable(run: StoredRun) -> bool:
-    """Return whether `check_servable` accepts a run."""
+    """Return True if `check_servable` accepts a run."""
     try:
         check_servable(run)
     except UsageError:
@@ -57,13 +57,18 @@ def is_servable(run: StoredRun) -> bool:
 
 
 def trained_weights(run: StoredRun) -> TrainedWeights:
-    """Return a reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
-    the record does not contain the digests of the weights and the data."""
+    """Return a reference to the weights of a run.
+
+    Raises the same errors as `check_servable`, and `harness.RecordError` if the record does not contain the digests of
+    the weights and the data.
+    """
     check_servable(run)
     record = run.record
     weights, data = record.provenance.final_weights_digest, record.provenance.dataset_digest
     if not weights or not data:
-        raise RecordError(f"run {record.run_id!r} does not contain the digests of its weights and data; train it again")
+        raise RecordError(
+            f"the record of run {record.run_id!r} does not contain the digests of its weights and data; train it again"
+        )
     return TrainedWeights(
         run=record.run_id,
         backend=record.spec.backend,
@@ -78,12 +83,14 @@ def check_selection(selection: Selection) -> None:
     weights."""
     given = [f"--{OPTIONS[name].name}" for name in FROM_RUN if getattr(selection, name)]
     if given:
-        raise UsageError(f"--weights selects runs, which determine the task, data and model; remove {', '.join(given)}")
+        raise UsageError(f"the runs in --weights determine the task, data and model; remove {', '.join(given)}")
 
 
 def resolved_runs(selection: Selection) -> list[StoredRun | ExportedRun]:
-    """Return the runs and exported models whose weights a selection uses. Raises `ValueError` if the runs have not been
-    located; see `Selection.resolved`."""
+    """Return the runs and exported models that provide the weights for a selection.
+
+    Raises `ValueError` if the runs have not been located; see `Selection.resolved`.
+    """
     runs = [source for source in selection.weights if not isinstance(source, str)]
     if len(runs) < len(selection.weights):
         raise ValueError("the selection's runs are not resolved; call Selection.resolved first")
@@ -99,7 +106,7 @@ def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catal
     """Return a reference to the weights of `source` for inference with a backend in the named environment `env`.
 
     Raises the same errors as `trained_weights`. Raises `harness.CombinationError` if the backend has no network for the
-    model, or if the backend executes exported models and no backend can export this model.
+    model. For a backend that executes exported models, the error is raised if no other backend can export the model.
     """
     run = stored_run(source)
     trained = trained_weights(run)
@@ -122,8 +129,9 @@ def spec_for(
     protocol: Protocol,
     env: str = "",
 ) -> RunSpec:
-    """Return the spec of a run that measures one backend's inference with the weights of `source`, in the named
-    environment `env`.
+    """Return the spec of a run that measures inference of one backend with the weights of `source`.
+
+    `env` is the name of the run's environment.
 
     Raises `harness.CombinationError` if the backend cannot run inference with the model, and `harness.UsageError` if
     the overrides change anything other than the protocol.

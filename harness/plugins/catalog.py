@@ -1,4 +1,4 @@
-"""`Catalog`: the objects that plugins provide, and the plugins that failed to load."""
+"""`Catalog`, which contains the objects that plugins provide and the plugins that failed to load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Provided(Generic[T]):
-    """An object and the plugin that provides it."""
+    """An object in the catalog and the plugin that provides it."""
 
     value: T
     plugin: PluginRef
@@ -29,15 +29,15 @@ class Provided(Generic[T]):
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """A loaded plugin: its reference, its module and its hooks."""
+    """A loaded plugin, with its reference, module and hooks."""
 
     ref: PluginRef
     module: Any
     """Module or object that implements the hooks."""
     hooks: HookRelay
-    """Object that calls only the hooks of this plugin."""
+    """Object for calling only the hooks of this plugin."""
     kind: Literal["plugin", "tracker"] = "plugin"
-    """``tracker`` for the event listener of an experiment tracker, otherwise ``plugin``."""
+    """``tracker`` for the event listener of an experiment tracker, and ``plugin`` for all other plugins."""
 
     def handles(self, hook: str) -> bool:
         """Return True if the plugin implements a hook."""
@@ -46,7 +46,7 @@ class LoadedPlugin:
 
 @dataclass
 class Catalog:
-    """The objects that plugins provide, by name. Models are keyed by family, and networks by (family, backend)."""
+    """The objects that plugins provide, by name. Models are keyed by family, and networks by family and backend."""
 
     tasks: dict[str, Provided[Task]] = field(default_factory=dict)
     datasets: dict[str, Provided[Dataset]] = field(default_factory=dict)
@@ -83,8 +83,8 @@ class Catalog:
     def task(self, name: str) -> Task:
         """Return the task with this name.
 
-        Raises `harness.PluginError` if several plugins provide a task with this name, or if a plugin in `recorded` is
-        not loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `backend`, `metric`,
+        Raises `harness.PluginError` if several plugins provide a task with this name or a plugin in `recorded` is not
+        loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `backend`, `metric`,
         `reporter` and `model` raise the same errors.
         """
         return self._get("task", self.tasks, name).value
@@ -103,7 +103,7 @@ class Catalog:
         return self.metric(spec.metric or self.task(spec.task).metric)
 
     def metrics_of(self, spec: RunSpec) -> list[Metric]:
-        """Return the metrics of a run: the metrics of its task, and its primary metric."""
+        """Return the metrics of a run's task, and the primary metric of the run."""
         return [
             self.metric(name) for name in dict.fromkeys((*self.task(spec.task).metrics, *filter(None, [spec.metric])))
         ]
@@ -116,14 +116,14 @@ class Catalog:
         return self._get("tracker", self.trackers, name)
 
     def handles(self, hook: str) -> bool:
-        """Return True if a plugin or the listener of a selected tracker implements an event hook."""
+        """Return True if a plugin, or the event listener of a selected tracker, implements an event hook."""
         return any(plugin.handles(hook) for plugin in (*self.plugins, *self.listeners))
 
     def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
-        """Return the executor with this name, configured with the given options, if any.
+        """Return the executor with this name, configured with the given options.
 
-        Raises the same errors as `task`, and `harness.UsageError` if a module that the executor requires is not
-        installed or an option is not valid.
+        Raises the same errors as `task`. Raises the same errors as `task`, and `harness.UsageError` if a module that
+        the executor requires is not installed or an option is not valid.
         """
         executor = self._get("executor", self.executors, name).value
         if problem := requirements.missing(executor.requires):
@@ -134,8 +134,10 @@ class Catalog:
         return executor.configured(options) if options else executor
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the family and the variant of a model. `name` is a variant name, or a family name to select the
-        family's first variant."""
+        """Return the family and the variant of a model.
+
+        `name` is the name of a variant or of a family. A family name selects the first variant of the family.
+        """
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:
@@ -150,10 +152,12 @@ class Catalog:
         return provided.value if provided else None
 
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
-        """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
+        """Return the plugins that a run of `spec` requires.
 
-        Metrics of the run that no plugin provides are omitted. Raises the same errors as `task` if the task, dataset,
-        model, network or backend is not found.
+        Core plugins are not returned, because `load` always adds them.
+
+        Metrics that no plugin provides are omitted. Raises the same errors as `task` if the task, dataset, model,
+        network or backend is not found.
         """
         task = self._get("task", self.tasks, spec.task)
         model, _ = self.model(spec.model)
@@ -188,7 +192,7 @@ class Catalog:
 
     @property
     def hint(self) -> str:
-        """List of plugins that are not loaded, one per line, for appending to error messages about missing objects."""
+        """One line for each plugin that is not loaded. The lines are appended to messages about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

@@ -1,4 +1,5 @@
-"""Import plugin code, check which plugin API version the code was written for, and compute its digest."""
+"""Functions that import plugin code, check the plugin API version for which the code was written, and compute the
+digest of the code."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def is_file(value: str) -> bool:
 def import_object(value: str) -> Any:
     """Import the object at ``module``, ``module:attribute`` or the absolute path of a Python file.
 
-    A file is imported as a module named after the file, so that ``"my_plugin:build"`` refers to ``build`` in
+    A file is imported as a module with the name of the file, so that ``"my_plugin:build"`` refers to ``build`` in
     ``my_plugin.py``.
 
     Raises `harness.PluginError` if the plugin was written for a different major version of the plugin API. Exceptions
@@ -66,7 +67,7 @@ def check_api_version(plugin: Any) -> None:
 
 
 def with_digest(ref: PluginRef) -> PluginRef:
-    """Return a copy of the reference that contains the digest of the current code."""
+    """Return a copy of the reference with the digest of the current code."""
     return msgspec.structs.replace(ref, code_digest=digest(ref.value))
 
 
@@ -75,7 +76,7 @@ def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
 
     If the plugin is part of a package, the digest covers all files in the top-level package. The digest is an empty
     string if a file cannot be read, for example because the plugin is in a zip file. `find` returns the source file of
-    a top-level module or package; by default, the import path of this process is searched.
+    a top-level module or package. By default, `find` searches the import path of this process.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
@@ -99,7 +100,7 @@ def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
 
 
 def source_of(module_name: str) -> Path | None:
-    """Return a module's source file without importing the module, or None if the module has no source file."""
+    """Return a module's source file without importing the module. Return None if the module has no source file."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError, AttributeError):
@@ -133,9 +134,11 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Raise `harness.PluginError` if the source code declares a different major version of the plugin API. The version
-    is checked before the code is executed, because the code may use names that this version of harness does not
-    have."""
+    """Raise `harness.PluginError` if the source code declares a different major version of the plugin API.
+
+    The version is checked before the code is executed, because the code may use names that this version of harness does
+    not provide.
+    """
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:

@@ -1,5 +1,7 @@
-"""Undo changes that a plugin's code makes to the whole process, such as closing the standard streams, and prevent the
-code from ending the process."""
+"""Undo changes that a plugin's code makes to the whole process, such as closing the standard streams.
+
+The module also prevents plugin code from ending the process.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Name prefix of threads that run only plugin code."""
+"""Prefix of the names of threads that run only plugin code."""
 _exit = os._exit
 _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error raised when a plugin's code calls `os._exit`, instead of ending the process."""
+    """Error raised instead of ending the process when a plugin's code calls `os._exit`."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
@@ -45,8 +47,10 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
 
 def end_fork(owner: int) -> None:
-    """End this process unless it is the process `owner`. Without this check, if a plugin forked and returned in both
-    processes, the child process would keep the streams open.
+    """End this process unless it is the process `owner`.
+
+    Without this check, a plugin that forks and returns in both processes would leave a child process that keeps the
+    streams open.
     """
     if os.getpid() != owner:
         _exit(0)
@@ -58,9 +62,11 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """Process-wide state that plugins may change and that `restore` resets. The state consists of the current
-    directory, the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
-    `os.environ`. Plugins may add entries but not remove them. All threads share one object.
+    """Process-wide state that plugins may change and that `restore` resets.
+
+    The state consists of the current directory, the standard streams, the file mode creation mask, the recursion limit,
+    and the entries of `sys.path` and `os.environ`. Plugins may add entries, but may not remove any. The state is stored
+    in one object that all threads share.
     """
 
     def __init__(self) -> None:
@@ -75,14 +81,16 @@ class Surroundings:
         self._restoring = threading.Lock()
 
     def redirect_stdout(self) -> None:
-        """Make descriptor 1 refer to stderr until the next call to `restore`."""
+        """Redirect file descriptor 1 to stderr until the next call to `restore`."""
         if 1 in self._streams and 2 in self._streams:
             os.dup2(2, 1)
             self._expected[1] = self._streams[2]
 
     def restore(self) -> list[str]:
-        """Restore the state, except for the effect of `redirect_stdout`, and return descriptions of the undone
-        changes."""
+        """Restore the state, and return descriptions of the undone changes.
+
+        The effect of `redirect_stdout` is kept.
+        """
         with self._restoring:
             changes = []
             for fd, copy in list(self._streams.items()):
@@ -116,7 +124,7 @@ class Surroundings:
             return changes
 
     def _reopen_stderr(self) -> bool:
-        """Reopen `sys.stderr` if it is closed or missing, and return whether it was reopened."""
+        """Reopen `sys.stderr` if it is closed or missing. Return True if `sys.stderr` was reopened."""
         current = getattr(sys, "stderr", None)
         if (current is not None and not current.closed) or self._stderr is None:
             return False
@@ -135,10 +143,10 @@ class Surroundings:
 
 @contextmanager
 def contained() -> Iterator[list[str]]:
-    """Run a plugin's code with its output redirected to stderr, and restore the process's directory and streams.
+    """Run a plugin's code with its output redirected to stderr, and then restore the process's directory and streams.
 
-    The output of C libraries is also redirected. The context manager yields a list. On exit, descriptions of the undone
-    changes are added to the list.
+    Output written by C libraries is also redirected. The context manager yields a list. On exit, a description of each
+    change that was undone is added to the list.
     """
     changes: list[str] = []
     with contextlib.closing(Surroundings()) as surroundings:

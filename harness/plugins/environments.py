@@ -32,8 +32,8 @@ CURRENT = "current"
 """Name of the environment in which the command itself is executed."""
 DESCRIPTION = "environment.json"
 LOCK = "environment.lock"
-"""File names of the description and the lock in an environment's directory. The lock is copied to each run's
-directory."""
+"""Names of the files in an environment's directory that contain the description and the lock. The lock is copied to
+each run's directory."""
 MAX_LOCK_BYTES = 2**20
 
 Installer = Literal["pip", "uv"]
@@ -43,17 +43,18 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     """The description of an environment, stored in ``environment.json``."""
 
     requirements: tuple[str, ...]
-    """Requirements from which the environment was created, one for each line of a requirements file."""
+    """Requirements from which the environment was created, with one entry for each line of a requirements file."""
     installer: Installer
     inherit: bool
-    """True if packages from the environment in which the command was executed can also be imported."""
+    """True if packages can also be imported from the environment in which the command was executed."""
     interpreter: str
-    """Python interpreter used to create the virtual environment, or an empty string for the interpreter that executed
+    """Python interpreter used to create the virtual environment. An empty string denotes the interpreter that executed
     the command."""
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]
-    """Directories from which packages are imported, relative to the environment's directory if they are inside it."""
+    """Directories from which packages are imported. Directories inside the environment's directory are relative to
+    it."""
     modules: dict[str, str]
     """Source files of `harness` and the plugins, with relative paths as in `path`. Packages installed with
     ``--editable`` are not in `path`."""
@@ -86,7 +87,7 @@ class NamedEnvironment(Struct, frozen=True, kw_only=True):
         return [*inherited, *(str(self.directory / entry) for entry in self.description.path)]
 
     def source_of(self, module: str) -> Path | None:
-        """Return the source file of a top-level module or package, or None if it cannot be imported."""
+        """Return the source file of a top-level module or package. Return None if the module cannot be imported."""
         spec = PathFinder.find_spec(module, self.path)
         if spec is not None and spec.origin and spec.has_location:
             return Path(spec.origin)
@@ -94,7 +95,7 @@ class NamedEnvironment(Struct, frozen=True, kw_only=True):
         return self.directory / known if known else None
 
     def can_import(self, module: str) -> bool:
-        """Return whether a module, such as ``a`` or ``a.b``, can be found. Modules are not imported."""
+        """Return True if a module, such as ``a`` or ``a.b``, can be found. Modules are not imported."""
         first, *others = module.split(".")
         spec = PathFinder.find_spec(first, self.path)
         if spec is None:
@@ -204,9 +205,9 @@ def installed_digest(directory: Path, path: Iterable[str]) -> str:
 
 
 def missing(requires: Mapping[str, str], name: str) -> str | None:
-    """Return a message about required modules that are missing from an environment, or None if all are installed.
+    """Return a message about required modules that are not installed in an environment, or None if all are installed.
 
-    `requires` is the same as for `harness.plugins.requirements.missing`, which is called if `name` is empty.
+    `requires` has the same format as for `harness.plugins.requirements.missing`, which is called if `name` is empty.
     """
     if not name:
         return requirements.missing(requires)
@@ -221,8 +222,12 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 
 
 def check(name: str, refs: Collection[PluginRef]) -> None:
-    """Raise `harness.UsageError` if an environment is not usable, or if it contains different code for harness or the
-    plugins in `refs` than this process. If `name` is empty, do nothing."""
+    """Raise `harness.UsageError` if an environment cannot be used.
+
+    The environment must contain the same code of harness and of the plugins in `refs` as this process.
+
+    If `name` is empty, do nothing.
+    """
     if not name:
         return
     environment = load_usable(name)
@@ -249,12 +254,15 @@ def interpreter(name: str) -> str | None:
 
 
 def lock_digest(name: str) -> str:
-    """Return the digest of an environment's lock, or an empty string if `name` is empty."""
+    """Return the digest of the lock of an environment, or an empty string if `name` is empty."""
     return load(name).lock_digest if name else ""
 
 
 def python_version(name: str) -> str:
-    """Return the implementation and version of Python in an environment, or of this process if `name` is empty."""
+    """Return the implementation and version of Python in an environment.
+
+    If `name` is empty, return the implementation and version in this process.
+    """
     if name:
         return load(name).description.python
     return f"{platform.python_implementation()} {platform.python_version()}"

@@ -1,5 +1,8 @@
-"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so a hook that raises, hangs or is
-slow cannot break or delay a run."""
+"""Dispatch events to plugins.
+
+The hooks of each plugin run in a separate thread, so that a hook that raises an exception, hangs or is slow cannot
+break or delay a run.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
 MAX_QUEUED = 1000
-"""Maximum length of a plugin's event queue. If the queue is full, epoch and step events are dropped."""
+"""Maximum length of a plugin's event queue. Epoch and step events are dropped if the queue is full."""
 _DROPPABLE = ("harness_epoch_ended", "harness_steps_ended")
 _INTERRUPTED_S = 2.0
 """Time limit for delivering the remaining events after Ctrl-C, in seconds."""
 
 
 class Events:
-    """Dispatcher of events to all plugins and selected trackers in a catalog.
+    """Dispatcher that sends events to all plugins and selected trackers in a catalog.
 
-    `notify` returns immediately, and `drain` waits until the events are delivered. When used as a context manager, the
-    dispatcher delivers the remaining events on exit. Each hook call has the same time limit as loading a plugin. If a
-    hook exceeds the limit, a message is printed to stderr, and the plugin receives no further events. If a hook raises
-    an exception, a message is also printed, but the plugin still receives later events.
+    `notify` returns immediately. `drain` waits until the events have been delivered. If the dispatcher is used as a
+    context manager, it delivers the remaining events on exit. Loading a plugin and calling a hook have the same time
+    limit. If a hook exceeds the limit, a message is printed to stderr, and the plugin receives no further events. If a
+    hook raises an exception, a message is also printed, but the plugin continues to receive events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -61,9 +64,9 @@ class Events:
             delivery.put(hook, arguments)
 
     def drain(self) -> None:
-        """Wait until the queued events are delivered.
+        """Wait until all queued events have been delivered.
 
-        If this takes longer than the time limit of a hook, the remaining epoch and step events are dropped.
+        If delivery takes longer than the time limit of a hook, the remaining epoch and step events are dropped.
         """
         for delivery in self._deliveries:
             delivery.drain()
@@ -72,8 +75,8 @@ class Events:
 class _Delivery:
     """A plugin's event queue and the thread that calls the plugin's hooks.
 
-    All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
-    created them. The thread is a daemon, so a call that never returns does not keep the process alive.
+    All calls share one thread, because some objects, such as SQLite connections, can be used only in the thread that
+    created them. The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
@@ -84,7 +87,7 @@ class _Delivery:
         self._thread: threading.Thread | None = None
         self._current = ""
         self._started = 0.0
-        """Name of the hook that is running, if any, and the time at which it was called."""
+        """Name and start time of the hook that is running, if any."""
         self._dropped = 0
         self._closed = False
 
@@ -107,7 +110,8 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        If this takes too long, drop the queued epoch and step events, because only these events can be numerous.
+        If the queue is not empty in time, drop the queued epoch and step events. Other events are kept, because there
+        are only a few of them.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -130,15 +134,17 @@ class _Delivery:
                 self._dropped = 0
 
     def close(self) -> bool:
-        """Stop the thread, and return True if no hook is running."""
+        """Stop the thread. Return True if no hook is running."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return True if the current call exceeds its time limit. If so, print a message and deliver no further
-        events."""
+        """Return True if the current call exceeds its time limit.
+
+        In this case, print a message and deliver no further events.
+        """
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:
             return False

@@ -14,7 +14,7 @@ from harness.plugins.requirements import DISTRIBUTION, install_command
 from harness.records import PluginRef
 
 FORMER = "harness"
-"""Former name of the distribution `DISTRIBUTION`, used in older records."""
+"""Former name of the distribution `DISTRIBUTION`, which is used in older records."""
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 """Name of a distribution (PEP 508)."""
 MAX_TEXT = 10_000
@@ -29,13 +29,15 @@ class PluginFailure:
     ref: PluginRef
     message: str
     solution: str = ""
-    """Instructions for loading the plugin, or an empty string if the message already contains them or none are
+    """Instructions for loading the plugin. The string is empty if the message already contains instructions or none are
     known."""
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the plugins in `wanted` that are missing or loaded with a different version, or
-    "" if there are none."""
+    """Return instructions for loading the plugins in `wanted` that are missing or are loaded in a different version.
+
+    Return "" if all of them are loaded.
+    """
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
     texts = []
@@ -69,7 +71,7 @@ def _how_to_load(ref: PluginRef) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and message of an exception on one line; for a `HarnessError`, return only the message."""
+    """Return the type and message of an exception on one line. For a `HarnessError`, return only the message."""
     if isinstance(error, HarnessError):
         return _shortened(str(error))
     if missing_methods := unwritten(error):
@@ -96,8 +98,9 @@ def unwritten(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``, or "" if it is
-    unknown.
+    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``.
+
+    If the location is unknown, return "".
     """
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
@@ -111,7 +114,7 @@ def described_with_place(error: BaseException) -> str:
 
 
 def _is_library(file: str) -> bool:
-    """Return whether a file is part of harness, an installed package or the Python standard library."""
+    """Return True if a file is part of harness, an installed package or the Python standard library."""
     path = Path(file)
     inside = Path(__file__).parents[1] in path.parents or "site-packages" in path.parts
     return inside or file.startswith((sysconfig.get_path("stdlib"), "<"))

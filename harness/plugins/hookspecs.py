@@ -1,14 +1,14 @@
 """The hooks that a plugin may implement.
 
 A plugin is a module or object that implements some of these functions and decorates them with `harness.hookimpl`.
-Plugins are discovered through entry points in the group ``harness``. Hooks whose names are plural nouns yield objects.
+Plugins are discovered through entry points in the group ``harness``. A hook whose name is a plural noun yields objects.
 The other hooks handle events and are called in the parent process during runs. An implementation may omit arguments
 that it does not use.
 
-Every event hook has the arguments `attempt_id` and `time_s`. The attempt id is the same for all events of one attempt
-to execute a run, and distinguishes runs that are executed at the same time. The id of the run, `RunRecord.run_id`, is
-assigned when the record is stored, because it depends on the device that the run chose. The time of the event is in
-seconds since 1970-01-01 (UTC).
+Every event hook has the arguments `attempt_id` and `time_s`. All events of one attempt to execute a run have the same
+attempt id. The id distinguishes runs that are executed at the same time. `RunRecord.run_id` is assigned when the record
+is stored, because the run's id depends on the device that the run chose. The time of the event is in seconds since
+1970-01-01 (UTC).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 GROUP = "harness"
 
 API_VERSION = "1.1"
-"""Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins
-increment the major version; additions increment the minor version. A plugin declares the version that it was written
-for in ``HARNESS_API_VERSION``."""
+"""Version of the plugin API, which consists of the hooks and `harness.__all__`. The major version is incremented for
+changes that may break plugins, and the minor version for additions. A plugin declares in ``HARNESS_API_VERSION`` the
+version for which it was written."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -79,7 +79,7 @@ def harness_models() -> Iterable[Model]:
     Yields
     ------
     Model
-        A model family: its sizes, canonical parameters and cost, independent of any framework.
+        A model family. The model defines sizes, canonical parameters and cost, independently of any framework.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def harness_networks() -> Iterable[NetworkRef]:
     Yields
     ------
     NetworkRef
-        A reference to a network. The model and the backend may be provided by other plugins.
+        A reference to the network of a model for a backend. The model and the backend may be provided by other plugins.
 
     Examples
     --------
@@ -206,10 +206,12 @@ def harness_trackers() -> Iterable[Tracker]:
 
 @hookspec
 def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
-    """Handle the start of an attempt to execute a run, just before its child process is started.
+    """Handle the start of an attempt to execute a run.
 
-    The child process is started when this hook returns or exceeds its time limit. For each attempt, this hook is
-    followed by ``harness_run_finished`` or ``harness_attempt_lost``, unless the command is killed.
+    The child process of the attempt is started after this hook.
+
+    The child process is started when this hook returns or exceeds its time limit. For each attempt, either
+    ``harness_run_finished`` or ``harness_attempt_lost`` is called after this hook, unless the command is killed.
 
     Parameters
     ----------
@@ -230,11 +232,11 @@ def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
 
 @hookspec
 def harness_steps_ended(spec: RunSpec, steps: StepsEnded, attempt_id: str, time_s: float) -> None:
-    """Handle one or more training steps of an epoch, before validation.
+    """Handle the end of one or more training steps of an epoch, before validation.
 
     If a listener implements this hook, the run's child process sends the losses and learning rates of all steps at the
-    end of each epoch and, in a longer epoch, every 10 seconds, but never within a timed window. The run continues while
-    this hook is running. If the hook is too slow, events are dropped.
+    end of each epoch. In a longer epoch, the values are also sent every 10 seconds, but never within a timed window.
+    The run continues while this hook is running. If the hook is too slow, events are dropped.
 
     Parameters
     ----------
@@ -308,7 +310,7 @@ def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, ti
 
 @hookspec
 def harness_attempt_lost(spec: RunSpec, attempt_id: str, time_s: float) -> None:
-    """Handle an attempt that ends without a record, for example because its machine stopped responding.
+    """Handle the end of an attempt that has no record, for example because the machine stopped responding.
 
     Either the executor starts the run again as a new attempt, or the record could not be stored.
 

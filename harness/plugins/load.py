@@ -1,5 +1,7 @@
-"""Load plugins, each in a separate thread with a time limit. Plugins that are broken, slow or incompatible are listed
-with the reason and do not affect other plugins."""
+"""Load plugins, each in a separate thread with a time limit.
+
+A plugin that is broken, slow or incompatible is listed with the reason, and does not affect other plugins.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +25,26 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of functions, such as `harness.execute.trial.crashing`, that return the plugins whose loading crashes a process.
+"""Type of functions, such as `harness.execute.trial.crashing`, that return the plugins that crash a process when they
+are loaded.
 """
 
 
 def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
     """Load every plugin that is not listed in ``HARNESS_DISABLE_PLUGINS``.
 
-    The plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed in
-    `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
+    The loaded plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed
+    in `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
 
-    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures` and do not raise an
-    exception. Raises `harness.UsageError` if a file does not exist.
+    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures`. These failures do not raise
+    an exception. Raises `harness.UsageError` if a file does not exist.
     """
     refs, failures = find(extra)
     return load(refs, [*failures, *(trial(refs) if trial else ())])
 
 
 def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
-    """Raise `harness.PluginError` if any file or module in `extra` is not loaded as a plugin."""
+    """Raise `harness.PluginError` if a file or module in `extra` is not loaded as a plugin."""
     requested = {named(source).value for source in extra}
     for failure in catalog.failures if requested else ():
         if failure.ref.value in requested:
@@ -49,11 +52,12 @@ def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load the plugins in `refs` and the core plugins, except plugins that are disabled or already listed in
-    `failures`.
+    """Load the core plugins and the plugins in `refs`.
 
-    Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if
-    ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
+    Plugins that are disabled or already listed in `failures` are skipped.
+
+    Broken plugins are listed in `Catalog.failures`. These failures do not raise an exception. Raises
+    `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
     limit, failed = limit_s(), list(failures)
     excluded = {failure.ref for failure in failed} | {ref for ref in core() if ref.name in disabled()}
@@ -107,7 +111,8 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise `harness.PluginError` if a function is marked as a hook but does not have a hook's name, or vice versa."""
+    """Raise `harness.PluginError` if a function is marked as a hook but its name is not that of a hook, or vice
+    versa."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():

@@ -39,7 +39,8 @@ class Offer(NamedTuple):
 
 
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if an object has the wrong type for its hook or is missing required attributes."""
+    """Raise `harness.PluginError` if an object does not have the type that its hook requires or lacks a required
+    attribute."""
     _, kind, attributes = YIELDS[hook]
     if not isinstance(value, kind):
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
@@ -61,7 +62,7 @@ def check_offer(hook: str, value: Any) -> None:
     if isinstance(value, Backend) and value.executes and value.trains:
         raise PluginError(f"backend {value.name!r} executes exported models and cannot train; set trains = False")
     if isinstance(value, Task) and value.metric not in value.metrics:
-        raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
+        raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not one of its metrics; add it")
 
 
 RESERVED = frozenset(
@@ -89,12 +90,14 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Reserved names that metrics must not use: columns of the comparison table, costs, and other names in reports."""
+"""Reserved names that metrics must not use, such as columns of the comparison table, costs, and other names in
+reports."""
 
 
 def _check_metric(metric: Metric) -> None:
-    """Raise `harness.PluginError` if the name is reserved, or if the metric's direction, bounds, unit, title or summary
-    cannot be stored in a record.
+    """Raise `harness.PluginError` if the name is reserved.
+
+    The error is also raised if the metric's direction, bounds, unit, title or summary cannot be stored in a record.
     """
     if metric.name in RESERVED:
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")

@@ -1,4 +1,4 @@
-"""Find required modules that are not installed, and the commands that install them."""
+"""Find required modules that are not installed and the commands that install them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 DISTRIBUTION = "ml-harness"
-"""Name of the distribution that contains this package. On PyPI, the name ``harness`` is used by another project."""
+"""Name of the distribution that contains this package. The name ``harness`` belongs to another project on PyPI."""
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
-    """Return a message that lists missing modules and the commands that install them, or None if all are installed.
+    """Return a message that lists missing modules and the commands that install them.
+
+    Return None if all modules are installed.
 
     `requires` maps module names to install commands or requirements (see `install_command`). The modules are not
     imported.
@@ -32,9 +34,9 @@ def missing(requires: Mapping[str, str]) -> str | None:
 def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as ``ml-harness[torch]``.
 
-    If the distribution is already installed from a local folder, a file or a repository (PEP 610), the command uses the
-    same source, because the distribution may not be on a package index. Text that contains spaces is treated as a
-    command and returned unchanged.
+    If the distribution is already installed from a local folder, a file or a repository (PEP 610), the command installs
+    it from the same source, because it may not be on a package index. Text that contains spaces is treated as a command
+    and returned unchanged.
     """
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
     if parts is None:
@@ -44,8 +46,10 @@ def install_command(requirement: str) -> str:
 
 
 def install_arguments(name: str, extras: str = "") -> list[str]:
-    """Return the ``pip install`` arguments that install a distribution from its original source (PEP 610), or an empty
-    list if it was installed from an index or is not installed."""
+    """Return the ``pip install`` arguments that install a distribution from its original source (PEP 610).
+
+    Return an empty list if the distribution was installed from an index or is not installed.
+    """
     origin = _origin(name)
     url = str(origin.get("url", ""))
     if "dir_info" in origin and url.startswith("file:"):

@@ -1,4 +1,4 @@
-"""Run plugin code in threads with a time limit, so a plugin that hangs cannot block a command."""
+"""Run plugin code in threads with a time limit, so that a plugin that hangs does not block the command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_LIMIT_S = 10.0
 
 
 def limit_s() -> float:
-    """Return the time limit for loading a plugin and for each call to one of its event hooks, in seconds.
+    """Return the time limit, in seconds, for loading a plugin and for each call to one of its event hooks.
 
     Raises `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
@@ -41,9 +41,9 @@ def limit_text(verb: str, limit_s: float) -> str:
 
 
 class PluginThread:
-    """A thread that runs a plugin's code and in which `os._exit` raises an exception.
+    """A thread for plugin code, in which `os._exit` raises an exception.
 
-    The thread is a daemon, so a call that never returns does not keep the process alive.
+    The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -54,7 +54,7 @@ class PluginThread:
         threading.Thread(target=self._work, name=THREAD, daemon=True).start()
 
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
-        """Call a function in the thread, and return its result or raise its exception.
+        """Call a function in the thread. Return the function's result or raise its exception.
 
         Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be
         reused.

@@ -1,4 +1,4 @@
-"""Selection of experiment trackers, which receive the events of runs, as plugins do."""
+"""Selection of experiment trackers. Trackers receive the events of runs, as plugins do."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ EVENTS = tuple(
 
 
 def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the options of each tracker by the tracker's name.
+    """Return the options of each tracker, by name of the tracker.
 
-    Each choice is a name or has the form ``NAME:OPTION=VALUE``. Several choices with the same name select one tracker.
-    Raises `harness.UsageError` if a choice does not have this form or sets an option twice.
+    Each choice is a name or has the form ``NAME:OPTION=VALUE``. Several choices with the same name select the tracker
+    once. Raises `harness.UsageError` if a choice does not have this form or sets an option twice.
     """
     chosen: dict[str, dict[str, str]] = {}
     for choice in choices:

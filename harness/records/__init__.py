@@ -1,6 +1,6 @@
-"""Frozen records: specifications, events and run records. Field names include units.
+"""Frozen records, which include specifications, events and run records. Field names include units.
 
-All data stored on disk as JSON are instances of `msgspec.Struct` and are validated when they are read. The JSON Schema
+All data stored on disk as JSON are instances of `msgspec.Struct`, and are validated when they are read. The JSON Schema
 for run records is in ``docs/reference/record.schema.json``.
 """
 

@@ -27,10 +27,10 @@ MAX_ARRAYS = 10_000
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
 EXPANSION = 20
-"""Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
+"""Maximum ratio of array size to file size. Arrays are saved without compression, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Total array size up to which a file is always accepted, even if the file itself is much smaller."""
+"""Total size of arrays, in bytes, that is always accepted, even if the file itself is much smaller."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -50,8 +50,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz`` file without unpickling objects.
 
-    Raises a `harness.RecordError` that names the file if the file or its directory is a symbolic link, or if the file
-    is not a regular file, is damaged, or contains arrays that exceed this module's limits.
+    Raises `harness.RecordError` if the file is damaged, is not a regular file, or exceeds this module's limits, or if
+    the file or its directory is a symbolic link. The message names the file.
     """
     import zipfile
 
@@ -88,10 +88,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
+    """Return the content of a member that is not compressed.
 
-    Reading members directly is faster than using zipfile, which reads in small chunks. This matters for reports that
-    read thousands of files. The result is also None for a damaged member, for which zipfile then raises an exception.
+    Numpy stores arrays without compression. Return None if the member is compressed.
+
+    Members are read directly, because zipfile reads in small chunks and is slower. The difference matters for reports
+    that read thousands of files. For a damaged member, the result is also None. The caller then uses zipfile, which
+    raises an exception.
     """
     import zlib
 
@@ -105,7 +108,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, reading no further than the declared length."""
+    """Return the content of a compressed member. At most the declared number of bytes is read."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):
@@ -134,8 +137,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""Mapping from the format version of an ``.npy`` file to the size in bytes of the field that holds the header length
-(NEP 1)."""
+"""Size in bytes of the field that holds the header length, by format version of the ``.npy`` file (NEP 1)."""
 
 
 @lru_cache(maxsize=1024)
@@ -152,8 +154,8 @@ def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool,
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a read-only view of an array, without copying it.
 
-    The view's base is a read-only buffer, so numpy refuses to make the view writable again. For array subclasses, and
-    for dtypes without a buffer interface, such as dates, the result is an ordinary read-only view.
+    The view's base is a read-only buffer, so that numpy refuses to make the view writable again. For array subclasses
+    and for dtypes without a buffer interface, such as dates, the result is an ordinary read-only view.
     """
     import numpy as np
 

@@ -1,8 +1,9 @@
 """Storage of training checkpoints on disk.
 
 The directory of a run's checkpoints contains ``checkpoint.json``, which describes the last checkpoint, and a
-safetensors file with its arrays. The arrays of a new checkpoint are written to a new file, and ``checkpoint.json`` is
-then replaced atomically, so that the previous checkpoint remains valid until the new one is complete.
+safetensors file with the checkpoint's arrays. The arrays of a new checkpoint are written to a new file, and
+``checkpoint.json`` is then replaced atomically. The previous checkpoint therefore remains valid until the new one is
+complete.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 FOLDER = ".checkpoints"
-"""Name of the subdirectory of a results directory that contains the checkpoints of all runs, in one directory per
-run."""
+"""Subdirectory of a results directory that contains the checkpoints of all runs, with one directory for each run."""
 DESCRIPTION = "checkpoint.json"
 SUFFIX = ".safetensors"
 MAX_BYTES = 1 << 40
@@ -51,20 +51,20 @@ class Progress(Struct, frozen=True, kw_only=True):
     window_steps: int
     """Number of steps in the next timed window."""
     ended: Ended | None
-    """Recipe setting that ended training, or None before the end."""
+    """Recipe setting that ended training. None if training has not ended."""
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Properties of a run that must be unchanged when it is resumed."""
+    """Properties of a run that must not change when it is resumed."""
 
     key: str
     """Key of `spec`."""
     spec: RunSpec
     """Specification as requested, before the worker resolved the device."""
     device: str
-    """Name of the device on which the model is trained."""
+    """Name of the device that trains the model."""
     plugins: list[PluginRef]
-    """Plugins that the run loads, with the digests of their code."""
+    """Plugins that the run loads, with digests of their code."""
     environment: Environment
     """Hardware and software environment."""
     dataset_digest: str
@@ -83,7 +83,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     arrays: str
     """Name of the file with the arrays."""
     sha256: str
-    """SHA-256 (hex) of this file."""
+    """SHA-256 (hex) of the file with the arrays."""
     step: int
     """Number of completed training steps."""
     steps: int
@@ -91,15 +91,15 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     every: Interval
     """Interval between checkpoints."""
     started_at: str
-    """Start time of the last process that trained the run, as in `RunRecord.started_at`."""
+    """Start time of the last process that trained the run, in the format of `RunRecord.started_at`."""
     written: int
     """Number of checkpoints written so far, including this one."""
     write_s: float
-    """Time spent on writing checkpoints so far, in seconds, not including this one."""
+    """Time spent on writing checkpoints so far, in seconds. The current checkpoint is not included."""
     phases_s: dict[str, float]
-    """Duration of the phases ``train`` and ``validate`` so far, in seconds, in all processes."""
+    """Total duration of the phases ``train`` and ``validate`` so far, in seconds, over all processes."""
     resumed_at: list[int]
-    """Number of completed training steps when training was resumed, one entry for each interruption so far."""
+    """Numbers of completed training steps at which training has been resumed."""
     progress: Progress
 
     @property
@@ -111,7 +111,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
     """Write a checkpoint and remove the previous one. The file name and digest in `checkpoint` are replaced.
 
-    Raises `OSError` if the checkpoint cannot be written. The previous checkpoint is then unchanged.
+    Raises `OSError` if the checkpoint cannot be written. The previous checkpoint is then left unchanged.
     """
     make_directory(directory.parent)
     make_directory(directory)
@@ -130,7 +130,10 @@ def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
 
 
 def describe(directory: Path, checkpoint: Checkpoint) -> None:
-    """Replace the description of the checkpoint in a directory. Raises `OSError` if it cannot be written."""
+    """Replace the description of the checkpoint in a directory.
+
+    Raises `OSError` if the description cannot be written.
+    """
     try:
         write_json(directory / DESCRIPTION, checkpoint, linked_folder=False)
     except RecordError as error:
@@ -150,7 +153,9 @@ def read_description(directory: Path) -> Checkpoint:
 
 
 def read(directory: Path) -> Checkpoint:
-    """Return the description of the checkpoint in a directory, after checking the digest of its arrays.
+    """Return the description of the checkpoint in a directory.
+
+    The digest of the checkpoint's arrays is checked.
 
     Raises `harness.RecordError` if there is no checkpoint, if it cannot be read, or if it is damaged or was changed.
     """
@@ -167,7 +172,7 @@ def read(directory: Path) -> Checkpoint:
 
 
 def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a checkpoint that `read` has checked. Raises `harness.RecordError`."""
+    """Return the arrays of a checkpoint whose description `read` has returned. Raises `harness.RecordError`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -180,9 +185,9 @@ def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[An
 
 
 def remove(directory: Path) -> None:
-    """Remove the checkpoints of a run. Raises `OSError` if they cannot be removed.
+    """Remove the checkpoints of a run. Raises `OSError` if the checkpoints cannot be removed.
 
-    The directory is first given a hidden name, so that a partially removed checkpoint is never read.
+    The directory is renamed to a hidden name first, so that a partially removed checkpoint is never read.
     """
     # The next command removes this directory if this process is killed.
     hidden = directory.parent.with_name(f"{PREFIX}{directory.name}-{secrets.token_hex(4)}")
@@ -198,8 +203,8 @@ def remove(directory: Path) -> None:
 def directories(results: Path) -> list[Path]:
     """Return the directories with checkpoints in a results directory, sorted by name.
 
-    The directory that contains all checkpoints is ignored if it is a symbolic link. Raises `harness.RecordError` if it
-    cannot be read.
+    The directory that contains all checkpoints is ignored if it is a symbolic link. Raises `harness.RecordError` if the
+    directory cannot be read.
     """
     folder = results / FOLDER
     try:

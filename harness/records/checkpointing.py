@@ -1,4 +1,4 @@
-"""Options for the checkpoints of training, and their effects as stored in the record of a run."""
+"""Options for checkpoints during training, and the use of checkpoints as stored in the record of a run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Interval(Struct, frozen=True, kw_only=True):
     """Interval between two checkpoints."""
 
     count: float
-    """Length of the interval, a positive number, and an integer unless `unit` is ``seconds``."""
+    """Length of the interval. The length is a positive number, and an integer unless `unit` is ``seconds``."""
     unit: Unit
-    """Unit of `count`. An interval in seconds is elapsed time, including validation."""
+    """Unit of `count`. An interval in seconds refers to elapsed time, including validation."""
 
     @property
     def text(self) -> str:
@@ -36,7 +36,7 @@ class Interval(Struct, frozen=True, kw_only=True):
 
 
 def interval(text: str) -> Interval:
-    """Return the interval that a text such as ``1`` (epochs), ``500steps`` or ``10min`` specifies.
+    """Return the interval described by a text such as ``1`` (epochs), ``500steps`` or ``10min``.
 
     Raises `harness.UsageError` if the text is not an interval.
     """
@@ -56,30 +56,34 @@ class CheckpointPlan(Struct, frozen=True, kw_only=True):
     """Directory and interval of the checkpoints of a planned run."""
 
     directory: str
-    """Absolute path of the directory for the checkpoints of this run, which need not exist."""
+    """Absolute path of the directory for the checkpoints of this run. The directory need not exist."""
     every: Interval
     """Interval between checkpoints."""
     resume: bool = False
     """True to continue from the checkpoint in `directory`."""
     machine_cores: int | None = None
-    """Number of available cores of the machine. With ``--jobs``, the run itself has only some of them."""
+    """Number of available cores of the machine. With ``--jobs``, each run uses only some of these cores."""
 
 
 class CheckpointUse(Struct, frozen=True, kw_only=True):
-    """Checkpoints and interruptions of a run. They affect neither the trained weights nor the scores."""
+    """Checkpoints that a run wrote, and interruptions of the run.
+
+    Checkpoints and interruptions affect neither the trained weights nor the scores.
+    """
 
     every: Interval
     """Interval between checkpoints. A checkpoint is also written at the end of training."""
     written: int
     """Number of checkpoints that were written."""
     write_s: float
-    """Time spent on writing checkpoints, in seconds. It is not part of the training time."""
+    """Time spent on writing checkpoints, in seconds. This time is not part of the training time."""
     resumed_at: list[int] = []
-    """Number of completed training steps when training was resumed, one entry for each interruption. Steps after the
-    last checkpoint before an interruption were repeated; only the repetition is recorded. Peak memory and the durations
-    of phases are those of the last process."""
+    """Numbers of completed training steps at which training was resumed. Steps after the last checkpoint before an
+    interruption were executed again. Only the second execution of these steps is recorded. Peak memory and the
+    durations of phases are measured only in the last process."""
     earlier_s: dict[str, float] = {}
-    """Duration in seconds of the phases ``train`` and ``validate`` in the interrupted processes, up to the checkpoints
-    from which training was resumed. The windows in ``arrays.npz`` include those of these processes."""
+    """Total duration, in seconds, of the phases ``train`` and ``validate`` in the interrupted processes, up to the
+    checkpoints from which training was resumed. The windows in ``arrays.npz`` include the windows of these
+    processes."""
     problems: list[str] = []
-    """Reasons why checkpoints could not be written, without repetitions."""
+    """Reasons why checkpoints could not be written. Each reason is listed once."""

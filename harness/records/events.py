@@ -1,4 +1,4 @@
-"""Events that a run emits while it is in progress."""
+"""Events that a run emits during its execution."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     epochs: int
     step: int
     train_s: float
-    """Elapsed training time in seconds, excluding validation."""
+    """Elapsed training time in seconds, not including validation."""
     train_loss: float
     """Mean loss over the batches of the epoch."""
     validation: dict[str, float | None]
@@ -79,13 +79,14 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
 class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     """Consecutive training steps of one epoch.
 
-    The event is sent only if an event listener requests it (hook ``harness_steps_ended``): at the end of each epoch
-    and, in a longer epoch, every 10 seconds. It is never sent within a timed window.
+    The event is sent only if an event listener requests it by implementing the hook ``harness_steps_ended``. The event
+    is sent at the end of each epoch and, in a longer epoch, every 10 seconds. This event is never sent within a timed
+    window.
     """
 
     epoch: int
     step: int
-    """Number of optimizer steps before the first of these steps."""
+    """Number of optimizer steps before the first step in this event."""
     losses: tuple[float, ...]
     """Mean loss over the batch of each step."""
     learning_rates: tuple[float, ...]
@@ -93,7 +94,8 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     batch_size: int
     """Number of examples in the batch of each step."""
     window_steps: tuple[int, ...]
-    """Number of steps in each timed window. Empty in a quality-only run, in which no throughput is measured."""
+    """Number of steps in each timed window. The tuple is empty in a quality-only run, which does not measure
+    throughput."""
     window_s: tuple[float, ...]
     """Duration of each timed window in seconds."""
     first_windows: tuple[int, ...] = ()
@@ -116,7 +118,7 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
 
 
 class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):
-    """Failure to write a training checkpoint. Training continues, and the previous checkpoint remains valid."""
+    """Failure to write a checkpoint. Training continues, and the previous checkpoint remains valid."""
 
     step: int
     """Number of completed training steps."""

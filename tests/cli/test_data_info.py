@@ -140,7 +140,7 @@ def test_embedded_datasets_are_described(name: str, task: str) -> None:
         (["{file}", "--task", "nlp", "--text-column", "revew"], "unknown column 'revew'; did you mean 'review'?"),
         (
             ["{file}", "--task", "nlp", "--set", "recipe.epochs=3"],
-            "recipe.epochs: remove these settings, because only dataset and task settings",
+            "recipe.epochs: remove these settings; only dataset and task settings",
         ),
         (["{file}", "--task", "nlp", "--set", "task.max_lenght=8"], "did you mean 'task.max_length'?"),
         (["digits", "--task", "nlp"], "cannot be used with task 'nlp'"),

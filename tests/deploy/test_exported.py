@@ -137,7 +137,7 @@ def test_key_depends_on_the_exporter_and_the_exported_files_but_not_on_the_path(
 
 def test_training_and_int8_training_are_refused_in_planning(catalog: Catalog) -> None:
     for backends in (("toy-engine",), ("toy-numpy", "toy-engine")):
-        with pytest.raises(CombinationError, match="'toy-engine' cannot train, but only computes predictions"):
+        with pytest.raises(CombinationError, match="'toy-engine' cannot train, because it only computes predictions"):
             expand(Selection(tasks=("toy-regress",), backends=backends), catalog)
     with pytest.raises(CombinationError, match="int8 is only for inference"):
         expand(Selection(tasks=("toy-regress",), backends=("toy-numpy",), precisions=("fp32", "int8")), catalog)

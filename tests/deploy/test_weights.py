@@ -138,7 +138,8 @@ def served(run: StoredRun, *backends: str, **fields: object) -> Selection:
 def test_backend_that_cannot_train_is_refused_without_weights(catalog: Catalog) -> None:
     chosen = Selection(tasks=("toy-classify",), overrides=FAST)
     with pytest.raises(
-        CombinationError, match=r"'toy-serving' cannot train, but only computes predictions; .* pass --weights RUN"
+        CombinationError,
+        match=r"'toy-serving' cannot train, because it only computes predictions; .* pass --weights RUN",
     ):
         expand(dataclasses.replace(chosen, backends=("toy-serving",)), catalog)
     assert "toy-serving" not in {spec.backend for spec in expand(chosen, catalog)}
@@ -166,7 +167,7 @@ def test_run_without_weights_and_served_run_are_refused(
     (copy.path / WEIGHTS).unlink()
     with pytest.raises(UsageError, match="no saved weights; train it again"):
         expand(served(copy, "toy-numpy"), catalog)
-    with pytest.raises(UsageError, match="did not train, but used the weights of"):
+    with pytest.raises(UsageError, match="was not trained; it used the weights of"):
         expand(served(runs[1], "toy-numpy"), catalog)
 
 
@@ -204,7 +205,10 @@ def test_weights_of_other_data_fail_in_the_run(runs: list[StoredRun], catalog: C
 
     (spec,) = expand(served(runs[0], "toy-serving"), catalog)
     assert spec.weights is not None
-    for field, message in (("dataset_digest", "the data differ"), ("digest", "do not match the record of run")):
+    for field, message in (
+        ("dataset_digest", "was trained on different data"),
+        ("digest", "do not match the record of run"),
+    ):
         wrong = msgspec.structs.replace(spec.weights, **{field: "0" * 64})
         (record,) = carry_out([msgspec.structs.replace(spec, weights=wrong)], catalog, Store(tmp_path))
         assert message in record.outcome.message  # type: ignore[union-attr]

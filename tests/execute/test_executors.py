@@ -259,7 +259,7 @@ def test_coordinator_is_closed_after_the_executor(catalog: Catalog, tmp_path: Pa
     before = stored(tmp_path / "results")
     last = executor.attempts[-1]
     assert not kept[0].finish(last.id, Failure(kind="crash", message="late"))
-    with pytest.raises(PluginError, match="cannot be started, because it is finished or not part of the plan"):
+    with pytest.raises(PluginError, match="cannot be started, because it has finished or is not part of the plan"):
         kept[0].start(last.run)
     assert stored(tmp_path / "results") == before
 
@@ -299,8 +299,8 @@ def use_another_thread(_executor: Cluster, coordinator: Coordinator, attempt: At
     ("script", "message"),
     [
         (finish_for_another, "it returned the record of"),
-        (start_a_finished_run, "cannot be started, because it is finished"),
-        (start_an_unplanned_run, "it is finished or not part of the plan"),
+        (start_a_finished_run, "cannot be started, because it has finished"),
+        (start_an_unplanned_run, "it has finished or is not part of the plan"),
         (use_another_thread, "in another thread"),
     ],
 )

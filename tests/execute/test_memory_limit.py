@@ -54,7 +54,7 @@ def test_size_is_parsed(text: str | int, size: int) -> None:
     "text", ["", "GiB", "-1GiB", "0", "0.2", "4 GiBs", "1e9", "nan", "4 4GiB", -1, "٤GiB", "9" * 30]
 )
 def test_text_that_is_no_size_raises(text: str | int) -> None:
-    with pytest.raises(UsageError, match="is not an amount of memory; write a number and a unit"):
+    with pytest.raises(UsageError, match="is not a valid amount of memory; write a number and a unit"):
         size_bytes(text)
 
 
@@ -126,7 +126,7 @@ class TestObservation:
 
 def test_limit_without_proc_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(UsageError, match="cannot be read without /proc; remove --memory-limit"):
+    with pytest.raises(UsageError, match="cannot be measured without /proc; remove --memory-limit"):
         memory_limit.check_memory_limit(1)
 
 
@@ -232,5 +232,5 @@ def test_command_has_the_options(invoke: Invoke, tmp_path: Path) -> None:
     assert "with batch size 4" in again.stderr
     for more in ((), ("--dry-run",)):
         wrong = invoke(*command, "--memory-limit", "much", "--results", str(tmp_path / "other"), *more)
-        assert (wrong.exit_code, "'much' is not an amount of memory" in wrong.stderr) == (2, True)
+        assert (wrong.exit_code, "'much' is not a valid amount of memory" in wrong.stderr) == (2, True)
     assert not (tmp_path / "other").exists()

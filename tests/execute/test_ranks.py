@@ -216,7 +216,7 @@ def test_plan_without_threads_divides_the_cores(parallel: Catalog, monkeypatch: 
 
 def test_plan_with_more_gpus_than_exist_is_refused(parallel: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.plan.expand.gpus", lambda: [None])
-    with pytest.raises(UsageError, match="--device cuda --devices 2 needs 2 GPUs, but this machine has 1"):
+    with pytest.raises(UsageError, match="--device cuda --devices 2 requires 2 GPUs, but this machine has 1"):
         specs_of(parallel, devices=("cuda",))
 
 

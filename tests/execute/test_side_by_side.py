@@ -90,7 +90,11 @@ def test_lanes_for_keeps_hardware_threads_of_a_core_together(
         ("auto", None, ["0", "1"]),
         ("cuda", "GPU-a, GPU-b", ["GPU-a", "GPU-b"]),
         ("auto", "", ["", ""]),
-        ("cuda", "3", "--jobs 2 needs 2 GPUs, one per run, but 1 is available; pass at most --jobs 1, or --device cpu"),
+        (
+            "cuda",
+            "3",
+            "--jobs 2 requires 2 GPUs, one per run, but 1 is available; pass at most --jobs 1, or --device cpu",
+        ),
         ("cuda:1", None, "--jobs assigns a GPU to each run; pass --device cuda instead of cuda:1"),
     ],
 )

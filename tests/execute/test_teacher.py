@@ -279,7 +279,7 @@ def test_logits_for_other_data_are_not_computed(teacher: StoredRun, catalog: Cat
     (spec,) = plan(teacher, catalog)
     assert spec.teacher is not None
     changed = msgspec.structs.replace(spec.teacher, dataset_digest="0" * 64)
-    with pytest.raises(HarnessError, match="data differ from those with which the teacher"):
+    with pytest.raises(HarnessError, match="was trained on different data"):
         provide_logits([msgspec.structs.replace(spec, teacher=changed)], catalog)
 
 
@@ -335,7 +335,7 @@ def test_backend_without_the_option_is_refused(teacher: StoredRun, catalog: Cata
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("recipe.distillation_alpha=0.5", "recipe.distillation_alpha needs a teacher; add --teacher RUN"),
+        ("recipe.distillation_alpha=0.5", "recipe.distillation_alpha requires a teacher; add --teacher RUN"),
         ("recipe.distillation_temperature=2", "distillation_temperature has no effect without"),
     ],
 )
@@ -353,7 +353,7 @@ def test_run_without_weights_is_not_a_teacher(runs: list[StoredRun], catalog: Ca
 
 def test_teacher_and_weights_exclude_each_other(teacher: StoredRun, catalog: Catalog) -> None:
     selection = Selection(weights=(teacher,), teacher=str(teacher.path))
-    with pytest.raises(UsageError, match=r"--weights selects runs, .* remove --teacher"):
+    with pytest.raises(UsageError, match=r"the runs in --weights determine .* remove --teacher"):
         expand(selection.resolved(no_checkpoint, Store(Path()).find), catalog)
 
 
@@ -418,7 +418,7 @@ def test_suite_trains_the_teacher_before_its_students(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("teacher", "uses", "message"),
     [
-        ("seed = [0, 1]", "large", "the entry 'large' defines 2 runs, but a teacher is a single run"),
+        ("seed = [0, 1]", "large", "the entry 'large' defines 2 runs, but a teacher must be a single run"),
         ('teacher = "large"', "large", "the teacher 'large' itself has a teacher; train 'large' in another suite"),
         ("", "larger", "unknown run 'larger'"),
     ],

@@ -52,9 +52,9 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("monitor=loss",), "recipe.monitor has no effect without recipe.early_stopping"),
         (("early_stopping=3",), "has no effect on training for 3 epochs"),
         (("loss_scale=8",), "only at fp16"),
-        (("accumulation_steps=5", "batch_size=4"), "larger than the batches of 4 examples"),
+        (("accumulation_steps=5", "batch_size=4"), "larger than the batch size, 4"),
         (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),
-        (("distillation_alpha=0.5",), "needs a teacher; add --teacher RUN"),
+        (("distillation_alpha=0.5",), "requires a teacher; add --teacher RUN"),
         (("distillation_temperature=2",), "distillation_temperature has no effect without recipe.distillation_alpha"),
         (("layer_decay=2",), r"layer_decay must be in \(0, 1\]"),
         (("optimizer=adam", "decoupled_decay=true"), "use the optimizer adamw"),
@@ -88,7 +88,7 @@ def test_selection_by_validation_needs_a_validation_split(catalog: Catalog, monk
     )
     plan(catalog, "epochs=5")
     for option in ("early_stopping=2", "keep_best=true", "schedule=plateau"):
-        with pytest.raises(CombinationError, match="needs a validation split"):
+        with pytest.raises(CombinationError, match="requires a validation split"):
             plan(catalog, option)
 
 

@@ -1,1 +1,1 @@
-"""Quality of predictions: metrics, scores, confidence intervals and slices."""
+"""Metrics, scores, confidence intervals and slices for the predictions of a model."""

@@ -1,4 +1,4 @@
-"""The ``core-metrics`` plugin, which declares the metrics in `harness.measure.quality.metrics`."""
+"""The ``core-metrics`` plugin, which provides the metrics in `harness.measure.quality.metrics`."""
 
 from __future__ import annotations
 

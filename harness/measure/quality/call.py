@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
 
 ROUNDING = 1e-6
-"""Amount by which a metric's value may exceed its bounds, to allow for rounding errors in metrics computed in
-float32."""
+"""Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
 
 def call(
     name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
 ) -> float | None:
-    """Call a metric function with read-only arrays, and return its value as a float, or None if it is undefined.
+    """Call a metric function with read-only arrays, and return its value as a float.
 
-    Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None,
-    and `harness.BadResultError` if the number is not finite or not within the bounds of the metric.
+    Return None if the metric is undefined.
+
+    Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None.
+    Raises `harness.BadResultError` if the number is not finite or is outside the bounds of the metric.
     """
     try:
         value = function(read_only(targets), read_only(outputs), data)
@@ -52,7 +53,7 @@ def checked(
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise PluginError(
             f"the metric {name!r} returned a value of type {type(value).__name__}; it must return a float, or None if "
-            "it is undefined"
+            f"it is undefined"
         )
     try:
         number = float(value)

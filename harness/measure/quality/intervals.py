@@ -1,19 +1,22 @@
-"""95% confidence intervals for test scores, which describe how a score varies between test sets of the same size.
+"""95% confidence intervals for test scores.
+
+The intervals describe how much a score varies between test sets of the same size.
 
 The intervals do not include the variation between training runs, which is measured by using several seeds.
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201). With this number of examples, a proportion has the same variance as the score.
-  Because a small variance cannot be estimated from few examples, the effective number is limited to the value for which
-  the interval of a perfect score is exact.
-- For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
-  rarer class's examples. This interval is valid for all distributions of the outputs.
+  1998, Survey Methodology 24, 193-201). The effective number is chosen such that a proportion of this number of
+  examples has the same variance as the score. A small variance cannot be estimated from few examples. The effective
+  number is therefore limited to the value for which the interval of a perfect score is exact.
+- For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
+  number of examples of the rarer class is used as the sample size. This interval is valid for all distributions of the
+  outputs.
 - The Matthews correlation coefficient r has the interval of the proportion (1 + r) / 2, with an effective number of
   examples.
-- Regression errors, the log loss and the Brier score have Student's t intervals, computed for the logarithm of the
-  error. The upper end is computed as if there were one more example with a larger error, because a test split seldom
-  contains the largest possible errors.
+- Regression errors, the log loss and the Brier score have Student's t intervals, which are computed for the logarithm
+  of the error. Because a test split seldom contains the largest possible errors, the upper end is computed as if there
+  were one more example with a larger error.
 
 ``python -m benchmarks.coverage`` measures how often the intervals contain the true score.
 """
@@ -38,32 +41,33 @@ Interval = tuple[float, float]
 METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 """Description of the methods, as stored in the records."""
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
-"""Methods in older records, whose intervals are not recomputed."""
+"""Methods that occur in older records. Intervals in older records are not recomputed."""
 TAIL = 0.025
-"""Probability that a proportion lies below its interval, which equals the probability that it lies above it."""
+"""Probability that a proportion is below its interval. The probability that the proportion is above its interval is the
+same."""
 MIN_PER_CLASS = {
     "recall_macro": 2, "balanced_accuracy": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2, "mcc": 4,
 }  # fmt: skip
 """Minimum number of test examples per class for which a score has an interval. Classes without examples are ignored for
-`f1_weighted`. The values were chosen by simulation so that at least 93% of the intervals contain the true score."""
+`f1_weighted`. The values were chosen by simulation such that at least 93% of the intervals contain the true score."""
 MIN_ANSWERS = 2
 """Minimum number of predictions of each class for which macro precision has an interval."""
 MIN_EXAMPLES = 20
 """Minimum number of test examples for which a regression score has an interval."""
 TAILS = (0.01, 0.025)
-"""Nominal probabilities that a regression error lies below and above its interval."""
+"""Nominal probabilities that a regression error is below and above its interval."""
 UNSEEN = (1.5, 25.0)
 """The error of the additional example is a + b / N times the largest error of the N test examples. The values (a, b)
-were chosen by simulation so that at least 93% of the intervals contain the true score for heavy-tailed errors."""
+were chosen by simulation such that at least 93% of the intervals contain the true score for heavy-tailed errors."""
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Return the intervals (low, high) by metric, and the reasons why the other metrics have no interval.
+    """Return the intervals (low, high) by metric, and the reasons why other metrics do not have an interval.
 
-    Each of the objective's metrics in `harness.measure.quality.metrics` appears in one of the two dictionaries.
+    Each metric of the objective in `harness.measure.quality.metrics` is in one of the two dictionaries.
 
-    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
-    ``[N, T]`` in the target's unit. Every interval contains the score.
+    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, `targets` and
+    `outputs` are ``[N, T]`` in the target's unit. Every interval contains the score.
     """
     if objective == "classification":
         found, missing = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
@@ -130,9 +134,10 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
 
 
 def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, answers: Array) -> tuple[float, Array]:
-    """Return the Matthews correlation coefficient, and each example's influence ``[N]`` on this value.
+    """Return the Matthews correlation coefficient, and the influence ``[N]`` of each example on this value.
 
-    `support` contains the fraction of examples in each class, and `answers` the fraction of predictions of each class.
+    `support` contains the fraction of examples in each class, and `answers` contains the fraction of predictions of
+    each class.
     """
     spreads = 1 - (support**2).sum(), 1 - (answers**2).sum()
     agreement = float(hit.mean()) - float(support @ answers)
@@ -144,10 +149,12 @@ def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, a
 
 
 def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
-    """Return the intervals of the metrics that are computed from probabilities, or the reasons why they have none.
+    """Return the intervals of the metrics that are computed from probabilities, or the reasons why they do not have an
+    interval.
 
-    The log loss and the Brier score are means over examples. The upper end is computed with one more example, which has
-    the largest loss that any example would have if its second most likely class were true.
+    The log loss and the Brier score are means over examples. The upper end is computed with one additional example. The
+    loss of this example is the largest loss that any test example would have if its second most likely class were the
+    true class.
     """
     found: dict[str, Interval | str] = {
         "average_precision": "no method is known that is valid for all distributions of the outputs",
@@ -172,7 +179,7 @@ def _too_small(examples: int) -> str:
 
 
 def _area(targets: Array, outputs: Array) -> Interval | str:
-    """Return the interval of the area under the ROC curve, or the reason why there is none.
+    """Return the interval of the area under the ROC curve, or the reason why it has no interval.
 
     For two classes with m and n examples, the variance of the area a is at most ``a (1 - a) / min(m, n)`` for all
     distributions of the outputs (Birnbaum and Klose 1957, Annals of Mathematical Statistics 28, 933-945).
@@ -188,7 +195,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
 
 
 def _too_few(support: Array, answers: Array) -> dict[str, str]:
-    """Return, for each averaged score without an interval, the reason why it has none."""
+    """Return the reasons why averaged scores have no interval, by name of the score."""
     missing = {}
     for name, least in MIN_PER_CLASS.items():
         counted = support[support > 0] if name == "f1_weighted" else support
@@ -229,7 +236,7 @@ def effective(counts: Array) -> float:
 
 
 def proportion(score: float, n: float) -> Interval:
-    """Return the Clopper-Pearson interval for a proportion of `n` examples, where `n` need not be an integer."""
+    """Return the Clopper-Pearson interval of a proportion of `n` examples. `n` need not be an integer."""
     from scipy.special import betaincinv
 
     count, rest = score * n, (1 - score) * n
@@ -239,10 +246,12 @@ def proportion(score: float, n: float) -> Interval:
 
 
 def student(probability: float, freedom: int) -> float:
-    """Return a quantile of Student's t distribution with at least 19 degrees of freedom, with an error below 1e-5.
+    """Return a quantile of Student's t distribution with at least 19 degrees of freedom.
 
-    The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function
-    exists because importing scipy would take longer than computing the scores of a regression task.
+    The error of the quantile is below 1e-5.
+
+    The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function is
+    used instead of scipy because importing scipy would take longer than computing the scores of a regression task.
     """
     x = NormalDist().inv_cdf(probability)
     terms = (
@@ -280,7 +289,8 @@ def _regression(targets: Array, outputs: Array) -> tuple[dict[str, Interval], di
 
 
 def _root_mean_square(errors: Array) -> tuple[float, Array]:
-    """Return the RMSE, averaged over the columns of `errors` ``[N, T]``, and each example's influence on this value."""
+    """Return the RMSE, averaged over the columns of `errors` ``[N, T]``, and the influence of each example on this
+    value."""
     squares = errors**2
     means = squares.mean(axis=0)
     return float(np.sqrt(means).mean()), ((squares - means) / (2 * np.sqrt(means))).mean(axis=1)
@@ -292,7 +302,7 @@ def _mean_absolute(errors: Array) -> tuple[float, Array]:
 
 
 def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
-    """Return 1 - R², averaged over the columns, and each example's influence on this value.
+    """Return 1 - R², averaged over the columns, and the influence of each example on this value.
 
     `squares` ``[N, T]`` contains the squared deviations of the targets from their mean.
     """
@@ -304,9 +314,9 @@ def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
 def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Interval | None:
     """Return the interval of a positive value, or None if all examples have the same influence on the value.
 
-    Each argument consists of a value and each example's influence on the value. `seen` is computed from the test
-    examples, and `extended` from the same examples plus one additional example. The interval is Student's t interval
-    for the logarithm of the value, transformed back.
+    Each argument consists of a value and the influence of each example on this value. `seen` is computed from the test
+    examples, and `extended` from these examples and one additional example. Student's t interval is computed for the
+    logarithm of the value and transformed back.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):

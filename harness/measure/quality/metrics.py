@@ -1,7 +1,8 @@
-"""Metric functions, which follow the definitions in scikit-learn and are shared by all backends.
+"""Metric functions. The functions follow the definitions in scikit-learn and are shared by all backends.
 
-Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``. Regression metrics take float64
-targets and outputs ``[N, T]`` in the target's unit. A metric is None if it is undefined for a split.
+Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``. Regression metrics take targets
+and outputs ``[N, T]``, as float64 and in the target's unit. The value of a metric is None if the metric is undefined
+for a split.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def unit_of(metric: Metric, data: DataInfo | None) -> str:
 
 
 def averaged_over(metric: Metric, data: DataInfo | None) -> str:
-    """Return a note if a metric is averaged over targets with different or unknown units, or an empty string
+    """Return a note if a metric is averaged over targets whose units differ or are unknown, and an empty string
     otherwise."""
     if data is None or metric.unit != "target" or len(data.units) < 2 or unit_of(metric, data):
         return ""
@@ -80,7 +81,10 @@ def recall_macro(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the one-vs-rest ROC AUC of each class, or None if none or all of the examples belong to the class."""
+    """Return the one-vs-rest ROC AUC of each class.
+
+    The value is None if none or all of the examples belong to the class.
+    """
     from sklearn.metrics import roc_auc_score
 
     scores = probabilities(outputs)
@@ -93,14 +97,14 @@ def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
 
 
 def roc_auc(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean one-vs-rest ROC AUC over the classes, or None if it is undefined for a class."""
+    """Return the mean one-vs-rest ROC AUC over the classes. Return None if the ROC AUC of a class is undefined."""
     areas = class_roc_auc(targets, outputs)
     defined = [area for area in areas if area is not None]
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
 
 
 def class_average_precision(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the one-vs-rest average precision of each class, or None if no example belongs to the class."""
+    """Return the one-vs-rest average precision of each class. The value is None if no example belongs to the class."""
     from sklearn.metrics import average_precision_score
 
     scores = probabilities(outputs)
@@ -111,7 +115,7 @@ def class_average_precision(targets: Array, outputs: Array) -> list[float | None
 
 
 def average_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean one-vs-rest average precision over the classes, or None if a class has no examples."""
+    """Return the mean one-vs-rest average precision over the classes. Return None if a class has no examples."""
     areas = class_average_precision(targets, outputs)
     defined = [area for area in areas if area is not None]
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
@@ -127,9 +131,11 @@ def balanced_accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def mcc(targets: Array, outputs: Array, info: DataInfo) -> float:
-    """Return the Matthews correlation coefficient (Matthews 1975; for more than two classes, Gorodkin 2004).
+    """Return the Matthews correlation coefficient (Matthews 1975).
 
-    The coefficient is 0 if all targets or all predictions belong to one class, as in scikit-learn.
+    For more than two classes, the definition of Gorodkin (2004) is used.
+
+    The coefficient is 0 if all targets or all predictions belong to the same class, as in scikit-learn.
     """
     import numpy as np
 
@@ -155,10 +161,10 @@ def log_loss(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def example_brier_scores(targets: Array, outputs: Array) -> Array:
-    """Return the squared distance of each example's probabilities from its true class, float64 ``[N]``.
+    """Return the squared distance between each example's probabilities and its true class, float64 ``[N]``.
 
-    For two classes, the distance is halved, as in scikit-learn, so that it is the squared error of the probability of
-    one class (Brier 1950 sums over both classes).
+    For two classes, the distance is divided by two, as in scikit-learn. The distance then equals the squared error of
+    the probability of one class (Brier 1950 sums over both classes).
     """
     import numpy as np
 
@@ -181,7 +187,7 @@ def reliability(targets: Array, outputs: Array) -> tuple[Array, Array, Array]:
     """Return the number of examples, the mean confidence and the accuracy in each of the `BINS` confidence bins.
 
     The confidence is the probability of the predicted class. The bins divide the range from 0 to 1 into intervals of
-    equal width; each interval includes its upper end. The confidence and the accuracy of an empty bin are NaN.
+    equal width. Each interval includes its upper end. The confidence and the accuracy of an empty bin are NaN.
     """
     import numpy as np
 
@@ -195,8 +201,11 @@ def reliability(targets: Array, outputs: Array) -> tuple[Array, Array, Array]:
 
 
 def ece(targets: Array, outputs: Array, info: DataInfo) -> float:
-    """Return the expected calibration error: the mean absolute difference between confidence and accuracy, weighted by
-    the number of examples in each bin (Naeini et al. 2015; Guo et al. 2017)."""
+    """Return the expected calibration error (Naeini et al. 2015; Guo et al. 2017).
+
+    The error is the mean absolute difference between confidence and accuracy, weighted by the number of examples in
+    each bin.
+    """
     import numpy as np
 
     counts, confidence, accuracies = reliability(targets, outputs)

@@ -1,4 +1,4 @@
-"""Scores for a model's outputs: metrics, confidence intervals and slices."""
+"""Metrics, confidence intervals and slices of the outputs of a model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Scorer for model outputs on data described by `info`.
+    """Scorer for the outputs of a model on data described by `info`.
 
     For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
     Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays have the types that
-    metric functions expect, except that regression targets and outputs may be standardized.
+    metric functions expect. However, regression targets and outputs may be standardized.
 
-    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
-    would affect other scores and the stored predictions, or if it returns anything other than a number or None.
-    `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
+    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function returns anything other than
+    a number or None, or if it changes the arrays. Changed arrays would affect other scores and the stored predictions.
+    `harness.BadResultError` is raised if the value is not finite or is outside the bounds of the metric.
 
-    `announce` receives the name of a metric before its function is called, and an empty string afterwards.
+    `announce` is called with the name of a metric before the metric's function is called, and with an empty string
+    afterwards.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Scorer:
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the primary metric and the loss, which is computed without label smoothing. These two values are
-        computed after every epoch."""
+        """Return the primary metric and the loss.
+
+        The loss is computed without label smoothing. The primary metric and the loss are computed after every epoch.
+        """
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
 
@@ -77,7 +80,7 @@ class Scorer:
 
         Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
         closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
-        metric is undefined for the test split, because the run would then have no score.
+        metric is undefined for the test split, because the run would not have a score.
         """
         from harness.measure.quality.intervals import METHOD
 
@@ -85,7 +88,7 @@ class Scorer:
         if test_scores[self._primary] is None:
             raise BadResultError(
                 f"the metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
-                "defined; fix the metric, or choose another test split or primary metric"
+                f"defined; fix the metric, or choose another test split or primary metric"
             )
         classes = self._info.objective == "classification" and test[1].ndim == 2
         given, missing = self._intervals(test_scores, *test)
@@ -105,7 +108,10 @@ class Scorer:
         )
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the values of metrics by name, after checking that no function changed its arguments."""
+        """Return the values of metrics by name.
+
+        Also check that no function changed its arguments.
+        """
         values = {}
         before, info = digest({"targets": targets, "outputs": outputs}), msgspec.json.encode(self._info)
         for name in names:
@@ -157,9 +163,9 @@ class Scorer:
         ]
 
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
-        """Return the scores of each target separately. The arrays are in the targets' units.
+        """Return the scores of each target separately. The arrays have the units of the targets.
 
-        Only built-in metrics are computed, because a plugin's metric may need all targets at once.
+        Only built-in metrics are computed, because a metric from a plugin may require all targets at once.
         """
         info, parts = self._info, []
         alone_too = {name: f for name, f in self._functions.items() if f is getattr(core_metrics, name, None)}
@@ -184,9 +190,9 @@ class Scorer:
     def _intervals(
         self, scores: Mapping[str, float | None], targets: Array, outputs: Array
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
-        """Return the intervals by metric, and the reasons why the other metrics in `scores` have no interval.
+        """Return the intervals by metric, and the reasons why other metrics in `scores` do not have an interval.
 
-        If a plugin replaces a built-in metric, the metric has no interval.
+        A built-in metric that a plugin replaces has no interval.
         """
         from harness.measure.quality.intervals import intervals
 

@@ -1,4 +1,7 @@
-"""Slices of a split: subsets of examples that share a value, such as the speaker, and are scored separately."""
+"""Slices of a split.
+
+A slice is a subset of examples that share a value, such as the speaker, and is scored separately.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_VALUES = 30
-"""Maximum number of slices per group. If a group has more distinct values, numbers are binned, and rare values of
-other types are merged."""
+"""Maximum number of slices per group. If a group has more distinct values, numeric values are binned, and rare values
+of other types are merged."""
 OTHERS = "all others"
 MISSING = "missing"
 
@@ -28,8 +31,8 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
     `groups` maps group names to values ``[N]``. Each example is in exactly one slice per group.
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
-    values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values share one slice. NaN
-    and empty strings form the slice `MISSING`.
+    than `MAX_VALUES` values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values
+    share one slice. NaN and empty strings form the slice `MISSING`.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
@@ -42,7 +45,10 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
 
 def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield the label and mask of each slice of `values`, which must not contain missing values."""
+    """Yield the label and mask of each slice of `values`.
+
+    `values` must not contain missing values.
+    """
     comparable = values if values.dtype.kind in "iuf" else values.astype(str)
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MAX_VALUES:
@@ -56,7 +62,7 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield up to four slices of roughly equal size, each labeled with its minimum and maximum."""
+    """Yield up to four slices of roughly equal size. Each slice is labeled with its minimum and maximum."""
     edges = np.unique(np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf"))
     quarter = np.searchsorted(edges, numbers, side="left")
     parts = [quarter == number for number in np.unique(quarter)]
@@ -70,8 +76,8 @@ def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def _texts(values: NDArray[Any]) -> list[str]:
     """Return a distinct label for each distinct value.
 
-    Floats are formatted with the smallest number of digits that keeps the labels distinct, but with at least four
-    digits and with all digits of the integer part.
+    Floats are formatted with as few digits as possible such that all labels are distinct. At least four digits and all
+    digits of the integer part are shown.
     """
     if values.dtype.kind != "f":
         return [str(value) for value in values]

@@ -117,7 +117,7 @@ def test_the_key_depends_on_the_content_not_the_path(folder: Path, tmp_path: Pat
             {"models": ("bert",)},
             "has the model type 'roberta', but model 'bert' needs 'bert'",
         ),
-        ({"hidden_act": "relu"}, {}, "has hidden_act='relu'; model 'bert' supports 'gelu' only"),
+        ({"hidden_act": "relu"}, {}, "has hidden_act='relu', but model 'bert' supports only 'gelu'"),
         ({}, {"models": ("bert-base",)}, "use --model bert"),
         ({}, {"models": ("lstm",)}, "has the model type 'bert', but model 'lstm' needs 'lstm'"),
         ({"hidden_size": "wide"}, {}, "invalid value in section 'model'"),
