@@ -29,7 +29,7 @@ def prose(text: str) -> Iterator[str]:
     """Yield the sentences in `text`, skipping code blocks, tables and headings."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
     text = re.sub(_TYPED, lambda section: re.sub(rf"(?m)^{section['indent']}\S.*$", "", section[0]), text)
-    text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
+    text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+(?:, \*{0,2}\w+)* : .*$", "", text, flags=re.MULTILINE)  # numpydoc
     next_is_literal = False
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
         is_literal, next_is_literal = next_is_literal, paragraph.rstrip().endswith("::")
