@@ -64,7 +64,7 @@ class Case:
 
     @property
     def logarithmic(self) -> bool:
-        """True if the values are averaged as logarithms."""
+        """True if the average is the geometric mean."""
         return self.geometric and all(value > 0 for values in self.values for value in values.values())
 
     def scaled(self) -> list[list[float]]:

@@ -56,7 +56,7 @@ def installed(dataset: Dataset) -> Path:
     Returns
     -------
     pathlib.Path
-        Folder of the verified files in the cache. Do not modify its contents.
+        Cache folder that contains the verified files. Do not modify its contents.
 
     Raises
     ------

@@ -97,7 +97,7 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
 def _candidates(
     descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int], skipped: list[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of `rows` with descriptors within the radius, starting with the most similar pair.
+    """Yield the pairs of `rows` whose descriptors differ by at most the radius, starting with the most similar pair.
 
     If there are too many pairs to sort, the pairs are yielded in the order of their first rows. Rows that are already
     in the group of another row (see `parents`) are then skipped. After `MAX_DISTANCES` distances have been computed,

@@ -21,7 +21,7 @@ class TableEncoderOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Options of a task that uses `TableEncoder`."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numbers. ``impute``: replace missing numbers with the column's mean in the training split.
+    """Treatment of missing numeric values. ``impute``: replace missing numbers with the column's mean in the training split.
     For each column with missing numbers in the training split, also add an indicator column that is 1 where the number
     is missing and 0 elsewhere. ``error``: raise an error.
     """
@@ -80,7 +80,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         data : RawData
             Raw splits, which are checked with `check`.
         options : TableEncoderOptions, optional
-            Treatment of missing numbers. By default, missing numbers are imputed.
+            Treatment of missing numeric values. By default, missing numeric values are imputed.
 
         Returns
         -------
@@ -119,7 +119,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         data : RawData
             Raw splits.
         options : TableEncoderOptions, optional
-            Treatment of missing numbers. By default, missing numbers are accepted.
+            Treatment of missing numeric values. By default, missing numbers are accepted.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         inputs : mapping of str to ndarray
             Raw inputs ``[N, ...]``, keyed by name.
         options : TableEncoderOptions, optional
-            Treatment of missing numbers. By default, missing numbers are imputed.
+            Treatment of missing numeric values. By default, missing numeric values are imputed.
 
         Returns
         -------
@@ -237,7 +237,7 @@ def _check_numbers(
 ) -> None:
     """Raise `harness.DataError` unless `values` is a float array ``[N, *shape]`` without infinite numbers.
 
-    NaN is rejected unless missing numbers are imputed. `columns` contains the column names, if known.
+    NaN is rejected unless missing values are imputed. `columns` contains the column names, if known.
     """
     import numpy as np
 

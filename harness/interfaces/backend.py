@@ -468,7 +468,7 @@ class Backend(ABC):
     def convert(
         self, exported: Path, folder: Path, precision: Precision, examples: Mapping[str, Array]
     ) -> dict[str, str]:
-        """Convert an exported model to a precision in `converts`.
+        """Convert an exported model to one of the precisions in `converts`.
 
         The core calls this method in a separate process and keeps the result, so that the conversion is not measured.
 

@@ -1,4 +1,4 @@
-"""`Selection`, a request for runs, and the option for each of its fields.
+"""The `Selection` class, which describes the requested runs, and the command-line option for each of its fields.
 
 The command line, the keys of suites, the arguments of `harness.run`, and the commands that reproduce runs are derived
 from the options in this module. The module does not import third-party libraries, so that ``--help`` is fast.

@@ -165,7 +165,7 @@ class Supervisor:
             try:
                 self._step()
             except Exception as error:  # such as a full disk; the supervisor must not end
-                text = f"the supervisor raised an exception and continues: {type(error).__name__}: {error}"
+                text = f"an exception occurred in the supervisor, which continues: {type(error).__name__}: {error}"
                 with self._changed:
                     if text not in self._messages[-1:]:
                         self._message(text)

@@ -118,7 +118,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Return functions that compute matrix products and copies eagerly."""
+    """Return functions that multiply matrices and copy arrays eagerly."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")

@@ -27,7 +27,7 @@ def test_process_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyPa
     async def main() -> list[str]:
         changes: list[str] = []
         made = ModelProcess(Job(SimpleNamespace(spec=SimpleNamespace(env=None))), lambda: changes.append("changed"))  # type: ignore[arg-type]
-        with pytest.raises(ModelEndedError, match="the process of the model ended: no space left on device"):
+        with pytest.raises(ModelEndedError, match="the model process ended: no space left on device"):
             await asyncio.wait_for(made.start(), 10)
         await made.stop()
         return changes

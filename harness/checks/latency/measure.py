@@ -88,7 +88,7 @@ def measure(
 ) -> tuple[LatencyResult, Path]:
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
-    If a service is measured, the same model is then also measured in a child process at the same rate. With `find_qps`,
+    After a service is measured, the same model is measured in a child process at the same rate. With `find_qps`,
     the result is the measurement at the highest rate that meets the latency bound. Raises `harness.PluginError` if a
     plugin of the run is missing, and `harness.HarnessError` if the measurement fails. If an error is raised, all files
     of the measurement are removed.

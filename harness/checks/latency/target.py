@@ -1,4 +1,4 @@
-"""Client for services that answer queries over HTTP, with the answers collected during a measurement."""
+"""Client for services that answer queries over HTTP. It stores the answers received during a measurement."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield the problems of directories without a valid record, followed by each run and the problems of its files.
+    """Yield the problems found in directories without a valid record, and then each run with the problems in its files.
 
     Each record must be readable and valid. The key and the id of a record must match its specification. The recorded
     digests must match the raw samples, the saved weights, the lock files of named environments, and the checkpoints of

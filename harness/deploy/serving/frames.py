@@ -1,4 +1,4 @@
-"""Messages between the HTTP process and the process of the model, over a pair of sockets.
+"""Messages exchanged between the HTTP process and the model process over a pair of sockets.
 
 Each message is a frame. A frame consists of the length of the content in four bytes (big-endian), followed by the
 content in MessagePack.

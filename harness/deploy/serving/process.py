@@ -131,7 +131,7 @@ class ModelProcess(asyncio.Protocol):
         else:
             result = self._ended.result()
             reason = result.message if isinstance(result, Failure) else "it was stopped"
-        error = ModelEndedError(f"the process of the model ended: {reason}")
+        error = ModelEndedError(f"the model process ended: {reason}")
         waiting: list[asyncio.Future[Any]] = [*([self._ready] if self._ready is not None else []), *self._sent]
         self._sent.clear()
         if self._transport is not None:

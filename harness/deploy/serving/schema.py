@@ -99,7 +99,7 @@ def predict_responses(description: Description) -> dict[int | str, Schema]:
         415: "The content type is not supported.",
         422: "An example is not valid. `errors` lists the bad examples by their index.",
         500: "The examples could not be prepared, or the predictions could not be computed.",
-        503: "Too many examples are waiting, or the process of the model ended; see the header Retry-After.",
+        503: "Too many examples are waiting, or the model process ended; see the header Retry-After.",
         504: "There was no answer within the time limit.",
     }
     return {
