@@ -21,8 +21,8 @@ class TableEncoderOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Options of a task that uses `TableEncoder`."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numeric values. ``impute``: replace missing numbers with the column's mean in the training split.
-    For each column with missing numbers in the training split, also add an indicator column that is 1 where the number
+    """Treatment of missing numeric values. ``impute``: replace them with the column's mean in the training split. For
+    each column with missing numbers in the training split, also add an indicator column that is 1 where the number
     is missing and 0 elsewhere. ``error``: raise an error.
     """
 

@@ -43,7 +43,7 @@ class HeaderSuccess(Struct, frozen=True, tag="success"):
 
 
 class HeaderTrial(Struct, frozen=True, tag="trial"):
-    """The outcome of a trial, without the results."""
+    """The state of a trial, without its scores."""
 
 
 class Header(Struct, frozen=True):

@@ -47,7 +47,7 @@ class ServeJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of the child process, which ends when the other end of the socket is closed."""
+    """Result of the child process, which exits when the socket is closed at the other end."""
 
     answers: int
 
