@@ -25,9 +25,11 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each run. The runs in `rivals` differ only in their backend and environment. Each run after
-    the first has the result of its check against the first run. The first run has the combined result of these checks.
-    A single run has the combined result of its checks against all backends.
+    """Return the parity of each run.
+
+    The runs in `rivals` differ only in their backend and environment. Each run after the first is marked with the
+    result of its comparison with the first run. The first run is marked with the combined result of these comparisons,
+    and a single run with the combined result of its comparisons with all backends.
     """
     verdicts = list(verdicts)
     base = rivals[0]
