@@ -42,7 +42,7 @@ def pareto(panel: Panel, points: Points, throughput: RunMetric) -> Chart:
 def quality(panel: Panel, points: Points) -> Chart:
     """Return a chart of the primary metric of each row with its interval. Rows are in the order of the table."""
     base = alt.Chart(alt.InlineData(values=points)).encode(
-        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=420)), color=_color(panel)
+        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=0)), color=_color(panel)
     )
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     x = alt.X("quality:Q", title=_quality_title(panel), scale=scale, axis=alt.Axis(tickCount=5, format=".4~g"))

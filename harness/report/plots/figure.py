@@ -28,7 +28,7 @@ def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
 
 def _quality(panel: Panel) -> Iterator[tuple[str, Any]]:
     if data := points.quality(panel):
-        yield "Quality", charts.quality(panel, data)
+        yield "Quality, without the options that most rows share", charts.quality(panel, data)
 
 
 def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:

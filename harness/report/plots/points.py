@@ -6,6 +6,8 @@ A panel contains the rows of one task, dataset and device, so that the rows can 
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,11 +101,29 @@ def pareto(panel: Panel, column: str) -> Points:
 
 
 def quality(panel: Panel) -> Points:
-    """Return the primary metric of each row with its interval."""
-    cells = [(label, row, row.cells["quality"]) for label, row in panel.rows]
+    """Return the primary metric of each row with its interval. Labels are shortened as in `short_labels`."""
+    cells = zip(short_labels(panel), (row for _, row in panel.rows), strict=True)
     return tuple(
-        _named(label, row) | _ends("quality", cell) for label, row, cell in cells if isinstance(cell.value, float)
+        _named(label, row) | _ends("quality", cell)
+        for label, row in cells
+        if isinstance((cell := row.cells["quality"]).value, float)
     )
+
+
+def short_labels(panel: Panel) -> list[str]:
+    """Return the labels of the rows, without sections such as ``recipe.`` in the names of options, and without the
+    options that have the same value in more than half of the rows.
+
+    If two rows would have the same label, the complete labels are returned.
+    """
+    chosen = [re.split(r", (?=\w+\.)", row.text("options")) if row.text("options") else [] for _, row in panel.rows]
+    counts = Counter(option for options in chosen for option in options)
+    short = []
+    for (label, row), options in zip(panel.rows, chosen, strict=True):
+        rest = label.removesuffix(row.text("options")).strip()
+        rare = (option.partition(".")[2] for option in options if 2 * counts[option] <= len(chosen))
+        short.append(" ".join(part for part in (rest, ", ".join(rare)) if part))
+    return short if len(set(short)) == len(short) else [label for label, _ in panel.rows]
 
 
 def ratios(panel: Panel) -> Points:

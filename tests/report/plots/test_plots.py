@@ -52,6 +52,16 @@ def test_quality_plot_has_the_quality_and_interval_of_each_row(tmp_path: Path) -
     assert shown
 
 
+def test_labels_of_the_quality_plot_omit_options_that_most_rows_share(tmp_path: Path) -> None:
+    options = [{}, {}, {"l1": 0.5}, {"dropout": 0.5}]
+    recipes = [replace(record().spec.recipe, **each) for each in options]
+    records = [
+        record(recipe=recipe, backend="tensorflow" if number == 1 else "torch") for number, recipe in enumerate(recipes)
+    ]
+    (panel,) = panels(report_of(write(tmp_path, records)))
+    assert [point["label"] for point in quality(panel)] == ["torch", "tensorflow", "torch l1=0.5", "torch dropout=0.5"]
+
+
 def check_vega_lite(document: dict[str, Any]) -> None:
     import altair as alt
 
