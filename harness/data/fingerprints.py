@@ -61,6 +61,8 @@ DURATION_S = 0.2
 """Maximum difference between the durations of two copies."""
 RATE_HZ = 8000
 """Sample rate at which recordings are compared."""
+SILENCE = 1e-3
+"""Maximum amplitude of silence, relative to the peak of a recording. This ratio corresponds to -60 dB."""
 BAND_HZ = (150.0, 3400.0)
 """Range of frequencies to compare. If necessary, the upper limit is reduced to 42% of the lower sample rate."""
 BANDS = np.geomspace(100, 1500, 25)
@@ -150,6 +152,14 @@ def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[in
             found.append(np.sqrt(energy))
             rows.append(row)
     return _units(np.array(found, np.float32).reshape(-1, len(BANDS) - 1)), np.array(rows, np.int64)
+
+
+def trimmed(waveform: NDArray[Any]) -> NDArray[Any]:
+    """Return a waveform ``[samples]`` without the silence at its start and end, or the whole waveform if it is
+    silent."""
+    sizes = np.abs(waveform)
+    loud = np.flatnonzero(sizes > SILENCE * sizes.max(initial=0))
+    return waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform
 
 
 def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], other_rate_hz: int) -> bool:

@@ -79,7 +79,13 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     def are_same(one: int, other: int) -> bool:
         if kind == "image":
             return fingerprints.are_same_image(distinct[one], distinct[other])
-        return fingerprints.are_same_recording(distinct[one], rates[one], distinct[other], rates[other])
+        first, second = distinct[one], distinct[other]
+        if fingerprints.are_same_recording(first, rates[one], second, rates[other]):
+            return True
+        trimmed = fingerprints.trimmed(first), fingerprints.trimmed(second)
+        if len(trimmed[0]) == len(first) and len(trimmed[1]) == len(second):
+            return False
+        return fingerprints.are_same_recording(trimmed[0], rates[one], trimmed[1], rates[other])
 
     parents = list(range(len(distinct)))
     skipped: list[int] = []
@@ -183,8 +189,8 @@ def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: s
 
 
 def _cause(kind: str) -> str:
-    other = "another size" if kind == "image" else "another sample rate"
-    return f"the same {KINDS[kind][:-1]} in a lossy format, with another quality or {other}"
+    other = "or another size" if kind == "image" else "another sample rate or silence at its start or end"
+    return f"the same {KINDS[kind][:-1]} in a lossy format, with another quality{',' * (kind == 'audio')} {other}"
 
 
 def joined(

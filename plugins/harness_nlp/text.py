@@ -182,6 +182,12 @@ def _pretrained(folder: Path) -> Any:
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     except Exception as error:  # The package tokenizers raises a plain Exception if it cannot read a file.
         raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
+    mixed = next((number for number, piece in enumerate(pieces, 1) if piece.endswith("\r")), None)
+    if mixed is not None:  # read_lines() removes the carriage returns if all lines end with one
+        raise DataError(
+            f"{folder / 'vocab.txt'}: line {mixed} ends with a carriage return, unlike other lines, so its token would "
+            "never be found in a text; write the same line ends in all lines"
+        )
     lowercase = bool(settings.get("do_lower_case", True))
     return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, published=True)
 

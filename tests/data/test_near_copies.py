@@ -268,6 +268,18 @@ def test_load_near_copies_of_recordings_are_kept_in_one_split(tmp_path: Path) ->
     assert [len(split) % 2 for split in (data.train, data.validation, data.test)] == [0, 0, 0]
 
 
+def test_load_recordings_with_silence_at_the_start_or_end_are_near_copies(tmp_path: Path) -> None:
+    for number in range(12):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        soundfile.write(folder / f"{number}.wav", tones(number), 8000)
+        silence = np.zeros(4000, np.float32)
+        padded = [silence, tones(number)] if number % 4 < 2 else [tones(number), silence, silence]
+        soundfile.write(folder / f"{number}-padded.wav", np.concatenate(padded), 8000)
+    (warning,) = [text for text in loaded(tmp_path, "audio").warnings if "copies" in text]
+    assert warning.startswith("12 of 24 rows are near copies of other rows (the same recording in a lossy format,")
+
+
 def test_between_splits_near_copies_in_a_dataset_of_a_plugin_are_counted() -> None:
     def split(pixels: list[Array]) -> Split:
         return Split(inputs={"image": np.stack(pixels)}, targets=np.arange(len(pixels)) % 2)

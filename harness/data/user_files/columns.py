@@ -16,6 +16,10 @@ from harness.data.user_files.tables import Table
 from harness.errors import UnknownNameError, UsageError
 
 SURROGATES = re.compile("[\ud800-\udfff]")
+SPLIT_NAME = re.compile(
+    r"split|fold|k_?fold|partition|subset|(is|in)[_ ]?(train|training|test|validation|val|valid|dev|holdout)"
+)
+"""Pattern that matches the names, in lower case, of columns that may define splits."""
 SLICE_LETTERS = 60
 """Maximum length of strings in a slice column. Longer strings are truncated."""
 
@@ -113,8 +117,10 @@ class Columns:
 
 
 def is_missing(cell: Any) -> bool:
-    """Return whether a cell is empty."""
-    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+    """Return whether a cell is empty or consists only of blanks and invisible characters."""
+    if isinstance(cell, str):
+        return not cell or cell.isspace() or (not cell.isprintable() and not visible(cell))
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def holds_text(cells: list[Any]) -> bool:
@@ -133,7 +139,7 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
     """Return a warning for each column that seems to define the splits, but is not the split column."""
     found = []
     for name, cells in table.columns.items():
-        if name != used and name.strip().lower() in ("split", "fold", "partition"):
+        if name != used and SPLIT_NAME.fullmatch(name.strip().lower()):
             found.append(f"column {name!r} was not used to split the rows; pass --split-column if it contains splits")
             continue
         if name == used or not {str(cell).strip().lower() for cell in cells[:100]} <= NAMES.keys():
@@ -151,7 +157,7 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
     """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
-        if is_missing(cell) or (isinstance(cell, str) and not visible(cell)):
+        if is_missing(cell):
             problems.add(where, f"the text in column {column!r} is empty")
         elif not isinstance(cell, str):
             problems.add(where, f"column {column!r} contains {shown(cell)}, which is not text")
@@ -174,7 +180,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
     found = []
     for where, cell in zip(table.where, cells, strict=True):
         text = ""
-        if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
+        if is_missing(cell):
             problems.add(where, f"the {what} in column {column!r} is missing")
         elif not isinstance(cell, str | int):
             problems.add(

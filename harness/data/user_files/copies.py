@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.data import near_copies
 from harness.data.near_copies import NearCopies
 from harness.data.user_files.examples import Examples
+from harness.data.user_files.splitting import connected
 
 Index = NDArray[np.int64]
 
@@ -36,6 +37,15 @@ class Copies:
         if groups is None or self.independent or len(np.unique(groups)) == len(groups):
             return None
         return groups
+
+    def joins(self, groups: NDArray[Any] | None) -> list[str]:
+        """Return a warning if copies connect some of the groups ``[N]`` specified by the user."""
+        if groups is None or self.together is None:
+            return []
+        count, joined = len(np.unique(groups)), len(np.unique(connected(groups, self.together)))
+        return [f"copies of rows connect {count:,} groups to {joined:,}; connected groups are kept in one split"] * (
+            joined < count
+        )
 
     def between(self, parts: Mapping[str, Index]) -> list[str]:
         """Return a warning for each evaluation split that contains near copies of training rows."""

@@ -172,7 +172,8 @@ class UserDataset(Dataset[UserOptions]):
         from harness.data.suspicions import majority
         from harness.data.user_files.columns import class_names
         from harness.data.user_files.copies import find_copies
-        from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage, extremes
+        from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage
+        from harness.data.user_files.missing_codes import in_labels, in_numbers
         from harness.data.user_files.splitting import check_classes, split, split_by_time
         from harness.errors import DataError
 
@@ -192,6 +193,7 @@ class UserDataset(Dataset[UserOptions]):
             targets = np.array(examples.numbers, np.float64).T[rows]
             names = tuple(options.target_column or ())
         copies = find_copies(examples, rows, decoded or {}, self.kind)
+        groups = None if examples.groups is None else np.array(examples.groups)[rows]
         try:
             if examples.times is not None:
                 parts, description = split_by_time(
@@ -204,7 +206,7 @@ class UserDataset(Dataset[UserOptions]):
                 parts, description = split(
                     None if examples.splits is None else [examples.splits[row] for row in rows],
                     classes,
-                    None if examples.groups is None else np.array(examples.groups)[rows],
+                    groups,
                     rows=len(rows),
                     seed=options.split_seed,
                     validation_share=options.validation_share,
@@ -212,18 +214,24 @@ class UserDataset(Dataset[UserOptions]):
                     label_names=names,
                     copies=copies.together,
                 )
-            missing = check_classes(parts, classes, names) if classes is not None else {}
+            missing, few = check_classes(parts, classes, names) if classes is not None else ({}, [])
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
-        examples.warnings += copies.between(parts)
+        if examples.splits is None and examples.times is None:
+            examples.warnings += copies.joins(groups)
+        examples.warnings += [*few, *copies.between(parts)]
         examples.warnings += _drawn_despite_order(examples, description)
         features, categories, values = _by_name(examples, rows)
         check_trained(self.name, features, parts["train"])
         check_ranges(self.name, {**features, **values})
-        examples.warnings += extremes({**features, **values})
+        parts_of_dates = {f"{name} ({part})" for name, found in examples.date_parts.items() for part in found}
+        examples.warnings += in_numbers(
+            {name: column for name, column in {**features, **values}.items() if name not in parts_of_dates}
+        )
         examples.warnings += [*coverage(features, categories, parts), *constant_targets(values, parts)]
         if classes is not None:
             examples.warnings += majority(classes[parts["test"]], names)
+            examples.warnings += in_labels([names[number] for number in classes])
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
 
 
@@ -233,9 +241,9 @@ def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
     """
     if not examples.ordered or not description.startswith(("test", "validation")):
         return []
-    shown = ", ".join(map(repr, examples.ordered[:3]))
+    shown, order = ", ".join(map(repr, list(examples.ordered)[:3])), min(examples.ordered.values(), key=len)
     return [
-        f"the rows are in chronological order (column {shown}), but splits were drawn at random, so some training rows "
+        f"the rows are {order} (column {shown}), but splits were drawn at random, so some training rows "
         "are later than test rows; pass --time-column to split by time"
     ]
 
@@ -308,11 +316,15 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
             if kind == "image":
                 decoded[row] = read_image(examples.files[row], examples.options.shorter_side, notes)  # type: ignore[attr-defined]
             else:
-                decoded[row], rates_hz[row] = read_audio(examples.files[row])
+                decoded[row], rates_hz[row] = read_audio(examples.files[row], notes)
         except UnreadableError as error:
             where, file = examples.where[row], examples.files[row]
             examples.problems.add(where, unreadable(where, file, error))
-    examples.warnings += [f"{count:,} images have {what}" for what, count in notes.items()]
+    noun = "image" if kind == "image" else "recording"
+    examples.warnings += [
+        f"{count:,} {noun} has {what}" if count == 1 else f"{count:,} {noun}s have {what}"
+        for what, count in notes.items()
+    ]
     good = examples.good()
     examples.bytes_digests, examples.digests = examples.digests, list(examples.digests)
     for row in good:
@@ -331,10 +343,12 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
     from harness.data.user_files.media import is_unscaled, scaled, value_range
     from harness.errors import DataError
 
+    declared = examples.options.image_range  # type: ignore[attr-defined]
     unscaled = [index for index, pixels in enumerate(images) if is_unscaled(pixels)]
     if not unscaled:
+        if declared is not None:
+            examples.warnings.append("dataset.image_range has no effect, because no image has more than 8 bits")
         return None
-    declared = examples.options.image_range  # type: ignore[attr-defined]
     learned = [index for index in train if is_unscaled(images[index])]
     if declared is None and not learned:
         raise DataError(

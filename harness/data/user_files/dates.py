@@ -36,10 +36,29 @@ GUESSES = (
     "%d/%m/%y",
     "%m/%d/%y",
     "%d.%m.%y",
+    "%d-%m-%y",
+    "%m-%d-%y",
+    "%d-%b-%y",
+    "%d %B %Y",
+    "%d. %B %Y",
+    "%B %d, %Y",
+    "%b %Y",
+    "%B %Y",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %I:%M %p",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
 )
-"""Date formats that are used only to determine whether the rows are in chronological order."""
+"""Date formats that are parsed only to determine whether the rows are in chronological order, and to suggest one."""
 NAMES = ("date", "time", "timestamp", "year", "datetime")
 """Common names of time columns, in lower case."""
+MOVED = 10
+"""Minimum expected number of times out of order, in a random order, for an approximate order to be recognized."""
+DISORDER = 0.2
+"""Maximum number of times out of order in approximately ordered rows, relative to that expected in a random order."""
 PARTS = ("year", "month", "day", "weekday", "hour")
 
 
@@ -134,31 +153,43 @@ def _hour(value: datetime | time) -> float:
     return value.hour + value.minute / 60 + (value.second + value.microsecond / 1e6) / 3600
 
 
-def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
-    """Return True if the cells contain at least three distinct times, and are sorted in ascending or descending order.
+def order(cells: Sequence[Any], numbers: Sequence[float | None]) -> str:
+    """Return a description of the order of the times in the cells, or an empty string if it seems to be random.
 
-    `numbers` contains the value of each cell that is a number. At most 5,000 evenly spaced cells are compared.
+    The description is ``in chronological order`` if the cells contain at least three distinct times in ascending or
+    descending order, and ``largely in chronological order`` if at most a fifth as many times are out of order as in a
+    random order. The order is not exact if a few rows were moved, or if the file contains one time series after the
+    other. `numbers` contains the numeric value of each cell that is a number. At most 5,000 evenly spaced cells are
+    compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]
     known = [number for number in numbers if number is not None and not math.isnan(number)]
     if len(known) == len(cells):
-        return _monotone(known)
+        return _order(known)
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     if len(texts) == len(cells) and all(re.fullmatch(r"\d{4}[- ]?[QW]\d\d?(-\d)?", text) for text in texts):
-        return _monotone(texts)
+        return _order(texts)
     for form in (None, *GUESSES):
+        if parsed(cells[0], form) is None:
+            continue
         moments = [moment(parsed(cell, form)) for cell in cells]
         found = [value for value in moments if value is not None]
-        if len(found) == len(cells) and _monotone(found):
-            return True
-    return False
+        if len(found) == len(cells) and (ordered := _order(found)):
+            return ordered
+    return ""
 
 
-def _monotone(values: Sequence[Any]) -> bool:
+def _order(values: Sequence[Any]) -> str:
     pairs = list(pairwise(values))
-    ordered = all(a <= b for a, b in pairs) or all(a >= b for a, b in pairs)
-    return ordered and len(set(values)) > 2
+    wrong = min(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))
+    counts = Counter(values)
+    if len(counts) < 3:
+        return ""
+    expected = len(pairs) * (1 - sum((count / len(values)) ** 2 for count in counts.values())) / 2
+    if not wrong:
+        return "in chronological order"
+    return "largely in chronological order" if expected >= MOVED and wrong <= DISORDER * expected else ""
 
 
 def are_epochs(cells: Sequence[Any]) -> bool:

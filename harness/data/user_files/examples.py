@@ -70,8 +70,8 @@ class Examples:
     """Path of each file, as written in the metadata file or relative to the folder."""
     times: list[float] | None = None
     """Time of each row, used to split the rows."""
-    ordered: list[str] = field(default_factory=list)
-    """Names of the time columns by which the file's rows are sorted."""
+    ordered: dict[str, str] = field(default_factory=dict)
+    """How the file's rows are sorted by each time column by which they are sorted; see `dates.order`."""
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Examples:
         """
         found = {}
         for name, cells in zip(self.category_names, self.categories, strict=True):
-            counts = Counter("missing" if cells[row] is None else str(cells[row]) for row in rows)
+            counts = Counter("missing" if cells[row] is None else _category(cells[row]) for row in rows)
             listed = [f"{category[:40]} ({count:,})" for category, count in counts.most_common(MAX_CATEGORIES)]
             more = [f"{len(counts) - MAX_CATEGORIES} more"] if len(counts) > MAX_CATEGORIES else []
             found[f"categories of {name}"] = ", ".join([*listed, *more])
@@ -144,6 +144,11 @@ class Examples:
         if not self.problems:
             return list(range(len(self.where)))
         return [number for number, where in enumerate(self.where) if where not in self.problems]
+
+
+def _category(cell: str | None) -> str:
+    """Return a category for a list, in quotes if it could be mistaken for a missing value."""
+    return repr(cell) if cell == "missing" else str(cell)
 
 
 def row_number(where: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.data.user_files import dates
 from harness.data.user_files.columns import is_missing, listed, shown, word_warnings
-from harness.data.user_files.notations import MISSING, PLAIN, Finding, Notation, examined, words_for_missing
+from harness.data.user_files.notations import MISSING, PLAIN, Finding, Notation, examined
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.tables import Table
 from harness.errors import DataError
@@ -28,7 +28,9 @@ POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 """Patterns for numbers whose point may be a thousands separator, and for integers with at most three digits.
 """
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
-"""Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
+"""Pattern that matches the start of text containing a quantity, such as a range, a fraction, a duration or a bound."""
+LONGEST_QUANTITY = 20
+"""Maximum length of a text that is considered a quantity, unlike identifiers that start with a digit."""
 FEW, RARE = 3, 0.05
 """Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more
 such cells, they are treated as isolated errors only if each value occurs fewer than `FEW` times and the cells make up
@@ -91,8 +93,9 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
     what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
     if target:
         raise DataError(f"{what}; convert them to numbers, such as days since a fixed date")
-    forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
-    iso = "" if dates.parsed(first, None) is not None else f", and set dataset.date_format (such as {forms})"
+    forms = " or ".join(repr(f"dataset.date_format={form}") for form in dates.fitting(dated[:1000]))
+    declared = f" --set {forms}" if forms else " and set dataset.date_format to the format of the cells"
+    iso = "" if dates.parsed(first, None) is not None else declared
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
         f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "
@@ -274,13 +277,17 @@ def numbers(
     if not new:
         advice = _setting("missing_values", *list(texts)[:3]) + "  if the cells denote missing values, or  "
         _check_rare(table, column, texts, "numbers", advice)
-    words = words_for_missing(table.columns[column], notation.missing)
+    words = Counter(cell.strip() for cell in table.columns[column] if _is_word(cell) and notation.is_missing(cell))
     count = sum(words.values())
     read = (
         f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read "
         "as missing values"
     )
     return found, [read] if words else []
+
+
+def _is_word(cell: Any) -> bool:
+    return isinstance(cell, str) and not cell.isspace() and cell != ""
 
 
 def weights(table: Table, column: str, problems: Problems, notation: Notation = PLAIN) -> list[float]:
@@ -331,9 +338,12 @@ def categories(
     _check_rare(table, column, rare, "text", "")
     distinct = len({cell for cell in found if cell is not None})
     if not declared and distinct > max(20, len(found) // 2):
+        amounts = [cell for cell in found if cell and len(cell) <= LONGEST_QUANTITY and QUANTITY.match(cell)]
+        several = 2 * len(amounts) > len(found)
+        advice = f"convert cells such as {shown(amounts[0])} to plain numbers, or " if several else ""
         raise DataError(
             f"{table.source}: column {column!r} has {distinct} distinct texts in {len(found)} rows, too many for a "
-            "categorical feature; select the features with --feature-columns (dataset.feature_columns)"
+            f"categorical feature; {advice}select the features with --feature-columns (dataset.feature_columns)"
         )
     known_cells = [cell for cell in found if cell]
     quantities = [] if declared else [cell for cell in known_cells if QUANTITY.match(cell)]
@@ -361,66 +371,3 @@ def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advic
         f"these cells are not treated as bad rows, because they may be categories: pass {advice}"
         f"{_setting('categorical_columns', column)} if the column contains categories, or correct the cells"
     )
-
-
-def date_parts(
-    table: Table,
-    column: str,
-    problems: Problems,
-    form: str | None,
-    notation: Notation,
-    names: Sequence[str] | None = None,
-) -> dict[str, list[float]]:
-    """Return the numeric features of a date or time column, keyed by part name, such as ``month``.
-
-    If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if the column
-    contains no dates. Rows with other cells are added to `problems`.
-    """
-    values = []
-    for where, cell in zip(table.where, table.columns[column], strict=True):
-        known = not notation.is_missing(cell)
-        value = dates.parsed(cell, form, digits=True) if known else None
-        if known and value is None:
-            problems.add(
-                where, f"column {column!r} contains {shown(cell)}, which is not a date in {form or 'ISO 8601'}"
-            )
-        values.append(value)
-    if names is not None:
-        return {name: dates.named_part(values, name) for name in names}
-    if not any(values):
-        raise DataError(
-            f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; specify the "
-            "format in dataset.date_format, such as %d/%m/%Y"
-        )
-    return dates.parts(values)
-
-
-def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
-    """Return the time of each row in arbitrary units. Rows without a time are added to `problems`. Raises
-    `harness.DataError` if the column mixes numbers, times with a time zone and times without one.
-    """
-    found = []
-    kinds = set()
-    for where, cell in zip(table.where, table.columns[column], strict=True):
-        value = dates.parsed(cell, form)
-        seconds = dates.moment(value)
-        if seconds is not None:
-            kinds.add("with a time zone" if getattr(value, "tzinfo", None) else "without a time zone")
-        elif value is None:
-            seconds = PLAIN.number(cell)
-        if seconds is None or not math.isfinite(seconds):
-            problems.add(
-                where,
-                f"time column {column!r} contains {shown(cell)}, which is neither a number nor a date in "
-                f"{form or 'ISO 8601'}"
-                + ("" if form else "; specify the format in dataset.date_format, such as %d/%m/%Y"),
-            )
-        elif value is None:
-            kinds.add("given as numbers")
-        found.append(math.nan if seconds is None else seconds)
-    if len(kinds) > 1:
-        raise DataError(
-            f"{table.source}: the times in column {column!r} cannot be compared: some are "
-            f"{' and some '.join(sorted(kinds))}; write all of them in the same form"
-        )
-    return found

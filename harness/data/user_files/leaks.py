@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,21 @@ COLUMNS = 500
 """Maximum number of columns to test for linear dependence."""
 EXACT = 1e-3
 """Maximum relative residual of an exact linear combination of the features, which corresponds to R2 above 0.999999."""
+PRODUCTS, LEVELS = 10, 20
+"""Maximum number of features whose products are tested, and maximum number of categories in a column that is tested for
+offsets."""
+COMBINED = 5
+"""Minimum number of rows for each feature, product and category in this test."""
 ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal."""
 DISTINCT = 20
 """Minimum number of distinct values required to test whether a rounded target is a linear combination."""
-FAR = 5.0
-"""Minimum distance between an outlier and all other values, relative to the range of the other values."""
-FAR_REPEATED = 3
-"""Minimum number of equal outliers that may denote a missing value."""
-FAR_DISTINCT = 10
-"""Minimum number of distinct values for a column to be tested for outliers."""
 SMALLEST = 1e-100
 """Limit for absolute values, which at least one value of a column must exceed. The squares of much smaller numbers
 underflow to 0 in double precision.
 """
+GAPS = 5
+"""Maximum mean difference between consecutive row numbers of a table from which rows were removed."""
 NUMBERED, SHUFFLED = 10, 20
 """Minimum number of rows for consecutive numbers to be considered row numbers. The first value applies to sorted
 columns, and the second to unsorted columns.
@@ -55,10 +57,11 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
         usual = name.strip().lower() in ROW_NAMES or name.startswith("Unnamed:")
         steps = np.diff(values)
         counts = len(values) >= NUMBERED and bool(np.all(np.abs(steps) == 1) and np.all(steps == steps[0]))
-        shuffled = not counts and len(values) >= SHUFFLED and bool(np.all(np.diff(np.sort(values)) == 1))
+        order = "" if counts or len(values) < SHUFFLED else _row_order(values, steps)
+        shuffled = not counts and not order and len(values) >= SHUFFLED and bool(np.all(np.diff(np.sort(values)) == 1))
         identifies = ID_NAME.search(name.strip()) and _are_different_integers(values)
-        if counts or shuffled or ((usual or identifies) and len(values) > 1):
-            why = "because of its name"
+        if counts or order or shuffled or ((usual or identifies) and len(values) > 1):
+            why = order or "because of its name"
             if counts or shuffled:
                 why = f"its values are consecutive numbers{' in another order' * shuffled}"
             found.append(
@@ -67,6 +70,16 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
                 "it out with --feature-columns"
             )
     return found
+
+
+def _row_order(values: Numbers, steps: Numbers) -> str:
+    """Return how integers increase or decrease from row to row, as row numbers do from which some rows were removed, or
+    an empty string."""
+    if not (values == np.floor(values)).all() or not ((steps > 0).all() or (steps < 0).all()):
+        return ""
+    if np.ptp(values) > GAPS * len(values) or (steps == steps[0]).all():  # equal steps may be a grid of measurements
+        return ""
+    return f"its values {'increase' if steps[0] > 0 else 'decrease'} from row to row"
 
 
 def _are_different_integers(values: Numbers) -> bool:
@@ -96,7 +109,8 @@ def giveaways(
         exact = _functions(others, values, f"target {target!r}")
         found += exact
         if not linear and not exact:
-            found += _products(features, values, target)
+            products = _products(features, values, target)
+            found += products or _combinations(features, categories, values, target)
             found += _functions_of_target(others, values, target)
     return found
 
@@ -119,6 +133,32 @@ def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> 
     return [
         f"target {target!r} is a product of powers of the features {_listed(names)}; check that all of them are known "
         "at prediction time"
+    ]
+
+
+def _combinations(
+    features: Mapping[str, Numbers], categories: Mapping[str, NDArray[Any]], values: Numbers, target: str
+) -> list[str]:
+    """Return a warning if the target is a linear combination of the features, the products of two features, and an
+    offset for each category, such as a price that includes a tax and a fee for each kind of delivery."""
+    known = {name: column for name, column in features.items() if not np.isnan(column).any() and np.ptp(column) > 0}
+    columns = dict(known)
+    sources: dict[str, set[str]] = {name: {name} for name in known}
+    if len(known) <= PRODUCTS:
+        for one, other in combinations(known, 2):
+            columns[f"{one} * {other}"] = known[one] * known[other]
+            sources[f"{one} * {other}"] = {one, other}
+    for name, cells in categories.items():
+        levels = sorted({str(cell) for cell in cells})
+        for level in levels[1:] if len(levels) <= LEVELS else ():
+            columns[f"{name} = {level}"] = np.array([str(cell) == level for cell in cells], np.float64)
+            sources[f"{name} = {level}"] = {name}
+    used = set().union(*(sources[name] for name in _linear(columns, values)))
+    if len(used) < 2 or len(values) < COMBINED * len(columns) or not used & known.keys():
+        return []
+    return [
+        f"target {target!r} is a combination of the features {_listed(sorted(used))} (a sum of their multiples, "
+        "products and offsets for categories); check that all of them are known at prediction time"
     ]
 
 
@@ -252,8 +292,8 @@ def check_ranges(source: str, columns: Mapping[str, Numbers]) -> None:
 
 
 def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -> list[str]:
-    """Return warnings about features that are constant in the training split, and about categories that occur only in
-    other splits."""
+    """Return warnings about features that are constant in the training split, and about missing values and categories
+    that occur only in other splits."""
     train = parts["train"]
     constant = [name for name, values in features.items() if _is_constant(values[train])]
     constant += [name for name, cells in categories.items() if len({cells[row] for row in train}) == 1]
@@ -263,6 +303,12 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
         columns = f"{'column' if len(constant) == 1 else 'columns'} {', '.join(map(repr, constant[:5]))}{more}"
         verb, pronoun = ("is", "it") if len(constant) == 1 else ("are", "them")
         found.append(f"{columns} {verb} constant in the training split, so a model cannot learn from {pronoun}")
+    for name, column in features.items():
+        gaps = {part: int(np.isnan(column[parts[part]]).sum()) for part in ("train", "validation", "test")}
+        if not gaps["train"] and (gaps["validation"] or gaps["test"]):
+            count = gaps["validation"] + gaps["test"]
+            rows = "validation or test row has" if count == 1 else "validation and test rows have"
+            found.append(f"column {name!r}: {count:,} {rows} no value, but all training rows have one")
     for name, cells in categories.items():
         known = {cells[row] for row in train}
         for part in ("validation", "test"):
@@ -280,33 +326,6 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
 
 def _is_constant(values: Numbers) -> bool:
     return bool(((values == values[0]) | np.isnan(values) & np.isnan(values[0])).all())
-
-
-def extremes(columns: Mapping[str, Numbers]) -> list[str]:
-    """Return a warning for each column ``[N]`` with a few values that are far from the others.
-
-    A repeated extreme value, such as -999, often denotes a missing value.
-    """
-    found = []
-    for name, values in columns.items():
-        distinct, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-        if len(distinct) < FAR_DISTINCT:
-            continue
-        for place, rest in ((0, distinct[1:]), (-1, distinct[:-1])):
-            extent = float(np.ptp(rest))
-            gap = abs(float(distinct[place]) - float(rest[place]))
-            count, value = int(counts[place]), float(distinct[place])
-            if count >= FAR_REPEATED and gap > FAR * extent:
-                found.append(
-                    f"column {name!r}: {count:,} cells are {value:g}, far from all other values; if this value "
-                    f"denotes a missing value, pass --set 'dataset.missing_values=[\"{value:g}\"]'"
-                )
-            elif gap > 1000 * FAR * extent:
-                found.append(
-                    f"column {name!r}: the value {value:g} is so far from all other values that the others become "
-                    "equal after standardization; correct or remove it"
-                )
-    return found
 
 
 def constant_targets(targets: Mapping[str, Numbers], parts: Parts) -> list[str]:

@@ -106,6 +106,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
                     "nothing is visible after the transparent parts are replaced with white; save the image without "
                     "transparency"
                 )
+            if np.min(alpha) < 255:
+                notes["transparent parts, which became white"] += 1
         else:
             image = image.convert("RGB")
         excess = min(image.size) / shorter_side
@@ -168,10 +170,11 @@ def _pixel_unit(path: Path, opened: Any) -> float:
     return int(header[3]) / 65535
 
 
-def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
+def read_audio(path: Path, notes: Counter[str] | None = None) -> tuple[NDArray[np.float32], int]:
     """Return the average of all channels as float32 ``[samples]`` in [-1, 1], and the sample rate in Hz.
 
-    Raises `UnreadableError`.
+    `notes` contains the number of recordings whose content was partly lost, keyed by the reason. Raises
+    `UnreadableError` if the file cannot be decoded.
     """
     import numpy as np
     import soundfile
@@ -185,9 +188,18 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
             raise UnreadableError("the recording contains samples that are not finite")
         if np.abs(waveform).max() < CANCELED * np.abs(channels).max():
             raise UnreadableError("its channels cancel out when they are averaged; save the recording with one channel")
+        if notes is not None and _power(waveform) < FAINT**2 * _power(channels):
+            notes["channels that nearly cancel out when they are averaged"] += 1
     return waveform.clip(-1, 1), int(rate_hz)
 
 
+def _power(samples: NDArray[np.float32]) -> float:
+    return float((samples.astype("float64") ** 2).mean())
+
+
+FAINT = 0.05
+"""Ratio of the root mean square of the averaged channels to that of all channels, below which most of the sound is
+considered to be lost. If only one of 16 channels contains sound, the ratio is 0.25."""
 CANCELED = 1e-3
 """Minimum ratio of the peak of the averaged channels to the peak of the individual channels. Below this ratio, the
 channels are considered to cancel each other out.

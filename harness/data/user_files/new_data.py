@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.user_files import columns as reading_columns
 from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
+from harness.data.user_files.date_columns import date_parts
 from harness.data.user_files.encodings import decoded, is_utf8
 from harness.data.user_files.examples import row_number, unreadable
 from harness.data.user_files.folders import ignored_files, scan
@@ -201,7 +202,7 @@ class Reader:
         warnings: list[str] = []
         for name in names:
             if name in dates:
-                parts = values.date_parts(table, name, problems, options.date_format, declared, dates[name])
+                parts, _ = date_parts(table, name, problems, options.date_format, declared, dates[name])
                 numbers += parts.values()
             elif name in categorical:
                 is_declared = name in options.categorical_columns

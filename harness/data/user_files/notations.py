@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 MISSING = frozenset(
@@ -38,7 +39,8 @@ ERRORS = frozenset(("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"))
 BLANKS = " \u00a0\u2009\u202f"
 """Space characters that separate groups of digits: the ordinary, no-break, thin and narrow no-break spaces."""
 APOSTROPHES = "'\u2019"
-MINUS = "\u2212-"
+MINUS = "-\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d"
+"""Signs of negative numbers. Programs for word processing replace hyphens with dashes."""
 CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba\u20aa\u0e3f\u20ab\u20b4\u20a6\u00a2"
 CODES = "USD|EUR|GBP|JPY|CHF|CAD|AUD|CNY|INR|SEK|NOK|DKK|PLN|CZK|BRL|MXN|ZAR|KRW|RUB|TRY|NZD|HKD|SGD"
 UNITS = frozenset(
@@ -85,11 +87,13 @@ UNITS = frozenset(
     )
 )
 """Common units, in lower case."""
+LETTER = "[^\\W\\d_\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u215f]"
+"""Pattern that matches a letter. Word characters also include superscripts and fractions, such as ``\u00bd``."""
 SHAPE = re.compile(
-    rf"(?P<open>\()?\s*(?P<sign>[+{MINUS}])?\s*(?P<prefix>[{CURRENCIES}]|[A-Z]{{1,2}}\$|(?:{CODES})(?=[\s\d]))?\s*"
-    rf"(?P<inner>[+{MINUS}])?(?P<core>[.,]?\d(?:[\d.,_{BLANKS}{APOSTROPHES}]*\d)?[.,]?)(?P<power>[eE][+-]?\d+)?"
-    rf"(?P<gap>[{BLANKS}]*)(?P<suffix>[^\W\d_%][^\W\d_]*\.?(?:/[^\W\d_]+)?[23\u00b2\u00b3]?|[%\u2030]|\u00b0[CFcf]?|"
-    rf"[{CURRENCIES}])?(?P<trail>[{MINUS}])?\s*(?P<close>\))?"
+    rf"(?P<open>\()?\s*(?P<sign>[{MINUS}+])?\s*(?P<prefix>[{CURRENCIES}]|[A-Z]{{1,2}}\$|(?:{CODES})(?=[\s\d]))?\s*"
+    rf"(?P<inner>[{MINUS}+])?(?P<core>[.,]?\d(?:[\d.,_{BLANKS}{APOSTROPHES}]*\d)?[.,]?)(?P<power>[eE][+-]?\d+)?"
+    rf"(?P<gap>[{BLANKS}]*)(?P<suffix>{LETTER}(?:{LETTER})*\.?(?:/(?:{LETTER})+)?[23\u00b2\u00b3]?|[%\u2030]|\u00b0[CFcf]?|"
+    rf"[{CURRENCIES}])?(?P<trail>[-\u2212])?\s*(?P<close>\))?"
 )
 LONGEST = 40
 """Maximum length of text that can be parsed as a number."""
@@ -106,7 +110,7 @@ class Notation:
     affix: str = ""
     """Currency or unit that precedes or follows each number."""
     signs: bool = False
-    """True if negative numbers may be written as (5), as 5- or with a typographic minus sign."""
+    """True if negative numbers may be written as (5), as 5- or with a typographic minus sign or dash."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the notation as JSON values, which `from_json` reads."""
@@ -125,6 +129,15 @@ class Notation:
         declared = with_missing(values["missing"], values["decimal"], values["thousands"])
         return replace(declared, affix=values["affix"], signs=values["signs"])
 
+    @cached_property
+    def codes(self) -> frozenset[float]:
+        """Numbers that the user declared as missing values, which may be written in several ways, such as -99 and
+        -99.0."""
+        if self.missing is MISSING:
+            return frozenset()
+        plain = Notation(self.decimal, self.thousands)
+        return frozenset(value for word in self.missing if (value := plain.number(word)) is not None and value == value)
+
     @property
     def is_standard(self) -> bool:
         """True for the default notation, which has a decimal point, no thousands separator and the usual words for
@@ -140,11 +153,12 @@ class Notation:
                     return float(cell)
                 except ValueError:
                     pass
-            return self._parsed(cell.strip())
+            value = self._parsed(cell.strip())
+            return math.nan if value in self.codes else value
         if isinstance(cell, bool):
             return None
         if isinstance(cell, int | float):
-            if self.missing is not MISSING and _word(cell) in self.missing:
+            if cell in self.codes:
                 return math.nan
             try:
                 return float(cell)
@@ -160,8 +174,11 @@ class Notation:
     def is_missing(self, cell: Any) -> bool:
         """Return whether a cell is empty or contains a word that denotes a missing value."""
         if isinstance(cell, str):
-            return cell.strip().lower() in self.missing
-        return cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing
+            text = cell.strip()
+            return text.lower() in self.missing or (bool(self.codes) and self._parsed(text) in self.codes)
+        if cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing:
+            return True
+        return isinstance(cell, int | float) and cell in self.codes
 
     def _parsed(self, text: str) -> float | None:
         if text.lower() in self.missing:

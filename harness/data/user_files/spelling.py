@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,11 +11,15 @@ from typing import TypeVar
 Name = TypeVar("Name", str, str | None)
 
 LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһѵАВЕКМНОРСТХІЈЅ" + "αοινρυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" + "‘’“”–—−",  # noqa: RUF001
-    "aeopcyxijsdhvABEKMHOPCTXIJS" + "aoivpuxABEZHIKMNOPTYX" + "''\"\"---",
+    "аеорсухіјѕԁһѵАВЕКМНОРСТХІЈЅ" + "αοινρυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" + "‘’“”‐‑‒–—−İ",  # noqa: RUF001
+    "aeopcyxijsdhvABEKMHOPCTXIJS" + "aoivpuxABEZHIKMNOPTYX" + "''\"\"------I",
 )
 """Cyrillic and Greek letters that look like Latin letters (Unicode Technical Standard 39), and typographic quotes and
 dashes."""
+SELECTORS = re.compile("[\ufe00-\ufe0f]")
+"""Invisible characters that choose between two pictures of the character before them."""
+JOINT = re.compile(r"(?<=\w)[_\s-]+(?=\w)")
+"""Pattern that matches the characters between two words."""
 TRUTHS = frozenset(
     (
         *("true", "false", "t", "f", "yes", "no", "y", "n", "1", "0", "1.0", "0.0", "on", "off", "wahr", "falsch"),
@@ -86,14 +91,18 @@ def plural(what: str) -> str:
 def skeleton(name: str) -> str:
     """Return a key that is equal for names that look alike.
 
-    Letter case, invisible characters, whitespace, compatibility forms and look-alike letters from other alphabets are
-    ignored. Numbers are compared by value.
+    Letter case, invisible characters, the kind and number of spaces, compatibility forms, similar letters from other
+    alphabets, surrounding quotes, points at the end, and the characters that join words (``_``, ``-`` or a space) are
+    ignored, and numbers are compared by value.
     """
-    text = visible(unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold())
+    text = visible(unicodedata.normalize("NFKC", name.translate(LOOK_ALIKES)).translate(LOOK_ALIKES).casefold())
+    text = SELECTORS.sub("", text)
+    quoted = re.fullmatch(r"(['\"])(.+)\1", text)
+    text = (quoted[2].strip() if quoted else text).rstrip(".") or text
     try:
-        return repr(float(text)) if text[:1] in tuple("+-.0123456789") else text
+        return repr(float(text) + 0.0) if text[:1] in "+-." or text[:1].isdecimal() else JOINT.sub(" ", text)
     except ValueError:
-        return text
+        return JOINT.sub(" ", text)
 
 
 def visible(text: str) -> str:
@@ -118,7 +127,9 @@ def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
 def ascii_or_plain(name: str) -> str:
     """Return a name in quotes. Invisible and easily confused characters are replaced by escape sequences."""
     plain = name.isascii() or name == unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES)
-    visible = name.isprintable() and not any(unicodedata.category(c) == "Cf" for c in name)
+    visible = (
+        name.isprintable() and not SELECTORS.search(name) and not any(unicodedata.category(c) == "Cf" for c in name)
+    )
     return repr(name) if plain and visible else ascii(name)
 
 

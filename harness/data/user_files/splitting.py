@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.user_files.spelling import ascii_or_plain, skeleton
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,7 +59,15 @@ def split(
     missing = [name for name in (TEST, VALIDATION) if name not in parts]
     shares = {TEST: test_share, VALIDATION: validation_share}
     if missing and copies is not None and groups is not None:
-        groups = _connected(groups, copies)
+        count = len(np.unique(groups))
+        groups = connected(groups, copies)
+        left_over = len(np.unique(groups))
+        if left_over <= len(missing) < count:
+            raise DataError(
+                f"{count:,} groups cannot be divided into {len(missing) + 1} splits, because copies of rows connect "
+                f"them to {left_over} group{'s' * (left_over != 1)}; remove the copies, or treat them as independent "
+                "rows with --set dataset.copies=independent"
+            )
     if missing:
         apart = copies if groups is None else None
         _check_enough(
@@ -119,7 +128,7 @@ def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | No
     return np.sort(rows[np.unique(contents, axis=0, return_index=True)[1]])
 
 
-def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
+def connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
     """Return a group number for each row. Rows that have the same group or the same content have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -248,8 +257,11 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
             seen[group] = name
 
 
-def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
-    """Return the classes without examples in the validation or test split, for the record.
+def check_classes(
+    parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the classes that are missing from the validation or test split, for inclusion in the record, and warnings
+    about classes with few examples.
 
     Raises `harness.DataError` if a class in the validation or test split is missing from the training split, because a
     model could not learn this class.
@@ -258,14 +270,24 @@ def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Se
     for split_name in (VALIDATION, TEST):
         untrained = sorted(present[split_name] - present[TRAIN])
         if untrained:
+            trained = {skeleton(names[n]): names[n] for n in present[TRAIN]}
+            similar = [(names[n], trained[skeleton(names[n])]) for n in untrained if skeleton(names[n]) in trained]
+            hint = "".join(f"; {ascii_or_plain(one)} looks like {ascii_or_plain(two)}" for one, two in similar[:3])
             raise DataError(
                 f"the {split_name} split has examples of {', '.join(repr(names[n]) for n in untrained[:5])}, but the "
-                "training split has none; change the splits"
+                f"training split has none{hint}; {'write the names in the same way' if hint else 'change the splits'}"
             )
-    details = {}
+    details, warnings = {}, []
     for split_name in (VALIDATION, TEST):
         missing = [names[n] for n in sorted(present[TRAIN] - present[split_name])]
         if missing:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             details[f"{split_name}_lacks_classes"] = ", ".join(missing[:5]) + more
-    return details
+            warnings.append(
+                f"the {split_name} split has no examples of {len(missing):,} of {len(names):,} classes "
+                f"({', '.join(map(repr, missing[:5]))}{more}), so its scores do not cover them"
+            )
+    single = int((np.bincount(classes[parts[TRAIN]], minlength=len(names)) == 1).sum())
+    if 2 * single > len(names):
+        warnings.append(f"{single:,} of {len(names):,} classes have only one training example; check the target column")
+    return details, warnings

@@ -17,6 +17,7 @@ from harness.data.user_files import columns as reading
 from harness.data.user_files import dates
 from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
+from harness.data.user_files.date_columns import date_parts, moments
 from harness.data.user_files.examples import Examples, check_file, spelled, with_digest
 from harness.data.user_files.folders import Tree, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_metadata
@@ -113,6 +114,7 @@ def from_table(
     if isinstance(options, TableOptions):
         features = features or tuple(columns.infer_rest("feature_columns"))
         _features(found, table, features, options)
+        found.warnings += _unused_words(table, (*features, *targets), options.missing_values)
     if objective == "classification":
         found.labels = spelled(reading.words(table, targets[0], "label", problems), "label", found.warnings)
         found.warnings += reading.word_warnings(found.labels, targets[0], "labels")
@@ -126,7 +128,7 @@ def from_table(
         found.splits = reading.splits(table, assigned["split_column"], problems)
         found.warnings += reading.split_warnings(table, assigned["split_column"])
     if time_column is not None:
-        found.times = values.moments(table, time_column, problems, options.date_format)
+        found.times = moments(table, time_column, problems, options.date_format)
     else:
         found.ordered = _ordered(table)
     found.warnings += reading.unused_splits(table, assigned["split_column"])
@@ -225,6 +227,14 @@ def _declared(options: UserOptions) -> Notation:
     return with_missing(options.missing_values, options.decimal, options.thousands)
 
 
+def _unused_words(table: Table, names: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return a warning if words that the user declared as missing values do not occur in the columns."""
+    cells = {str(cell).strip().lower() for name in names for cell in table.columns[name]} if words else set()
+    numbers = {PLAIN.number(cell) for cell in cells} - {None}
+    unused = [word for word in words if word.strip().lower() not in cells and PLAIN.number(word) not in numbers]
+    return [f"no cell contains {reading.listed(unused)}, declared in dataset.missing_values"] if unused else []
+
+
 def _target(found: Examples, table: Table, name: str, declared: Notation) -> list[float]:
     """Return the values of a target column, and add warnings about the column."""
     notation, warnings = values.notation_of(table, name, declared, target=True)
@@ -259,7 +269,8 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
     """Add one feature column of a table. Raises `harness.DataError` if the column cannot be used as a feature."""
     declared = _declared(options)
     if name in options.date_columns:
-        parts = values.date_parts(table, name, found.problems, options.date_format, declared)
+        parts, warnings = date_parts(table, name, found.problems, options.date_format, declared)
+        found.warnings += warnings
         found.date_parts[name] = list(parts)
         found.features += parts.values()
         found.feature_names += [f"{name} ({part})" for part in parts]
@@ -302,9 +313,9 @@ def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataEr
     )
 
 
-def _ordered(table: Table) -> list[str]:
-    """Return the names of the time columns by which the table is sorted."""
-    found = []
+def _ordered(table: Table) -> dict[str, str]:
+    """Return how the rows are sorted by each time column by which they are sorted."""
+    found = {}
     for name, cells in table.columns.items():
         dated = (
             name.strip().lower() in dates.NAMES
@@ -312,6 +323,6 @@ def _ordered(table: Table) -> list[str]:
             or dates.are_digits(cells)
             or (dates.are_epochs(cells[:20]) and dates.are_epochs(cells))
         )
-        if dated and dates.is_ordered(cells, [PLAIN.number(cell) for cell in cells]):
-            found.append(name)
+        if dated and (order := dates.order(cells, [PLAIN.number(cell) for cell in cells])):
+            found[name] = order
     return found

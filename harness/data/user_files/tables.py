@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.data.user_files.delimited import check_once, read_delimited
 from harness.data.user_files.encodings import decoded
+from harness.data.user_files.headers import header_warnings
 from harness.data.user_files.json_rows import read_json
 from harness.data.user_files.location import TABLES, placeholder
 from harness.data.user_files.problems import Problems
@@ -86,7 +87,8 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
             warnings.append("values with an empty key were ignored")
         # Drop columns without a name, in which pandas and other programs store the index.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
-        table = Table(path.name, columns, [where for where, _ in rows], warnings=[*warnings, *more])
+        found = [] if suffix in JSON else header_warnings(columns)
+        table = Table(path.name, columns, [where for where, _ in rows], warnings=[*warnings, *more, *found])
     if not len(table):  # report bad rows first, because the columns of a JSONL file are taken from its rows
         problems.settle(left=0)
     if not table.columns:

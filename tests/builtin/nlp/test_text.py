@@ -11,6 +11,8 @@ from harness_nlp import text
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import DataError
+
 WORDS = st.text(alphabet="abcdeäßñŁ", min_size=1, max_size=12)
 SENTENCES = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)
 CORPUS = ["der Hund", "die Hunde", "das Haus", "die Häuser", "ein Hund im Haus", "Łódź", "ñandú", "abcde äß"]
@@ -192,3 +194,12 @@ def test_published_tokenizers_keep_their_limit(tmp_path: Path, letters: int, unk
     (tmp_path / "vocab.txt").write_text("\n".join([*text.SPECIAL_TOKENS, "a", "##a"]) + "\n")
     ((ids,),), vocabulary = text.encode_pretrained([["a" * letters]], str(tmp_path))
     assert ids == ([vocabulary.index(text.UNKNOWN)] if unknown else [4, *[5] * (letters - 1)])
+
+
+def test_published_vocabulary_with_mixed_line_ends_is_refused(tmp_path: Path) -> None:
+    lines = [*text.SPECIAL_TOKENS, "a", "b"]
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join(lines).encode() + b"\r\n")
+    assert text.encode_pretrained([["a b"]], str(tmp_path))[0][0] == [[4, 5]]
+    (tmp_path / "vocab.txt").write_bytes("\n".join(lines).encode() + b"\r\nc\n")
+    with pytest.raises(DataError, match=r"vocab\.txt: line 6 ends with a carriage return, unlike other lines"):
+        text.encode_pretrained([["a b"]], str(tmp_path))

@@ -63,7 +63,7 @@ def test_load_dates_are_refused_unless_they_are_split_into_parts(
     assert "--set 'dataset.date_columns=[\"when\"]'" in str(raised.value)
     assert ("dataset.date_format" in str(raised.value)) == (form is not None)
     if form in dates.GUESSES:
-        assert f"dataset.date_format (such as {form})" in str(raised.value)
+        assert f"dataset.date_format={form}'" in str(raised.value)
     data = loaded(path, date_columns=("when",), date_format=form)
     timed = "%H" in written or "%I" in written
     assert data.train.inputs["features"].shape[1] == 5 + timed
@@ -263,7 +263,24 @@ ORDERED: list[tuple[str, list[Any]]] = [
     ("when", [day.strftime("%d.%m.%y") for day in DAYS]),
     ("when", [f"{2001 + n // 4}-Q{n % 4 + 1}" for n in range(COUNT)]),
     ("when", [f"2001-W{n + 1:02}" for n in range(COUNT)]),
+    ("when", [f"{DAYS[0] + timedelta(days=31 * n):%b %Y}" for n in range(COUNT)]),
+    ("when", [day.strftime("%d-%b-%y") for day in DAYS]),
 ]
+
+
+def test_order_of_several_series_and_of_moved_rows_is_approximate() -> None:
+    def order(values: list[float]) -> str:
+        return dates.order(values, values)
+
+    rng = np.random.default_rng(0)
+    assert order([*range(100)] * 3) == "largely in chronological order"
+    assert order([*range(12)] * 30) == "largely in chronological order"
+    assert order([500, *range(100), 3, *range(200, 300)]) == "largely in chronological order"
+    assert order([*range(100)]) == "in chronological order"
+    assert order([*range(4)] * 30) == ""
+    assert order(rng.permutation(100).tolist()) == ""
+    assert order([*[5] * 300, 4, *[5] * 300, 6, 5]) == ""  # nearly constant, so a random order has few descents, too
+    assert order([1, 2, 3, 2]) == ""
 
 
 @pytest.mark.parametrize(("name", "cells"), ORDERED)

@@ -50,6 +50,17 @@ def test_load_row_numbers_are_reported(tmp_path: Path, name: str, cells: Any) ->
     assert not any("number the rows" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
 
 
+def test_row_numbers_with_gaps_are_reported() -> None:
+    numbers = np.delete(np.arange(2 * COUNT), slice(0, 60, 4)).astype(float)
+    (warning,) = row_numbers({"n": numbers})
+    assert "(its values increase from row to row)" in warning
+    (warning,) = row_numbers({"n": numbers[::-1]})
+    assert "(its values decrease from row to row)" in warning
+    assert row_numbers({"n": np.random.default_rng(0).permutation(numbers)}) == []
+    assert row_numbers({"n": numbers + 0.5}) == []
+    assert row_numbers({"n": numbers**2}) == []
+
+
 @pytest.mark.parametrize(
     "cells", [[n % 50 for n in range(COUNT)], [2 * n for n in range(COUNT)], NOISE[2], [n // 2 for n in range(COUNT)]]
 )
@@ -84,6 +95,27 @@ def test_load_linear_combination_equal_to_the_target_is_reported(
     found = [w for w in loaded(table(tmp_path, **columns, y=Y)).warnings if "target 'y' is a linear" in w]
     assert len(found) == 1
     assert ", ".join(map(repr, names)) in found[0]
+
+
+def test_giveaways_sums_of_products_and_offsets_are_found() -> None:
+    rng = np.random.default_rng(0)
+    price, amount, other = (
+        rng.uniform(1, 50, 200).round(2),
+        rng.integers(1, 40, 200).astype(float),
+        rng.normal(size=200),
+    )
+    kind = rng.choice(["post", "train", "air"], 200).astype(object)
+    fee = np.array([{"post": 4.99, "train": 2.5, "air": 12.0}[each] for each in kind])
+    features = {"price": price, "amount": amount, "other": other}
+    for total, names in (
+        ((price * amount * 1.19 + 4.99).round(2), "'amount', 'price'"),
+        ((price + fee).round(2), "'kind', 'price'"),
+        ((price * amount + fee).round(2), "'amount', 'kind', 'price'"),
+    ):
+        (warning,) = giveaways(features, {"kind": kind}, {"total": total})
+        assert warning.startswith(f"target 'total' is a combination of the features {names} (a sum of their multiples")
+    assert giveaways(features, {"kind": kind}, {"total": price * amount + fee + other**2}) == []
+    assert giveaways({"other": other}, {"kind": kind}, {"total": fee + rng.normal(size=200)}) == []
 
 
 @pytest.mark.parametrize(
@@ -218,6 +250,17 @@ def test_load_categories_outside_training_are_counted(
         f"they are encoded as all zeros"
         for part, (count, shown) in expected.items()
     ]
+
+
+def test_load_missing_values_outside_training_are_counted(tmp_path: Path) -> None:
+    splits = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
+    gappy = ["" if n in (45, 50, 51) else n % 7 for n in range(COUNT)]
+    path = table(tmp_path, gappy=gappy, x=NOISE[0], y=NOISE[1], split=splits)
+    message = "column 'gappy': 3 validation and test rows have no value, but all training rows have one"
+    assert message in loaded(path).warnings
+    gappy[0] = ""
+    path = table(tmp_path, gappy=gappy, x=NOISE[0], y=NOISE[1], split=splits)
+    assert not any("rows have no value" in text for text in loaded(path).warnings)
 
 
 @pytest.mark.parametrize("part", ["training", "test"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,32 @@ def test_recording_whose_channels_cancel_each_other_is_named(tmp_path: Path, cha
         read_audio(tmp_path / "s.wav")
     soundfile.write(tmp_path / "s.wav", np.stack([tone, tone // 2] * (channels // 2), axis=1), 8000)
     assert len(read_audio(tmp_path / "s.wav")[0]) == len(tone)
+
+
+def test_recordings_whose_channels_nearly_cancel_each_other_are_counted(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+    notes: Counter[str] = Counter()
+    noise = np.random.default_rng(0).normal(0, 0.1, 800)
+    for number, other in enumerate((-0.98 * noise, 0 * noise, noise[::-1])):
+        soundfile.write(tmp_path / f"{number}.wav", np.stack([noise, other], axis=1), 8000)
+        read_audio(tmp_path / f"{number}.wav", notes)
+    assert notes == {"channels that nearly cancel out when they are averaged": 1}
+
+
+def test_images_with_transparent_parts_are_counted(tmp_path: Path) -> None:
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 6, 4)).astype(np.uint8)
+        pixels[..., 3] = 255 if number % 3 else 100
+        write_pixels(tmp_path / "p" / "ab"[number % 2] / f"{number}.png", pixels)
+    assert "4 images have transparent parts, which became white" in loaded(tmp_path / "p").warnings
+
+
+def test_image_range_without_an_image_to_scale_is_reported(tmp_path: Path) -> None:
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 6)).astype(np.uint8)
+        write_pixels(tmp_path / "p" / "ab"[number % 2] / f"{number}.png", pixels)
+    (warning,) = loaded(tmp_path / "p", image_range=(0, 4095)).warnings
+    assert warning == "dataset.image_range has no effect, because no image has more than 8 bits"
 
 
 def test_recording_with_a_data_size_of_0_is_read_to_its_end(tmp_path: Path) -> None:

@@ -173,3 +173,41 @@ def test_load_errors_of_spreadsheets_are_reported_in_categories_and_refused_in_n
     assert f"column 'c': 20 cells are {word!r}, which is kept as categories" in data.warnings
     with pytest.raises(DataError, match=r"contains numbers, except for 20 of 60 cells"):
         loaded(write_csv(tmp_path / "t.csv", column([word, "7", "8.5"])))
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\u200b", "\t"])
+def test_load_blank_cells_are_missing_in_all_columns(tmp_path: Path, blank: str) -> None:
+    noise = np.random.default_rng(0).uniform(size=(2, COUNT)).tolist()
+    cells = [("red", "blue", blank)[n % 3] for n in range(COUNT)]
+    path = write_csv(tmp_path / "t.csv", {"color": cells, "x": noise[0], "y": noise[1]})
+    data = loaded(path)
+    found = {cell for split in (data.train, data.validation, data.test) for cell in split.inputs["categories"][:, 0]}
+    assert found == {"red", "blue", None}
+    path = write_csv(tmp_path / "l.csv", {"text": [f"text {n}" for n in range(COUNT)], "label": cells})
+    with pytest.raises(DataError, match=r"20 bad rows: row 3 .*the label in column 'label' is missing"):
+        loaded(path, "text")
+
+
+def test_load_category_named_missing_is_distinguished_from_missing_cells(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(size=(2, COUNT)).tolist()
+    cells = [("red", "", "missing")[n % 3] for n in range(COUNT)]
+    details = loaded(write_csv(tmp_path / "t.csv", {"color": cells, "x": noise[0], "y": noise[1]})).details
+    assert "'missing' (" in str(details["categories of color"])
+    assert " missing (" in f" {details['categories of color']}"
+
+
+def test_load_declared_word_that_does_not_occur_is_reported(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(size=(2, COUNT)).tolist()
+    path = write_csv(tmp_path / "t.csv", {"town": ["Ulm", "Bonn "] * (COUNT // 2), "x": noise[0], "y": noise[1]})
+    warnings = loaded(path, missing_values=("bonn", "Paris")).warnings
+    assert warnings == ("no cell contains 'Paris', declared in dataset.missing_values",)
+
+
+@pytest.mark.parametrize(("word", "cell"), [("-99", "-99.0"), ("-99", "-99"), ("1e+30", "1e30"), ("999.0", "999")])
+def test_load_declared_number_is_missing_in_every_notation(tmp_path: Path, word: str, cell: str) -> None:
+    noise = np.random.default_rng(0).uniform(size=(2, COUNT)).tolist()
+    cells = [cell if n % 6 == 0 else noise[0][n] for n in range(COUNT)]
+    data = loaded(write_csv(tmp_path / "t.csv", {"x": cells, "y": noise[1]}), missing_values=(word,))
+    features = np.concatenate([split.inputs["features"] for split in (data.train, data.validation, data.test)])
+    assert np.isnan(features).sum() == 10
+    assert data.warnings[0] == f"column 'x': 10 cells with {cell!r} were read as missing values"

@@ -111,6 +111,8 @@ READ: list[tuple[list[str], set[float], str]] = [
     (["(5)", "7"], {-5, 7}, "were read with another notation for negative numbers, such as '(5)' as -5"),
     (["5-", "7"], {-5, 7}, "such as '5-' as -5"),
     (["\u22125", "7"], {-5, 7}, "as -5"),
+    (["\u20135", "7"], {-5, 7}, "as -5"),
+    (["\u20105", "\uff0d7"], {-5, -7}, "as -5"),
     (["($5)", "$7"], {-5, 7}, "without '$', such as '($5)' as -5"),
     (["1e3%", "2%"], {1000, 2}, "without '%'"),
 ]
@@ -271,6 +273,9 @@ QUANTITIES = [
     ["<5", ">10", "5-10"],
     ["1.5\u00b10.1", "2.5\u00b10.1"],
     ["1st", "2nd", "3rd"],
+    ["5\u00bd", "6\u00bc"],
+    ["18\u00b2", "19\u00b2"],
+    ["5\u201310", "10\u201320"],
     ["48\u00b051'N", "51\u00b030'N"],
     ["1. M\u00e4rz 2021", "2. M\u00e4rz 2021"],
 ]
@@ -331,3 +336,14 @@ def test_load_several_columns_in_another_notation_name_the_option_that_reads_the
     with pytest.raises(DataError, match=r"2 columns cannot be used as features: column 'a' .*column 'b' ") as raised:
         loaded(path)
     assert "pass --set 'dataset.decimal=,' to read 0.5" in str(raised.value)
+
+
+def test_load_too_many_quantities_for_categories_are_explained(tmp_path: Path) -> None:
+    path = table(tmp_path, [f"{n}-{n + 10}" for n in range(COUNT)])
+    with pytest.raises(
+        DataError, match=r"too many for a categorical feature; convert cells such as '0-10' to plain numbers, or"
+    ):
+        loaded(path)
+    path = table(tmp_path, [f"{n:02}ab{n}cd-{n}ef-{n}" * 2 for n in range(COUNT)])
+    with pytest.raises(DataError, match="too many for a categorical feature; select the features"):
+        loaded(path)

@@ -73,6 +73,17 @@ def test_categories_and_groups_in_two_unicode_forms_are_merged(tmp_path: Path) -
         ("fish", "\ufb01sh"),
         ("it's", "it\u2019s"),
         ("soft", "so\u00adft"),
+        ("cat", "cat."),
+        ("cat", '"cat"'),
+        ("big cat", "big_cat"),
+        ("big cat", "big-cat"),
+        ("x-ray", "x\u2010ray"),
+        ("x-ray", "x\u2013ray"),
+        ("\u263a", "\u263a\ufe0f"),
+        ("istanbul", "\u0130stanbul"),
+        ("0", "-0"),
+        ("1", "\u0661"),
+        ("cat", "\uff43\uff41\uff54"),
     ],
 )
 def test_names_that_look_alike_are_reported(one: str, other: str) -> None:
@@ -83,7 +94,17 @@ def test_names_that_look_alike_are_reported(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("A-", "A"), ("C++", "C"), ("1", "2"), ("1.2.3", "1.2"), ("yes", "no"), ("a b", "ab"), ("x_y", "x-y")],
+    [
+        ("A-", "A"),
+        ("C++", "C"),
+        ("1", "2"),
+        ("1.2.3", "1.2"),
+        ("yes", "no"),
+        ("a b", "ab"),
+        ("x_y", "xy"),
+        ("-1", "1"),
+        ("...", ".."),
+    ],
 )
 def test_names_that_differ_visibly_are_not_reported(one: str, other: str) -> None:
     assert lookalikes([one, other], "label") == []

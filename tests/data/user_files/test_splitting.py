@@ -66,7 +66,7 @@ def test_split_by_group_approximates_fractions_and_keeps_classes() -> None:
     classes = np.arange(500) % 5
     parts, _ = draw(classes=classes, groups=groups)
     assert [len(part) for part in parts.values()] == pytest.approx([350, 50, 100], abs=20)
-    assert check_classes(parts, classes, "abcde") == {}
+    assert check_classes(parts, classes, "abcde") == ({}, [])
 
 
 def test_split_keeps_given_splits_and_draws_missing_ones_from_training_rows() -> None:
@@ -108,10 +108,30 @@ def test_split_impossible_splits_are_refused(arguments: dict[str, object], messa
         draw(**arguments)
 
 
+def test_split_groups_that_copies_connect_are_refused_with_the_reason() -> None:
+    groups, copies = [0, 0, 1, 1, 2, 2], [10, 11, 11, 12, 12, 13]
+    with pytest.raises(
+        DataError, match="3 groups cannot be divided into 3 splits, because copies of rows connect them"
+    ):
+        draw(classes=None, groups=groups, copies=copies)
+
+
+def test_check_classes_untrained_class_is_compared_with_similar_names() -> None:
+    parts = {"train": np.array([0, 1]), "validation": np.array([0]), "test": np.array([2])}
+    with pytest.raises(DataError, match=r"none; 'cat' looks like 'Cat'; write the names in the same way"):
+        check_classes(parts, np.array([0, 1, 2]), ("Cat", "dog", "cat"))
+
+
 def test_check_classes_refuses_untrained_classes_and_returns_untested_ones() -> None:
     parts = {"train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3])}
     classes = np.array([0, 1, 0, 1])
-    assert check_classes(parts, classes, ("a", "b")) == {"validation_lacks_classes": "b", "test_lacks_classes": "a"}
+    details, warnings = check_classes(parts, classes, ("a", "b"))
+    assert details == {"validation_lacks_classes": "b", "test_lacks_classes": "a"}
+    assert [text.partition(",")[0] for text in warnings] == [
+        "the validation split has no examples of 1 of 2 classes ('b')",
+        "the test split has no examples of 1 of 2 classes ('a')",
+        "2 of 2 classes have only one training example; check the target column",
+    ]
     with pytest.raises(
         DataError, match=re.escape("the test split has examples of 'c', but the training split has none")
     ):

@@ -1,0 +1,77 @@
+"""Conversion of the date and time columns of tables to numeric features, and of a time column to times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.data.user_files import dates
+from harness.data.user_files.columns import shown
+from harness.data.user_files.missing_codes import in_dates
+from harness.data.user_files.notations import PLAIN, Notation
+from harness.data.user_files.problems import Problems
+from harness.data.user_files.tables import Table
+from harness.errors import DataError
+
+
+def date_parts(
+    table: Table,
+    column: str,
+    problems: Problems,
+    form: str | None,
+    notation: Notation,
+    names: Sequence[str] | None = None,
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Return the numeric features of a date or time column, keyed by part name, such as ``month``, and warnings.
+
+    If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if the column
+    contains no dates. Rows with other cells are added to `problems`.
+    """
+    values = []
+    for where, cell in zip(table.where, table.columns[column], strict=True):
+        known = not notation.is_missing(cell)
+        value = dates.parsed(cell, form, digits=True) if known else None
+        if known and value is None:
+            problems.add(
+                where, f"column {column!r} contains {shown(cell)}, which is not a date in {form or 'ISO 8601'}"
+            )
+        values.append(value)
+    if names is not None:
+        return {name: dates.named_part(values, name) for name in names}, []
+    if not any(values):
+        raise DataError(
+            f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; specify the "
+            "format in dataset.date_format, such as %d/%m/%Y"
+        )
+    return dates.parts(values), in_dates(column, table.columns[column], values)
+
+
+def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
+    """Return the time of each row in arbitrary units. Rows without a time are added to `problems`. Raises
+    `harness.DataError` if the column mixes numbers, times with a time zone and times without one.
+    """
+    found = []
+    kinds = set()
+    for where, cell in zip(table.where, table.columns[column], strict=True):
+        value = dates.parsed(cell, form)
+        seconds = dates.moment(value)
+        if seconds is not None:
+            kinds.add("with a time zone" if getattr(value, "tzinfo", None) else "without a time zone")
+        elif value is None:
+            seconds = PLAIN.number(cell)
+        if seconds is None or not math.isfinite(seconds):
+            problems.add(
+                where,
+                f"time column {column!r} contains {shown(cell)}, which is neither a number nor a date in "
+                f"{form or 'ISO 8601'}"
+                + ("" if form else "; specify the format in dataset.date_format, such as %d/%m/%Y"),
+            )
+        elif value is None:
+            kinds.add("given as numbers")
+        found.append(math.nan if seconds is None else seconds)
+    if len(kinds) > 1:
+        raise DataError(
+            f"{table.source}: the times in column {column!r} cannot be compared: some are "
+            f"{' and some '.join(sorted(kinds))}; write all of them in the same form"
+        )
+    return found
