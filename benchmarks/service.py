@@ -231,11 +231,11 @@ def main() -> None:
         headers = ("examples in a request", "examples/s", "rounds", "relative to offline", "rounds")
         print(tabulate(table, headers, floatfmt=("", ".0f", "", ".2f", ""), tablefmt="pipe"), "\n")
         if options.sustained:
-            rate = 0.8 * statistics.median(rates[1])
-            print(f"{rate:.0f} requests/s for {options.sustained:g} s")
-            found = asyncio.run(sustained(port, rate, options.sustained))
-            headers = ("after", "requests", "failed", "p50 ms", "p99 ms", "HTTP MiB", "model MiB")
-            print(tabulate(found, headers, floatfmt=".1f", tablefmt="pipe"))
+            load = 0.8 * statistics.median(rates[1])
+            print(f"{load:.0f} requests/s for {options.sustained:g} s")
+            found = asyncio.run(sustained(port, load, options.sustained))
+            columns = ("after", "requests", "failed", "p50 ms", "p99 ms", "HTTP MiB", "model MiB")
+            print(tabulate(found, columns, floatfmt=".1f", tablefmt="pipe"))
 
 
 if __name__ == "__main__":
