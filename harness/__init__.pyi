@@ -6,6 +6,7 @@ from harness.api import TuningResults as TuningResults
 from harness.api import load as load
 from harness.api import run as run
 from harness.api import tune as tune
+from harness.api.stored_run import Run as Run
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines
@@ -13,7 +14,7 @@ from harness.data.table_encoder import TableEncoder as TableEncoder
 from harness.data.table_encoder import TableEncoderOptions as TableEncoderOptions
 from harness.data.table_encoder import column_statistics as column_statistics
 from harness.data.table_encoder import standardize as standardize
-from harness.deploy.run import Run as Run
+from harness.data.user_files.memory_files import save_data as save_data
 from harness.errors import BadResultError as BadResultError
 from harness.errors import BusyError as BusyError
 from harness.errors import CombinationError as CombinationError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import say, show
+from harness.cli.output import echo, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,13 +94,14 @@ def distill(
       harness distill --teacher nlp-bert-mini --student lstm --temperature 4 --alpha 0.9
     """
     from harness.analysis.distillation import summarize
-    from harness.cli.progress import carry_out, planned_warnings
+    from harness.cli.progress import carry_out
     from harness.data.checkpoint import locate
     from harness.plan.distillation import student_selections
     from harness.plan.expand import expand_all
     from harness.records import Failure
     from harness.records.store import Store, StoredRun, results_dir
     from harness.report.distillation import render
+    from harness.report.progress import planned_warnings
 
     catalog, store = options.catalog(), Store(results_dir(results))
     found = store.find(teacher)
@@ -108,9 +109,12 @@ def distill(
     specs = expand_all([each.resolved(locate, store.find) for each in selections], catalog, jobs=jobs)
     _check_one_setting(specs)
     if dry_run:
-        from harness.cli.dry_run import print_runs
+        from harness.report.dry_run import plan_text
 
-        print_runs(specs, catalog, store, rerun=rerun, jobs=jobs, quality_only=quality_only)
+        planned = plan_text(specs, catalog, store, rerun=rerun, jobs=jobs, quality_only=quality_only)
+        if planned.note:
+            say(planned.note)
+        echo(planned.text)
         return
     finished = carry_out(
         specs,

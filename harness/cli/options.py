@@ -298,8 +298,7 @@ def selection(
         def collect(**given: Any) -> None:
             values = {option.name: given.pop(option.name) for option in offered}
             if own_data:
-                columns = {name: given.pop(name) for name in _COLUMNS}
-                values["set"] = (*_dataset_overrides(columns), *values["set"])
+                values["set"] = (*_own_data(given), *values["set"])
             command(selection=Selection.from_values(values), **given)
 
         for option in reversed((*offered, *of_data)):
@@ -317,8 +316,7 @@ def own_data(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def collect(**given: Any) -> None:
-        columns = {name: given.pop(name) for name in _COLUMNS}
-        command(overrides=(*_dataset_overrides(columns), *given.pop("set")), **given)
+        command(overrides=(*_own_data(given), *given.pop("set")), **given)
 
     changed = click.option(
         "--set",
@@ -332,12 +330,11 @@ def own_data(command: Callable[..., None]) -> Callable[..., None]:
     return collect
 
 
-def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
-    from harness.plan.overrides import as_overrides
+def _own_data(given: dict[str, Any]) -> tuple[str, ...]:
+    """Remove the options for the user's own data from `given`, and return them as overrides."""
+    from harness.plan.overrides import own_data_overrides
 
-    if len(columns["target_column"]) == 1:
-        (columns["target_column"],) = columns["target_column"]
-    return as_overrides({f"dataset.{name}": value for name, value in columns.items() if value})
+    return own_data_overrides({name: given.pop(name) for name in _COLUMNS})
 
 
 def wait(command: F) -> F:

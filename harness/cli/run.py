@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +14,9 @@ if TYPE_CHECKING:
 
     from harness.api import Results
     from harness.plan.selection import Selection
-    from harness.plan.stages import Stages
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
-    from harness.records.store import Store, StoredRun
+    from harness.records.store import Store
 
 
 @click.command(
@@ -184,18 +181,15 @@ def run(
     """
     from pathlib import Path
 
-    from harness.cli.progress import carry_out, planned_warnings, undecoded_notes
-    from harness.data.checkpoint import locate
-    from harness.errors import UsageError
+    from harness.api.planning import execute_plan, only_available, plan_runs
+    from harness.cli.progress import carry_out, undecoded_notes
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
     from harness.execute.runner import check_executor
-    from harness.plan.expand import expand_all
-    from harness.plan.stages import staged
     from harness.plan.suite import Suite, load
     from harness.plugins.trackers import check, with_trackers
-    from harness.records import Failure
     from harness.records.store import Store, results_dir
+    from harness.report.progress import planned_warnings
 
     if suite is not None:
         _check_nothing_selected()
@@ -208,28 +202,22 @@ def run(
     chosen_executor = catalog.executor(executor, executor_option)
     check(catalog, tracker)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
-
-    def planned(trained: Callable[[RunSpec], StoredRun | None]) -> tuple[tuple[RunSpec, ...], Stages]:
-        stages = staged(chosen.selections, catalog, locate, store.find, trained)
-        unchecked = dry_run or skip_unavailable or bool(suite)
-        return expand_all(stages.selections, catalog, unavailable=unchecked, jobs=jobs), stages
-
-    specs, stages = planned(lambda spec: _trained(spec, catalog, store))
-    check_executor(specs, chosen_executor)
-    remote = chosen_executor.remote
-    reasons = unavailable(specs, catalog, remote=remote) if dry_run or skip_unavailable or suite else {}
-    if reasons and not dry_run:
-        specs = _available(specs, reasons, skip=skip_unavailable)
-    warned = [] if quiet else planned_warnings(specs)
+    unchecked = dry_run or skip_unavailable or suite is not None
+    plan = plan_runs(chosen, catalog, store, unavailable=unchecked, jobs=jobs)
+    check_executor(plan.specs, chosen_executor)
+    reasons = unavailable(plan.specs, catalog, remote=chosen_executor.remote) if unchecked else {}
+    if not dry_run:
+        plan = plan._replace(specs=only_available(plan.specs, reasons, skip=skip_unavailable, say=say))
+    warned = [] if quiet else planned_warnings(plan.specs)
     for line in warned:
         say(line)
     if dry_run:
-        from harness.cli.dry_run import print_runs
+        from harness.report.dry_run import plan_text
 
-        for line in [] if quiet else undecoded_notes(specs, catalog):
+        for line in [] if quiet else undecoded_notes(plan.specs, catalog):
             say(line)
-        print_runs(
-            specs,
+        planned = plan_text(
+            plan.specs,
             catalog,
             store,
             reasons=reasons,
@@ -243,6 +231,9 @@ def run(
             jobs=jobs,
             quality_only=quality_only,
         )
+        if planned.note:
+            say(planned.note)
+        echo(planned.text)
         return
 
     def show(finished: Results) -> None:
@@ -258,89 +249,44 @@ def run(
             reused = f"; {counted(finished.reused, 'run')} skipped, use --rerun to repeat" if finished.reused else ""
             say(f"Saved {counted(len(finished) - finished.reused, 'run')} to {store.path}/{reused}")
 
-    settings: dict[str, Any] = {
-        "quiet": quiet,
-        "timeout_s": timeout,
-        "memory_limit": limit_bytes,
-        "batch_size_backoff": batch_size_backoff,
-        "executor": executor,
-        "executor_options": executor_option,
-        "detach": detach,
-        "rerun": rerun,
-        "retry": retry or None,
-        "checkpoint_every": checkpoint_every,
-        "resume": resume,
-        "jobs": jobs,
-        "quality_only": quality_only,
-        "wait": wait,
-        "command": click.get_current_context().meta.get("harness.arguments", ()),
-    }
-    budget_s, began = chosen.budget_s, time.monotonic()
     tracked = with_trackers(catalog, tracker, store.path)
-    if stages.untrained or (rerun and stages.teachers):
-        if detach:
-            raise UsageError("--detach cannot be used, because the suite's teachers must be trained first; remove it")
-        trained = _train_teachers(tuple(stages.teachers.values()), tracked, store, warned, budget_s, show, settings)
-        specs, _ = planned(lambda spec: trained[spec.key])
-        specs = tuple(spec for spec in specs if not rerun or spec.key not in stages.teachers)
-        budget_s = None if budget_s is None else max(1.0, budget_s - (time.monotonic() - began))
-    finished = carry_out(
-        specs,
-        tracked,
-        store,
-        warned=warned,
-        parity=parity,
-        save_weights=save_weights,
-        budget_s=budget_s,
-        show=show,
-        **settings,
-    )
-    if plot is not None:
-        _draw(finished, catalog, store, Path(plot))
-    if (len(finished) < len(specs) and not detach) or any(isinstance(record.outcome, Failure) for record in finished):
-        raise click.exceptions.Exit(1)
 
+    def execute(specs: tuple[RunSpec, ...], *, budget_s: float | None, teachers: bool) -> Results:
+        return carry_out(
+            specs,
+            tracked,
+            store,
+            quiet=quiet,
+            warned=warned,
+            parity=parity and not teachers,
+            timeout_s=timeout,
+            memory_limit=limit_bytes,
+            batch_size_backoff=batch_size_backoff,
+            executor=executor,
+            executor_options=executor_option,
+            detach=detach,
+            save_weights=save_weights or teachers,
+            rerun=rerun,
+            retry=None if teachers else retry or None,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            jobs=jobs,
+            quality_only=quality_only,
+            wait=wait,
+            budget_s=budget_s,
+            command=click.get_current_context().meta.get("harness.arguments", ()),
+            show=None if teachers else show,
+        )
 
-def _trained(spec: RunSpec, catalog: Catalog, store: Store) -> StoredRun | None:
-    """Return the stored run of a teacher, or None if the teacher has not been executed with these settings and this
-    code.
-    """
-    from harness.execute.resume import decide
-    from harness.records.store import RECORD, StoredRun, read_record
-
-    (decision,) = decide([spec], catalog, store, save_weights=True, quality_only=True)
-    if decision.stored is None:
-        return None
-    path = decision.stored.path
-    return StoredRun(path, read_record(path / RECORD))
-
-
-def _train_teachers(
-    specs: Sequence[RunSpec],
-    catalog: Catalog,
-    store: Store,
-    warned: Sequence[str],
-    budget_s: float | None,
-    show: Callable[[Results], None],
-    settings: Mapping[str, Any],
-) -> dict[str, StoredRun]:
-    """Execute those runs of a suite that are teachers of its other runs, and return the stored runs. The results are
-    keyed by the keys of the specs. If a run fails, show the results and exit with status 1.
-    """
-    from harness.cli.progress import carry_out
-    from harness.records import Success
-    from harness.records.store import StoredRun
-
-    finished = carry_out(
-        specs, catalog, store, warned=warned, save_weights=True, budget_s=budget_s, **{**settings, "retry": None}
-    )
-    if len(finished) < len(specs) or not all(isinstance(record.outcome, Success) for record in finished):
-        show(finished)
+    executed = execute_plan(plan, store, execute, budget_s=chosen.budget_s, rerun=rerun, detach=detach)
+    if executed.teacher_failed:
+        show(executed.results)
         say("the students were not trained, because a teacher failed")
         raise click.exceptions.Exit(1)
-    return {
-        spec.key: StoredRun(store.path / record.run_id, record) for spec, record in zip(specs, finished, strict=True)
-    }
+    if plot is not None:
+        _draw(executed.results, catalog, store, Path(plot))
+    if not executed.is_complete() and not (detach and executed.is_successful()):
+        raise click.exceptions.Exit(1)
 
 
 def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
@@ -370,27 +316,3 @@ def _check_nothing_selected() -> None:
     ]
     if given:
         raise click.UsageError(f"--suite selects the runs; remove {', '.join(given)}")
-
-
-def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
-    """Return the specs that have no entry in `reasons`, and print the reasons for omitting the other specs.
-
-    Raises `harness.UsageError` with these reasons if any spec has an entry and `skip` is false, or if no specs remain.
-    """
-    from harness.errors import UsageError
-    from harness.execute.availability import describe_reasons
-
-    lines = describe_reasons(reasons)
-    left = tuple(spec for spec in specs if spec.key not in reasons)
-    if not (skip and left):
-        advice = (
-            "install the missing packages or datasets, or pass --skip-unavailable to execute the other runs"
-            if left
-            else ""
-        )
-        raise UsageError(
-            "\n  ".join(["some runs cannot be executed on this machine:", *lines, *filter(None, [advice])])
-        )
-    for line in lines:
-        say(f"unavailable: {line}")
-    return left

@@ -165,7 +165,7 @@ def _values(plan: Progress) -> dict[str, Any]:
 
 
 def _text(plan: Progress) -> str:
-    from harness.cli.progress import clock
+    from harness.report.progress import clock
 
     process = f" (process {plan.plan.pid} on {plan.plan.host})" if plan.alive else ""
     if plan.alive and plan.plan.submission:

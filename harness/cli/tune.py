@@ -125,11 +125,12 @@ def tune(
       harness tune --task nlp --backend torch --lr-range
     """
     from harness.api import tune_selection
-    from harness.cli.progress import catch_signals, listener, planned_warnings
+    from harness.cli.progress import catch_signals, listener
     from harness.data.checkpoint import locate
     from harness.plugins.trackers import with_trackers
     from harness.records import Failure
     from harness.records.store import Store, results_dir
+    from harness.report.progress import planned_warnings
     from harness.report.text import render
     from harness.report.tuning import render as render_study
     from harness.tuning.request import Tuning, plan

@@ -94,6 +94,20 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
 
+def own_data_overrides(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the overrides for options of the user's own data, such as ``{"target_column": "price"}``. Options that are
+    not set are omitted, and a single target column is passed as a string."""
+    values = dict(options)
+    targets = values.get("target_column")
+    if targets and not isinstance(targets, str):
+        targets = tuple(targets)
+        values["target_column"] = targets[0] if len(targets) == 1 else targets
+    for name in ("feature_columns", "slice_columns"):
+        if chosen := values.get(name):
+            values[name] = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    return as_overrides({f"dataset.{name}": value for name, value in values.items() if value})
+
+
 def override_path(text: str) -> str:
     """Return the setting that an override changes, such as ``recipe.epochs``."""
     return text.partition("=")[0].strip()

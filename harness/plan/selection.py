@@ -288,6 +288,15 @@ class Selection:
                     chosen[name] = several
         return cls(**chosen)
 
+    def changed(self) -> list[str]:
+        """Return the names of the options that do not have their default values."""
+        default = Selection()
+        return [
+            option.argument or option.name
+            for name, option in OPTIONS.items()
+            if getattr(self, name) != getattr(default, name)
+        ]
+
     def values(self) -> Iterator[tuple[Option, tuple[Any, ...]]]:
         """Yield each option that is set, with a tuple of its values."""
         for name, option in OPTIONS.items():

@@ -76,6 +76,9 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     path: str
     """Absolute path."""
+    memory: str = ""
+    """Type of the object in memory from which the data were saved, such as ``DataFrame``, or an empty string if the
+    data come from the user's files."""
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()

@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 from sample_records import failure, record
 
-from harness.cli.progress import Live, Plain, clock
+from harness.cli.progress import Live, Plain
 from harness.execute.runner import Listener
 from harness.records import CheckpointFailed, EpochEnded, Fetching, PhaseStarted, Progress
+from harness.report.progress import clock
 
 
 def send_two_runs(listener: Listener) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import harness_cli
+from harness.deploy.run import table_of
 from own_files import houses, photos, reviews, write_csv, write_image, write_jsonl, write_sound
 from toy_plugin import SET_FAST, install_toy
 
 import harness
 from harness.data.user_files.dataset import UserDataset
 from harness.deploy.predict import predict, read_new, transformed
-from harness.deploy.run import table_of
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.execute.preparation import load_and_prepare
 from harness.plugins import discover

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import is_path
+from harness.data.user_files.memory_about import about
 from harness.data.user_files.options import OPTIONS, UserOptions
 from harness.errors import CombinationError
 from harness.interfaces import Dataset, RawData, Split, Task
@@ -96,7 +97,13 @@ class UserDataset(Dataset[UserOptions]):
             raw, found = None, list(examples.warnings)
             *_, details = self._classes_and_splits(examples)
             warnings = tuple(dict.fromkeys(found + _drawn_despite_order(examples, str(details["splits"]))))
-        source = DataSource(path=str(self.path), guessed=examples.guessed, warnings=tuple(warnings))
+        origin = about(self.path)
+        source = DataSource(
+            path=str(self.path),
+            memory=origin.origin if origin else "",
+            guessed=examples.guessed,
+            warnings=tuple(warnings),
+        )
         return examples.options, source, raw
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:

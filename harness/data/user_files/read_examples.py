@@ -10,6 +10,7 @@ from harness.data.user_files.examples import Examples, check_file, spelled, with
 from harness.data.user_files.folders import check_names, files_by_class
 from harness.data.user_files.location import MEDIA, is_hidden, is_metadata, is_table
 from harness.data.user_files.media import content_digest, file_digests
+from harness.data.user_files.memory_about import about, is_from_memory
 from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
@@ -38,6 +39,7 @@ def read(path: Path, kind: str, objective: str, options: UserOptions) -> Example
             return _from_folders(path, kind, options, problems)
         folder, path = path, metadata[0]
         table = read_table(path, problems, encoding=options.encoding, separator=options.separator)
+        table = _with_properties(table, folder)
         return from_table(path, table, kind, objective, options, problems, listed_in=folder)
     if entries is not None:
         tables = [file.name for file in entries if is_table(file) and not is_hidden(file.name)]
@@ -49,7 +51,15 @@ def read(path: Path, kind: str, objective: str, options: UserOptions) -> Example
             "file with paths and labels"
         )
     table = read_table(path, problems, encoding=options.encoding, separator=options.separator)
-    return from_table(path, table, kind, objective, options, problems)
+    return from_table(path, _with_properties(table, path), kind, objective, options, problems)
+
+
+def _with_properties(table: Table, path: Path) -> Table:
+    """Return the table with the properties that `harness.save_data` stored for the data at `path`, if any."""
+    found = about(path)
+    if found is None:
+        return table
+    return dataclasses.replace(table, categorical=found.categorical, warnings=[*table.warnings, *found.warnings])
 
 
 def _folder_entries(path: Path) -> list[Path] | None:
@@ -59,6 +69,11 @@ def _folder_entries(path: Path) -> list[Path] | None:
     """
     try:
         if not path.exists():
+            if is_from_memory(path):
+                raise UsageError(
+                    f"{path}: the data were saved from memory, but are no longer in the cache; pass the same data to "
+                    "harness.run or harness.save_data again"
+                )
             raise UsageError(f"{path}: no such file or folder")
         return sorted(path.iterdir()) if path.is_dir() else None
     except OSError as error:

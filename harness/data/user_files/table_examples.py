@@ -113,6 +113,10 @@ def from_table(
         targets = (columns.infer_only("target_column"),)
     if isinstance(options, TableOptions):
         features = features or tuple(columns.infer_rest("feature_columns"))
+        known = (*options.categorical_columns, *options.date_columns)
+        if typed := tuple(name for name in table.categorical if name in features and name not in known):
+            options = msgspec.structs.replace(options, categorical_columns=(*options.categorical_columns, *typed))
+            columns.guessed.append("categorical_columns")
         _features(found, table, features, options)
         found.warnings += _unused_words(table, (*features, *targets), options.missing_values)
     if objective == "classification":
@@ -139,7 +143,7 @@ def from_table(
             reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
         )
         found.warnings += reading.word_warnings(found.groups, assigned["group_column"], "groups")
-    declared = getattr(options, "categorical_columns", ())
+    declared = (*getattr(options, "categorical_columns", ()), *table.categorical)
     found.slices = {
         name: reading.slice_values(table, name, names=name in declared, notation=notation) for name in slices
     }

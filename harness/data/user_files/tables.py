@@ -53,6 +53,8 @@ class Table:
     """Split folder of each row, or an empty list if the rows do not come from metadata files in split folders."""
     warnings: list[str] = field(default_factory=list)
     """Messages about rows and cells that were ignored or changed."""
+    categorical: tuple[str, ...] = ()
+    """Columns whose type states that they are categorical, for data saved from memory."""
 
     def __len__(self) -> int:
         return len(self.where)

@@ -1,9 +1,10 @@
-"""`Run`, a stored run with methods that read its predictions and predict new data."""
+"""`Run`, a stored run with methods to read its predictions and to predict new data."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +49,29 @@ class Run:
 
         return samples.stored(StoredRun(self.path, self.record))
 
+    @property
+    def weights_path(self) -> Path | None:
+        """Path of the trained weights (safetensors), or None if they were not saved (``save_weights=True``)."""
+        from harness.records.store import WEIGHTS
+
+        path = self.path / WEIGHTS
+        return path if path.is_file() else None
+
+    @property
+    def log(self) -> str:
+        """Output of the run's process, or an empty string if it was not saved."""
+        from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
+        from harness.records.store import LOG
+
+        path = self.path / LOG
+        return read_stored(path, MAX_JSON_BYTES).decode(errors="replace") if is_stored(path) else ""
+
+    def _repr_html_(self) -> str:
+        """Return the details of the run as HTML, for display in a notebook."""
+        from harness.report.html_table import run_details
+
+        return run_details(self.record, self.path)
+
     def predictions(self) -> pd.DataFrame:
         """Return the predictions for the test split.
 
@@ -67,7 +91,7 @@ class Run:
 
     def predict(
         self,
-        data: pd.DataFrame | str | os.PathLike[str],
+        data: Any,
         *,
         backend: str | None = None,
         device: str = "auto",
@@ -78,9 +102,9 @@ class Run:
 
         Parameters
         ----------
-        data : pandas.DataFrame or path-like
-            New data with the same columns as the training data, or the path of a file or folder. See ``harness
-            predict``. Labels are not required.
+        data : pandas.DataFrame, datasets.Dataset, mapping or path-like
+            New data with the same columns as the training data, in the forms that `harness.save_data` accepts, or a
+            file or folder, as in ``harness predict``. Labels are not required.
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend.
         device : str, default="auto"
@@ -116,36 +140,41 @@ class Run:
         from harness.plugins import discover
         from harness.records.printing import note
 
-        frame = None if isinstance(data, str | os.PathLike) else data
-        found = predict(
-            StoredRun(self.path, self.record),
-            Path(data) if isinstance(data, str | os.PathLike) else table_of(data),
-            discover((), crashing),
-            backend=backend,
-            device=device,
-            on_bad_row=on_bad_row,
-            timeout_s=timeout_s,
-        )
+        with _source(data) as source:
+            found = predict(
+                StoredRun(self.path, self.record),
+                source,
+                discover((), crashing),
+                backend=backend,
+                device=device,
+                on_bad_row=on_bad_row,
+                timeout_s=timeout_s,
+            )
         for warning in found.warnings:
             note(f"warning: {warning}")
-        if frame is not None and found.rows.dtype.kind == "i":
-            return found.table.set_index(frame.index[found.rows - 1])
+        index = getattr(data, "index", None)
+        if index is not None and not callable(index) and found.rows.dtype.kind == "i":
+            return found.table.set_index(index[found.rows - 1])
         return found.table
 
 
-def table_of(frame: pd.DataFrame) -> Table:
-    """Return the rows of a DataFrame. Raises `harness.DataError` if the DataFrame has no rows or if several columns
-    have the same name."""
-    from harness.data.user_files.delimited import check_once
-    from harness.data.user_files.tables import Table
-    from harness.errors import DataError
+@contextmanager
+def _source(data: Any) -> Iterator[Path | Table]:
+    """Yield the path of new data, or the table that contains data in memory. Images and recordings in memory are
+    written to a temporary folder."""
+    import tempfile
 
-    names = [str(name) for name in frame.columns]
-    check_once("the DataFrame", names)
-    if not len(frame) or not names:
-        raise DataError(f"the DataFrame has {len(frame)} rows and {len(names)} columns; pass at least one of each")
-    columns = {
-        name: [None if missing else cell for cell, missing in zip(column.tolist(), column.isna(), strict=True)]
-        for name, (_, column) in zip(names, frame.items(), strict=True)
-    }
-    return Table("the DataFrame", columns, [f"row {number}" for number in range(1, len(frame) + 1)])
+    from harness.data.user_files.memory import from_memory
+    from harness.data.user_files.memory_files import write_data
+    from harness.data.user_files.tables import Table
+
+    if isinstance(data, str | os.PathLike):
+        yield Path(data)
+        return
+    found = from_memory(data, keeps_index=True)
+    if found.media is None:
+        where = [f"row {number}" for number in range(1, found.rows + 1)]
+        yield Table(f"the {found.origin}", found.columns, where, warnings=found.warnings)
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-predict-") as folder:
+        yield write_data(found, Path(folder))

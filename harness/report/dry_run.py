@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.cli.output import counted, echo, say
+from harness.report.progress import clock
 
 if TYPE_CHECKING:
     from harness.execute.estimate import Estimate
@@ -22,7 +22,16 @@ _UNAVAILABLE = "unavailable"
 _OWN_COLUMNS = ("recipe.epochs", "recipe.batch_size", *_NAMES, "seed")
 
 
-def print_runs(
+class PlanText(NamedTuple):
+    """A plan as text."""
+
+    text: str
+    """The planned runs, and their expected duration and disk usage."""
+    note: str
+    """Reason why speed would not be measured, or an empty string."""
+
+
+def plan_text(
     specs: Sequence[RunSpec],
     catalog: Catalog,
     store: Store,
@@ -37,8 +46,8 @@ def print_runs(
     executor: Executor | None = None,
     jobs: int = 1,
     quality_only: bool = False,
-) -> None:
-    """Determine which of `specs` would be executed, and print the plan; see `print_plan`.
+) -> PlanText:
+    """Decide which of `specs` would be executed, and return the plan; see `render`.
 
     `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
     runs are executed on this machine.
@@ -64,8 +73,6 @@ def print_runs(
     )
     kinds = failure_kinds(retry)
     part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
-    if part.reason:
-        say(part.reason)
     decisions = (
         [Decision(spec, None, "") for spec in specs]
         if rerun
@@ -82,26 +89,25 @@ def print_runs(
     if not (chosen.remote or batch_size_backoff):
         decisions = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
     expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
-    print_plan(decisions, expected, reasons or {}, budget_s, jobs)
+    return PlanText(render(decisions, expected, reasons or {}, budget_s, jobs), part.reason)
 
 
-def print_plan(
+def render(
     decisions: Sequence[Decision],
     estimates: Sequence[Estimate | None],
     unavailable: Mapping[str, str],
     budget_s: float | None,
     jobs: int = 1,
-) -> None:
-    """Print the planned runs in the order of execution, with their states and the settings that vary.
+) -> str:
+    """Return the planned runs in execution order, with their states and the settings that vary, as text.
 
-    Also print the expected duration and disk usage of the runs that would be executed.
+    The text also contains the expected duration and disk usage of the runs that would be executed.
 
     `unavailable` maps the key of each run that cannot be executed on this machine to the reason. `jobs` is the number
     of runs that are executed at the same time.
     """
     from tabulate import tabulate
 
-    from harness.cli.progress import clock
     from harness.execute.availability import describe_reasons
 
     specs = [decision.spec for decision in decisions]
@@ -126,25 +132,30 @@ def print_plan(
         )
     # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
     texts = [headers.index(name) for name in ("dataset", *other, "key", "time")]
-    echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
+    parts = [tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts)]
     left_out = [decision.spec.key for decision, state in zip(decisions, states, strict=True) if state == _UNAVAILABLE]
     if left_out:
         lines = describe_reasons({key: unavailable[key] for key in left_out})
-        echo("\n  ".join(["\nThese runs cannot be executed on this machine:", *lines]))
+        parts.append("\n  ".join(["\nThese runs cannot be executed on this machine:", *lines]))
     skipped = states.count("skip")
     done = f", {skipped} of them already done" if skipped else ""
     missing = f", {len(left_out)} unavailable on this machine" if left_out else ""
-    echo(f"\n{counted(len(specs), 'run')} planned{done}{missing}; none was started")
+    parts.append(f"\n{_counted(len(specs))} planned{done}{missing}; none was started")
     left = [each for each, state in zip(estimates, states, strict=True) if state in _EXECUTED]
     if known := [estimate for estimate in left if estimate]:
         seconds, size = sum(e.seconds for e in known) / jobs, sum(e.disk_bytes for e in known)
-        rest = f", not including {counted(len(left) - len(known), 'run')} of unknown duration" * (
-            len(known) < len(left)
-        )
+        rest = f", not including {_counted(len(left) - len(known))} of unknown duration" * (len(known) < len(left))
         beside = f" with {jobs} runs at the same time" if jobs > 1 else ""
-        echo(f"about {clock(seconds)}{beside} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
+        parts.append(f"about {clock(seconds)}{beside} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
         if budget_s is not None and seconds > budget_s:
-            echo(f"the time budget of {clock(budget_s)} is too short for all runs; repeat the command to continue")
+            parts.append(
+                f"the time budget of {clock(budget_s)} is too short for all runs; repeat the command to continue"
+            )
+    return "\n".join(parts)
+
+
+def _counted(runs: int) -> str:
+    return f"{runs} {'run' if runs == 1 else 'runs'}"
 
 
 def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:

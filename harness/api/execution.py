@@ -1,0 +1,300 @@
+"""Execution of planned runs and studies, as requested by `harness.run`, `harness.tune` and commands."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.api.results import Results, TuningResults
+from harness.records import RunRecord
+
+if TYPE_CHECKING:
+    from harness.execute.runner import Listener
+    from harness.plugins.catalog import Catalog
+    from harness.records import RunSpec
+    from harness.records.store import Store
+    from harness.tuning.request import StudyPlan
+
+
+def carry_out(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    parity: bool = False,
+    timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    batch_size_backoff: bool = False,
+    executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
+    detach: bool = False,
+    save_weights: bool = False,
+    rerun: bool = True,
+    retry: str | Iterable[str] | None = None,
+    jobs: int = 1,
+    quality_only: bool = False,
+    wait: bool = False,
+    budget_s: float | None = None,
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
+    command: Sequence[str] = (),
+    listener: Listener | None = None,
+    show: Callable[[Results], None] | None = None,
+) -> Results:
+    """Execute planned runs and return their records. If `parity` is true, a parity check is performed first.
+
+    Unless `rerun` is true, runs that are already in the store are not executed again, and their stored records are
+    returned (see `harness.execute.resume.decide`). If another process is measuring on the same device,
+    `harness.BusyError` is raised. If `wait` is true, the function waits for the other process to end instead. No runs
+    are started after `budget_s` seconds, and the number of remaining runs is reported. `command` contains the arguments
+    of the ``harness`` command, which ``harness status`` prints if the plan is interrupted.
+
+    First, the results of runs that were submitted earlier with `detach` are stored. With `detach`, the remaining runs
+    are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
+    submitted runs that are part of `specs`.
+
+    With `quality_only`, throughput and latency are not measured. If several runs are executed at a time (`jobs`),
+    throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits this.
+
+    With `checkpoint_every`, runs write checkpoints. `resume` determines which runs continue from their checkpoints (see
+    `harness.execute.checkpoints.assign`).
+
+    At the end, `show` is called with the finished runs, if there are any. `show` is also called if the execution is
+    stopped by Ctrl-C or by an error such as a full disk.
+
+    Raises the same errors as `harness.execute.runner.run_all`. Also raises `harness.UsageError` if `parity` is true and
+    fewer than two backends are selected.
+    """
+    from harness.checks.parity.check import compared, marks_for
+    from harness.checks.parity.verdict import load as load_verdicts
+    from harness.checks.side_by_side import Part, measured_part
+    from harness.errors import RecordError, UsageError
+    from harness.execute.checkpoints import assign
+    from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
+    from harness.execute.device_lock import measuring_on
+    from harness.execute.machines import machines_for
+    from harness.execute.memory_limit import check_memory_limit, size_bytes
+    from harness.execute.plans import recorded
+    from harness.execute.resume import Decision, decide, describe, failure_kinds
+    from harness.execute.runner import (
+        DEFAULT_TIMEOUT_S,
+        LOCAL,
+        Guarded,
+        Listener,
+        check_executor,
+        check_limit,
+        planned_runs,
+        run_all,
+    )
+    from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
+    from harness.execute.submissions import Access, locked, new_name
+    from harness.plan.checkpoints import checked_interval
+    from harness.records.store import RECORD, read_record
+
+    listener = Guarded(listener or Listener())
+    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    kinds = failure_kinds(retry)
+    decisions = [Decision(spec, None, "") for spec in specs]
+    collected: list[RunRecord] = []
+    started = False
+    try:
+        check_limit(limit_s)
+        limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
+        check_memory_limit(limit_bytes)
+        chosen = catalog.executor(executor, executor_options)
+        check_executor(specs, chosen)
+        if detach:
+            check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
+        every = checked_interval(
+            checkpoint_every,
+            specs,
+            catalog,
+            executor=chosen,
+            resume=resume,
+            rerun=rerun,
+            detach=detach,
+            batch_size_backoff=batch_size_backoff,
+        )
+        if jobs != 1 and executor != LOCAL:
+            raise UsageError(f"--jobs requires the executor {LOCAL!r}; remove --jobs or --executor")
+        lanes = lanes_for(specs, jobs) if jobs != 1 else ()
+
+        def permitted() -> Part:
+            found = measured_part(
+                specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff
+            )
+            if found.reason:
+                listener.message(found.reason)
+            return found
+
+        part = permitted()
+        machines = machines_for(chosen, specs, catalog)
+        store.prepare()
+        if parity and any(spec.weights is not None for spec in specs):
+            raise UsageError(
+                "--parity compares how backends train, but runs with --weights do not train; "
+                "remove one of the two options"
+            )
+        pairs = compared(specs) if parity else set[str]()
+        with contextlib.ExitStack() as stack:
+            # With detach, the lock is held until the runs are submitted, so that no other command submits them as well.
+            submitting = stack.enter_context(contextlib.ExitStack())
+            submitting.enter_context(locked(store, create=detach, wait=wait))
+            collected, pending = collect_all(
+                specs,
+                catalog,
+                store,
+                listener,
+                wait=not detach,
+                given=Access(executor=executor, options=dict(executor_options or {})),
+                rerun=rerun,
+                quality_only=part.quality_only,
+                save_weights=save_weights,
+            )
+            if not detach:
+                submitting.close()
+
+            def left() -> list[RunSpec]:
+                return without([decision.spec for decision in decisions if decision.stored is None], pending)
+
+            def decide_again() -> None:
+                if not rerun or collected:
+                    decisions[:] = decide(
+                        specs,
+                        catalog,
+                        store,
+                        save_weights=save_weights,
+                        compared=pairs,
+                        retry=kinds,
+                        batch_size_backoff=batch_size_backoff,
+                        quality_only=part.quality_only,
+                        machines=machines,
+                        collected={record.run_id for record in collected},
+                        rerun=rerun,
+                    )
+
+            decide_again()
+            # A remote executor locks the devices of the machines that execute the runs.
+            lock = contextlib.ExitStack() if chosen.remote else stack
+            if left() and (parity or not chosen.remote):
+                used = [name for spec in left() for name in spec.used_devices]
+                if lock.enter_context(measuring_on(used, wait=wait, say=listener.message)):
+                    # The process that used the device may have executed the same runs or a check. The code or the
+                    # packages may have changed.
+                    part = permitted()
+                    decide_again()
+            if not (chosen.remote or detach or batch_size_backoff):
+                decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
+            for line in describe(decisions):
+                listener.message(line)
+            marks = None
+            with lock if chosen.remote else contextlib.nullcontext():
+                if parity and left():
+                    marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            planned, started = left(), True
+            submission = new_name() if detach else ""
+            if planned:
+                skipped = len(specs) - len(planned)
+                stack.enter_context(
+                    recorded(
+                        store,
+                        planned,
+                        skipped=skipped,
+                        command=command,
+                        jobs=jobs,
+                        quality_only=part.quality_only,
+                        submission=submission,
+                    )
+                )
+            settings: dict[str, Any] = {
+                "timeout_s": limit_s,
+                "memory_limit_bytes": limit_bytes,
+                "save_weights": save_weights,
+                "quality_only": part.quality_only,
+            }
+            if detach:
+                runs = planned_runs(planned, catalog, with_digests=True, **settings)
+                submit(submission, chosen, executor_options or {}, runs, marks or {}, store, rerun=rerun)
+                submitting.close()
+                listener.message(describe_submission(len(planned), pending.total(), executor))
+            records = run_all(
+                [] if detach else planned,
+                catalog,
+                store,
+                batch_size_backoff=batch_size_backoff,
+                executor=SideBySide(lanes, turns_of(planned, quality_only=part.quality_only), part.checked_at)
+                if lanes
+                else chosen,
+                listener=listener,
+                marks=marks,
+                budget_s=budget_s,
+                checkpoints=[decision.checkpoints for decision in decisions if decision.stored is None],
+                **settings,
+            )
+            if not detach and (rest := len(planned) - len(records)):
+                listener.message(
+                    f"the time budget is used up; {rest} {'run was' if rest == 1 else 'runs were'} not executed; "
+                    "repeat the command to continue"
+                )
+    finally:
+        listener.close()
+        numbers = iter(range(1, len(specs) + 1))  # of the executed runs
+        found: list[RunRecord] = []
+        for decision in decisions:
+            record = None
+            if decision.stored is None:
+                record = listener.latest.get(next(numbers))
+            else:
+                try:
+                    record = read_record(decision.stored.path / RECORD)
+                except RecordError as error:  # the run was removed or changed in the meantime
+                    listener.message(f"{error}; this run is excluded")
+            found += [record] if record is not None else []
+        results = Results(
+            found,
+            verdicts=load_verdicts(store.path).values(),
+            metrics=[provided.value for provided in catalog.metrics.values()],
+            reused=sum(
+                decision.stored is not None and decision.stored.record.run_id not in {one.run_id for one in collected}
+                for decision in decisions
+            ),
+            directory=store.path,
+        )
+        if show is not None and started and results:
+            show(results)
+    return results
+
+
+def tune_selection(
+    plans: Sequence[StudyPlan],
+    catalog: Catalog,
+    store: Store,
+    *,
+    timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    storage: str | None = None,
+    rerun: bool = False,
+    wait: bool = False,
+    listener: Listener | None = None,
+) -> TuningResults:
+    """Execute planned studies. Raises the same errors as `harness.tuning.driver.tune`."""
+    from harness.checks.parity.verdict import load as load_verdicts
+    from harness.execute.memory_limit import check_memory_limit, size_bytes
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
+    from harness.tuning.driver import Settings
+    from harness.tuning.driver import tune as execute
+
+    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
+    check_limit(limit_s)
+    check_memory_limit(limit_bytes)
+    settings = Settings(
+        timeout_s=limit_s, memory_limit_bytes=limit_bytes, storage=storage or "", rerun=rerun, wait=wait
+    )
+    tuned = execute(plans, catalog, store, settings, listener or Listener())
+    metrics = [provided.value for provided in catalog.metrics.values()]
+    verdicts = load_verdicts(store.path).values()
+    return TuningResults(
+        tuned.studies, Results(tuned.records, verdicts=verdicts, metrics=metrics, directory=store.path)
+    )

@@ -1,0 +1,41 @@
+"""Recognition of files that contain data saved from memory, and the properties that such a file does not contain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from harness.errors import RecordError
+from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
+
+FOLDER = "data-from-memory"
+"""Name of the folder in the cache that contains a folder for each saved object."""
+ABOUT = "about.json"
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """Properties of an object in memory that its file does not contain."""
+
+    origin: str
+    """Name of the type of the object, such as ``DataFrame``."""
+    categorical: tuple[str, ...] = ()
+    """Columns that have a categorical type."""
+    warnings: tuple[str, ...] = ()
+    """Messages about parts of the object that were ignored."""
+
+
+def about(path: Path) -> About | None:
+    """Return the properties of the object in memory that was saved at `path`, or None for other files."""
+    file = path.parent / ABOUT
+    if not is_from_memory(path) or not is_stored(file):
+        return None
+    try:
+        return decode(read_stored(file, MAX_JSON_BYTES), About, file)
+    except RecordError:
+        return None
+
+
+def is_from_memory(path: Path) -> bool:
+    """Return whether `path` is one that `harness.save_data` returned. The file may no longer exist."""
+    return path.parent.parent.name == FOLDER

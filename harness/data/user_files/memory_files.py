@@ -1,0 +1,155 @@
+"""Storage of data in memory as files in the cache, where child processes read them like the user's own files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.data.user_files.memory import MemoryData, from_memory, is_in_memory
+from harness.data.user_files.memory_about import ABOUT, FOLDER, About
+from harness.errors import UsageError
+from harness.records.locations import cache_dir
+
+FILE_NAME = "file_name"
+"""Column of the metadata file that contains the names of the images or recordings."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,99}", re.ASCII)
+
+
+def save_data(data: Any, name: str = "") -> Path:
+    """Save data in memory as a file or a folder that can be used as a dataset, and return its path.
+
+    Tables and texts are saved as JSONL, and images and recordings as a folder with a metadata file, without loss. If
+    the data have already been saved, they are not written again. The content of the files depends only on the data.
+
+    `harness.run` calls this function if its `dataset` is an object in memory. Call it directly to choose the name of
+    the dataset, or to use the data on the command line.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame, datasets.Dataset, mapping of str to sequence, or mapping of str to these
+        Columns with one value per row. A value is a str, a bool, an int, a float, a date, a time or missing. One column
+        can contain images (uint8 ``[N, H, W, C]`` or one array per row) or recordings (one array of floats per row; the
+        column or the number ``sample_rate`` is their sample rate in Hz). A mapping from ``"train"``, ``"validation"``
+        and ``"test"`` to data defines the splits.
+    name : str, optional
+        Name of the dataset, consisting of letters, digits, ``.``, ``_``, ``+`` and ``-``. By default, ``memory-`` and
+        the first digits of the digest of the content.
+
+    Returns
+    -------
+    Path
+        Path of the file or folder.
+
+    Raises
+    ------
+    UsageError
+        If the data contain names or values that cannot be saved exactly, or if the data cannot be written.
+
+    Examples
+    --------
+    ::
+
+        path = harness.save_data(pd.DataFrame({"text": texts, "label": labels}), "reviews")
+        harness.run("nlp", dataset=path)
+    """
+    if name and not _NAME.fullmatch(name):
+        raise UsageError(
+            f"invalid name for a dataset: {name!r}; use letters, digits and the characters . _ + - (at most 100)"
+        )
+    return write_data(from_memory(data), cache_dir() / FOLDER, name)
+
+
+def write_data(found: MemoryData, root: Path, name: str = "") -> Path:
+    """Write converted data into a folder below `root`, unless it already contains them; see `save_data`."""
+    table = _jsonl({**({FILE_NAME: found.media.names()} if found.media else {}), **found.columns})
+    content = _digest(chain([("", json.dumps(found.categorical).encode()), ("", table)], _media(found, "")))
+    chosen = name or f"memory-{content[:8]}"
+    about = About(origin=found.origin, categorical=tuple(found.categorical), warnings=tuple(found.warnings))
+    described = msgspec.json.encode(about)
+    folder = root / _digest([(chosen, content.encode()), ("", described)])[:16]
+    table_name = f"{chosen}/metadata.jsonl" if found.media else f"{chosen}.jsonl"
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        yield ABOUT, described
+        yield table_name, table
+        yield from _media(found, f"{chosen}/")
+
+    try:
+        if not _is_complete(folder, files()):
+            _write(folder, files())
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the data cannot be written: {error.strerror}; set HARNESS_CACHE to a folder on a disk with "
+            "enough space"
+        ) from None
+    return folder / (chosen if found.media else f"{chosen}.jsonl")
+
+
+def located(dataset: Any) -> Any:
+    """Return the value of the `dataset` argument with data in memory replaced by the paths of their files."""
+    if is_in_memory(dataset):
+        return save_data(dataset)
+    if getattr(dataset, "ndim", 1) > 1:
+        return save_data(dataset)  # raises an error that names the supported types
+    if isinstance(dataset, str | bytes | os.PathLike) or not isinstance(dataset, Iterable):
+        return dataset
+    return [save_data(each) if is_in_memory(each) else each for each in dataset]
+
+
+def _media(found: MemoryData, prefix: str) -> Iterator[tuple[str, bytes]]:
+    if found.media is not None:
+        for name, content in found.media.files():
+            yield f"{prefix}{name}", content
+
+
+def _jsonl(columns: dict[str, list[Any]]) -> bytes:
+    """Return one JSON object per row. Only ASCII characters are used, so that every string can be represented."""
+    names = list(columns)
+    rows = zip(*columns.values(), strict=True)
+    return "".join(f"{json.dumps(dict(zip(names, row, strict=True)))}\n" for row in rows).encode()
+
+
+def _digest(files: Iterable[tuple[str, bytes]]) -> str:
+    total = hashlib.sha256()
+    for name, content in files:
+        total.update(f"{name}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _is_complete(folder: Path, files: Iterable[tuple[str, bytes]]) -> bool:
+    """Return whether the folder contains these files with this content."""
+    if not folder.is_dir():
+        return False
+    return all((folder / name).is_file() and (folder / name).read_bytes() == content for name, content in files)
+
+
+def _write(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write the files into a temporary folder, and move it to `folder`, so that an interruption leaves no partial data.
+
+    An incomplete folder is replaced. Another process may write the same data at the same time.
+    """
+    scratch = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    try:
+        for name, content in files:
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / name).write_bytes(content)
+        if folder.is_dir():
+            folder.rename(scratch.with_name(f"{scratch.name}-old"))
+            shutil.rmtree(scratch.with_name(f"{scratch.name}-old"), ignore_errors=True)
+        scratch.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
