@@ -6,6 +6,8 @@ from harness.api import TuningResults as TuningResults
 from harness.api import load as load
 from harness.api import run as run
 from harness.api import tune as tune
+from harness.api.comparing import Comparisons as Comparisons
+from harness.api.comparing import compare as compare
 from harness.api.stored_run import Run as Run
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed

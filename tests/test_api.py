@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import ast
 import doctest
+import functools
 import inspect
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 from sample_records import record, success
 from sample_store import write
 from toy_plugin import FAST, install_toy
 
 import harness
+from harness.cli.root import cli
 from harness.plugins import hookspecs, resolve
 from harness.plugins.catalog import Catalog
 from harness.records import RunRecord
+
+runner = CliRunner()
 
 HOOKS = {
     "harness_tasks": [],
@@ -164,6 +170,37 @@ def test_toy_implements_every_hook(catalog: Catalog) -> None:
     assert missing == {"harness_trackers", "harness_steps_ended", "harness_attempt_lost"}
 
 
+# ---- keywords and options ---------------------------------------------------------------------------------
+
+KEYWORDS = {
+    "set": "overrides",
+    "plugin": "plugins",
+    "timeout": "timeout_s",
+    "tracker": "trackers",
+    "executor_option": "executor_options",
+    "quiet": "progress",
+}
+"""Keywords of functions whose names differ from those of the options."""
+ELSEWHERE = {
+    "run": {"price_per_hour": "Results.table", "plot": "Results.plot"},
+    "compare": {"format_": "Comparisons.to_frame", "fail_on": "", "allow_missing": ""},
+    "tune": {"price_per_hour": "Results.table", "format_": "TuningResults.best", "lr_range": ""},
+}
+"""Options without a keyword, with the public name that has the same effect, or an empty string if there is none."""
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_function_has_a_keyword_for_every_option_of_its_command(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    options = {parameter.name or "" for parameter in command.params}
+    assert set(ELSEWHERE[name]) <= options
+    expected = {KEYWORDS.get(option, option) for option in options - set(ELSEWHERE[name])}
+    assert set(inspect.signature(getattr(harness, name)).parameters) == expected
+    for public in filter(None, ELSEWHERE[name].values()):
+        assert functools.reduce(getattr, public.split("."), harness)
+
+
 # ---- run and load -----------------------------------------------------------------------------------------
 
 
@@ -225,6 +262,114 @@ def test_to_frame_has_a_row_per_backend(ran: tuple[harness.Results, Path, list[s
 def test_repr_of_results_is_the_table(ran: tuple[harness.Results, Path, list[str]]) -> None:
     assert "toy-numpy" in repr(ran[0])
     assert repr(ran[0][:0]) == "no runs"
+
+
+def test_html_of_results_is_the_table_and_escaped(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    results = ran[0]
+    shown = results._repr_html_()
+    assert shown.count("<table>") == 1
+    assert "toy-numpy" in shown
+    spec = msgspec.structs.replace(results[0].spec, dataset="<script>alert(1)</script>")
+    harmful = harness.Results([msgspec.structs.replace(results[0], spec=spec)])
+    assert "<script" not in harmful._repr_html_()
+    assert results[:0]._repr_html_() == "<p>no runs</p>"
+    assert results.runs[0]._repr_html_().startswith(f"<pre>{results[0].run_id}")
+
+
+def test_filter_selects_by_fields_status_and_function(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    results = ran[0]
+    assert list(results.filter(backend="toy-numpy")) == [results[0], results[3]]
+    assert list(results.filter(status="failure", seed=1)) == [results[2]]
+    assert list(results.filter(status=["success", "error"])) == list(results)
+    assert list(results.filter(lambda record: record.spec.seed == 0, status="success")) == [results[0]]
+    assert list(results.filter(backend="torch")) == []
+    assert results.filter(backend="toy-numpy").runs[0].record == results[0]
+    with pytest.raises(harness.UnknownNameError, match="unknown status 'sucess'; did you mean 'success'"):
+        results.filter(status="sucess")
+
+
+def test_compare_results_equals_the_command(
+    ran: tuple[harness.Results, Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_toy(monkeypatch)
+    results = ran[0]
+    found = harness.compare(results.filter(seed=0), results.filter(seed=1), "quality")
+    assert len(found) == 1
+    assert [comparison.verdict for comparison in found[0].comparisons] == ["inconclusive"]
+    assert found.to_frame()["setting"].tolist() == [found[0].name]
+    assert found.warnings[0].startswith("BASE: failed runs are excluded: toy-regress-")
+    assert "<table><caption>toy-regress" in found._repr_html_()
+    command = runner.invoke(cli, ["compare", str(ran[1]), str(ran[1]), "--metric", "quality"])
+    assert command.output.partition("\n\n")[2].rstrip() in repr(harness.compare(ran[1], results, "quality"))
+    with pytest.raises(harness.UsageError, match="no successful runs of BASE and NEW match; all runs of NEW failed"):
+        harness.compare(results, results.filter(status="failure"))
+
+
+def test_run_gives_access_to_its_files(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    run, failed = ran[0].runs[:2]
+    assert "train_losses" in run.arrays()
+    assert run.weights_path is None
+    assert "ValueError" in failed.log
+
+
+def test_plot_writes_a_file(ran: tuple[harness.Results, Path, list[str]], tmp_path: Path) -> None:
+    path = ran[0].plot(tmp_path / "pareto.json")
+    assert path.read_text().startswith("{")
+
+
+def test_run_dry_run_prints_the_plan_and_starts_nothing(
+    ran: tuple[harness.Results, Path, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install_toy(monkeypatch)
+    planned = harness.run("toy-regress", "toy-numpy", seed=range(2), dry_run=True, results=tmp_path / "r")
+    assert len(planned) == 0
+    assert "2 runs planned; none was started" in capsys.readouterr().out
+    assert not (tmp_path / "r").exists()
+
+
+def test_run_suite_selects_the_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_toy(monkeypatch)
+    suite = tmp_path / "suite.toml"
+    suite.write_text('[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\nseed = [0, 1, 2]\n')
+    harness.run(suite=suite, dry_run=True, results=tmp_path / "r")
+    assert "3 runs planned" in capsys.readouterr().out
+    with pytest.raises(harness.UsageError, match="the suite selects the runs; remove task, overrides"):
+        harness.run("toy-regress", suite=suite, overrides={"recipe.epochs": 1}, results=tmp_path / "r")
+
+
+def test_run_data_in_memory_is_recorded_and_can_be_predicted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pandas as pd
+
+    install_toy(monkeypatch)
+    frame = pd.DataFrame({"x": [n % 7 for n in range(60)], "y": [n % 5 for n in range(60)]})
+    frame["price"] = 2.0 * frame.x - frame.y
+    results = harness.run(
+        "regression",
+        "toy-numpy",
+        dataset=frame[1:],
+        model="toy-linear",
+        target_column="price",
+        save_weights=True,
+        threads=1,
+        overrides=[*FAST, "recipe.optimizer=sgd"],
+        results=tmp_path / "r",
+    )
+    (run,) = results.runs
+    source = run.record.spec.source
+    assert source is not None
+    assert source.memory == "DataFrame"
+    assert run.record.spec.dataset_options["target_column"] == ["price"]
+    assert "the index of the DataFrame (integers without a name) was ignored" in capsys.readouterr().err
+    assert run.weights_path is not None
+    predicted = run.predict(frame[["x", "y"]])
+    assert len(predicted) == 60
 
 
 def test_events_are_called_in_order(ran: tuple[harness.Results, Path, list[str]]) -> None:

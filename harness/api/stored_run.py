@@ -1,4 +1,4 @@
-"""`Run`, a stored run with methods to read its predictions and to predict new data."""
+"""`Run`, a stored run with methods that read its predictions and predict new data."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,11 @@ folder.
 @click.option("--verify", is_flag=True, help="Check the bundle against its manifest without executing runs.")
 @click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="PATH",
+    multiple=True,
+    metavar="[OLD=]NEW",
     help=options.with_default(
-        "File or folder with your copy of the data, which must be identical to the original data.",
+        "File or folder with your copy of the data, which must be identical to the original data. OLD, the recorded "
+        "path or its last part, selects the dataset if the runs used several. Can be repeated.",
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
@@ -51,7 +52,7 @@ folder.
 def reproduce(
     bundle: Path,
     verify: bool,
-    data: Path | None,
+    data: tuple[str, ...],
     create_envs: bool,
     wait: bool,
     results: str | None,
@@ -76,6 +77,7 @@ def reproduce(
       harness reproduce comparison.zip --verify
       harness reproduce comparison.zip --task nlp --results elsewhere
       harness reproduce comparison.zip --data wine.csv
+      harness reproduce comparison.zip --data wine.csv=copies/wine.csv --data iris.csv=copies/iris.csv
     """
     import tempfile
 
@@ -121,7 +123,8 @@ def reproduce(
         own.metrics_of(record.spec)
     for env in sorted({record.spec.env for record in chosen if record.spec.env}):
         _provide(env, locks.get(env, ""), bundle, create=create_envs)
-    specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
+    copies = _copies(data, [record.spec for record in chosen])
+    specs = [_with_data(spec, copies, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
     store = Store(Path(results) if results else results_dir() / REPRODUCED)
     inform(f"the new runs are saved in {store.path}")
     records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout, wait=wait)
@@ -182,10 +185,37 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
         say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")
 
 
-def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
+def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:
+    """Return the paths that the user passed with ``--data``, by recorded path. The key of a path for all runs is an
+    empty string.
+
+    Raises `harness.UsageError` if a path does not exist, or if no run used the data that a value replaces.
+    """
+    from harness.errors import UsageError
+
+    recorded = {spec.source.path for spec in specs if spec.source}
+    copies: dict[str, Path] = {}
+    for value in values:
+        old, equals, new = value.partition("=")
+        if not equals or Path(value).exists():
+            old, new = "", value
+        matching = {path for path in recorded if old in ("", path, Path(path).name)}
+        if not matching:
+            used = ", ".join(sorted(recorded)) or "no data of the user"
+            raise UsageError(
+                f"--data {value}: no selected run of the bundle used {old or 'such data'}; they used {used}"
+            )
+        if not Path(new).exists():
+            raise UsageError(f"--data {value}: {new} does not exist; pass the path of your copy of the data")
+        copies |= dict.fromkeys(matching if old else [""], Path(new))
+    return copies
+
+
+def _with_data(spec: RunSpec, copies: Mapping[str, Path], bundle: Path) -> RunSpec:
     """Return the spec with the path of the user's data on this machine. The content is verified when the data are read.
 
-    Raises `harness.UsageError` if the data cannot be found.
+    `copies` contains the paths that the user passed; see `_copies`. Raises `harness.UsageError` if the data cannot be
+    found.
     """
     import msgspec
 
@@ -194,8 +224,14 @@ def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
     if spec.source is None:
         return spec
     recorded = Path(spec.source.path)
-    found = [data] if data else [recorded, Path(recorded.name), bundle.parent / recorded.name]
+    given = copies.get(spec.source.path) or copies.get("")
+    found = [given] if given else [recorded, Path(recorded.name), bundle.parent / recorded.name]
     path = next((candidate for candidate in found if candidate.exists()), None)
+    if path is None and spec.source.memory:
+        raise UsageError(
+            f"the runs of the bundle used a {spec.source.memory} in memory, which was saved as {recorded.name} on "
+            "another machine; save the same data with harness.save_data, and pass the path that it returns with --data"
+        )
     if path is None:
         raise UsageError(
             f"the runs of the bundle used the file or folder {recorded}, which does not exist here; pass its path with "

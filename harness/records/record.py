@@ -590,3 +590,21 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     roofline: Roofline | None = field(default=None, name="peak")
     """Roofline of the device, or None if the device was not measured with ``harness doctor --roofline`` before the
     run."""
+
+    def _repr_html_(self) -> str:
+        """Return a summary of the run as HTML, for display in a notebook."""
+        from html import escape
+
+        names = ("task", "dataset", "model", "backend", "device", "precision", "seed")
+        shown = {"run": self.run_id, **{name: getattr(self.spec, name) for name in names}, "started": self.started_at}
+        if isinstance(self.outcome, Success):
+            primary = self.outcome.scores.primary
+            shown[primary] = self.outcome.scores.test.get(primary)
+        elif isinstance(self.outcome, Failure):
+            shown["failed"] = f"{self.outcome.kind}: {self.outcome.message}"
+        else:
+            shown["trial"] = self.outcome.state
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items()
+        )
+        return f"<table>{rows}</table>"

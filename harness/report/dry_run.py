@@ -47,7 +47,7 @@ def plan_text(
     jobs: int = 1,
     quality_only: bool = False,
 ) -> PlanText:
-    """Decide which of `specs` would be executed, and return the plan; see `render`.
+    """Determine which of `specs` would be executed, and return the plan; see `render`.
 
     `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
     runs are executed on this machine.
@@ -99,7 +99,7 @@ def render(
     budget_s: float | None,
     jobs: int = 1,
 ) -> str:
-    """Return the planned runs in execution order, with their states and the settings that vary, as text.
+    """Return the planned runs in the order of execution, with their states and the settings that vary, as text.
 
     The text also contains the expected duration and disk usage of the runs that would be executed.
 

@@ -5,16 +5,18 @@ The fragments contain no style sheets and no scripts. All text is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from harness.analysis.table import Table
+from harness.analysis.compare.judge import Compared
+from harness.analysis.table import Column, Table
 from harness.records import RunRecord
 from harness.records.printing import clean
+from harness.report.comparison_text import HEADERS, notes, row_of
 from harness.report.layout import Block, blocks, legend
 from harness.report.run_text import render as run_text
-from harness.report.site.tables import PAGE, View, comparison
+from harness.report.site.tables import PAGE, View, comparison, plain
 
 
 def render(table: Table) -> str:
@@ -26,6 +28,17 @@ def render(table: Table) -> str:
 def run_details(record: RunRecord, path: Path) -> str:
     """Return all details of a run as HTML. `path` is the directory that contains the run's record."""
     return preformatted(run_text(record, path))
+
+
+def comparisons(pairs: Sequence[Compared], warnings: Sequence[str]) -> str:
+    """Return comparisons of two sets of runs as HTML, with one table for each pair of settings."""
+    parts = []
+    for pair in pairs:
+        columns = ("base", "new", "change", "interval", "detectable")
+        headers = [Column(name, name, "", "number" if name in columns else "text") for name in HEADERS]
+        view = plain("", pair.name, headers, [row_of(comparison) for comparison in pair.comparisons])
+        parts += [html_of(view), _lines(f"{name}: {before} -> {after}" for name, before, after in pair.differences)]
+    return "\n".join([*parts, _lines([*notes(pairs), *(f"Warning: {text}" for text in warnings)])])
 
 
 def preformatted(text: str) -> str:

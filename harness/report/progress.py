@@ -22,7 +22,7 @@ from harness.records import (
 
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals between lines for epochs and for downloads, in seconds."""
+"""Minimum intervals between two lines for epochs and for downloads, in seconds."""
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
@@ -34,7 +34,7 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
 
 class Lines(Listener):
     """A listener that passes a line of text to `show` for each phase, epoch and result. Epochs are shown at most once
-    per second; the last epoch is always shown.
+    per second. The last epoch is always shown.
 
     `warned` contains the warnings that have already been shown, as lines of output.
     """

@@ -117,7 +117,11 @@ def run_section(record: RunRecord) -> Section:
     if spec.teacher is not None:
         rows += [("teacher", spec.teacher.run), ("path of the teacher", spec.teacher.path)]
     if spec.source is not None:
-        rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
+        origin = f"{spec.source.memory} in memory, saved as " if spec.source.memory else ""
+        rows += [
+            ("user data", f"{origin}{spec.source.path}"),
+            ("inferred options", ", ".join(spec.source.guessed) or "nothing"),
+        ]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)
         for group, values in groups.items()

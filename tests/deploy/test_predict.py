@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import harness_cli
-from harness.deploy.run import table_of
 from own_files import houses, photos, reviews, write_csv, write_image, write_jsonl, write_sound
 from toy_plugin import SET_FAST, install_toy
 
@@ -153,6 +152,8 @@ def test_run_predicts_a_data_frame_and_keeps_its_index(results: Path) -> None:
     assert table.index.tolist() == frame.index.tolist()
     assert table.price.tolist() == frame.price.tolist()
     np.testing.assert_array_equal(table.predicted_price, run.predictions().predicted_price)
+    columns = {name: cells.tolist() for name, cells in frame.items()}
+    np.testing.assert_array_equal(run.predict(columns).predicted_price, table.predicted_price)
 
 
 def test_predict_prints_a_table_and_treats_bad_rows_as_in_training(results: Path, tmp_path: Path) -> None:
@@ -170,12 +171,6 @@ def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, t
     file = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST, "town"))
     with pytest.raises(UnknownNameError, match="unknown column 'town'"):
         predict(run, file, catalog)
-
-
-@pytest.mark.parametrize("frame", [pd.DataFrame({"a": []}), pd.DataFrame(index=[1, 2])])
-def test_empty_data_frame_is_rejected(frame: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="at least one of each"):
-        table_of(frame)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,16 @@ import shutil
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.data.user_files.memory import MemoryData, from_memory, is_in_memory
 from harness.data.user_files.memory_about import ABOUT, FOLDER, About
 from harness.errors import UsageError
 from harness.records.locations import cache_dir
+
+if TYPE_CHECKING:
+    from harness.data.user_files.memory import MemoryData
 
 FILE_NAME = "file_name"
 """Column of the metadata file that contains the names of the images or recordings."""
@@ -66,6 +68,8 @@ def save_data(data: Any, name: str = "") -> Path:
         raise UsageError(
             f"invalid name for a dataset: {name!r}; use letters, digits and the characters . _ + - (at most 100)"
         )
+    from harness.data.user_files.memory import from_memory
+
     return write_data(from_memory(data), cache_dir() / FOLDER, name)
 
 
@@ -97,11 +101,15 @@ def write_data(found: MemoryData, root: Path, name: str = "") -> Path:
 
 def located(dataset: Any) -> Any:
     """Return the value of the `dataset` argument with data in memory replaced by the paths of their files."""
+    from harness.data.user_files.memory import is_in_memory
+
+    if isinstance(dataset, str | os.PathLike):
+        return dataset
     if is_in_memory(dataset):
         return save_data(dataset)
     if getattr(dataset, "ndim", 1) > 1:
         return save_data(dataset)  # raises an error that names the supported types
-    if isinstance(dataset, str | bytes | os.PathLike) or not isinstance(dataset, Iterable):
+    if isinstance(dataset, bytes) or not isinstance(dataset, Iterable):
         return dataset
     return [save_data(each) if is_in_memory(each) else each for each in dataset]
 

@@ -10,7 +10,7 @@ from sample_records import failure, record, success
 
 from harness.analysis.compare import baseline
 from harness.analysis.compare.match import find
-from harness.cli.compare import _flags
+from harness.analysis.compare.sides import flag_counts
 from harness.errors import RecordError, UsageError
 from harness.plugins import discover
 from harness.records import Flag
@@ -76,7 +76,7 @@ def test_flags_of_a_side_are_counted_by_metric() -> None:
     drift = Flag(metric="train_throughput", kind="drift", detail="x")
     load = Flag(metric="train_throughput", kind="other_load", detail="x")
     runs = [StoredRun(Path(), record(success(flags=flags))) for flags in ([drift, drift], [drift, load], [])]
-    assert _flags(runs) == [
+    assert flag_counts(runs) == [
         "train_samples_per_s is flagged for drift in 2 of 3 runs",
         "train_samples_per_s is flagged for other load in 1 of 3 runs",
     ]

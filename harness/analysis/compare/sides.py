@@ -1,0 +1,57 @@
+"""Matching of the two sets of runs in a comparison, with warnings about excluded and flagged runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.analysis.compare.match import Match, match
+from harness.analysis.flags import run_flags
+from harness.errors import UsageError
+from harness.records import Failure, Success
+from harness.records.store import StoredRun
+
+
+class Sides(NamedTuple):
+    """The matches of two sets of runs."""
+
+    matches: list[Match]
+    unmatched: list[str]
+    """Names of the settings that only one set contains."""
+    failed: dict[str, list[str]]
+    """Ids of the failed runs, for ``BASE`` and ``NEW``."""
+    warnings: list[str]
+
+    def check(self, sizes: Sequence[int]) -> None:
+        """Raise `harness.UsageError` if no runs match. `sizes` are the numbers of runs in the two sets."""
+        if self.matches:
+            return
+        sides = zip(self.failed.items(), sizes, strict=True)
+        which = next((side for (side, names), size in sides if names and len(names) == size), "")
+        reason = f"all runs of {which} failed" if which else "compare runs of the same task, dataset and model"
+        raise UsageError(f"no successful runs of BASE and NEW match; {reason}")
+
+
+def match_sides(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> Sides:
+    """Match two sets of runs. Failed runs are excluded."""
+    failed, warnings = {}, []
+    for side, runs in (("BASE", base), ("NEW", new)):
+        failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]
+        if failed[side]:
+            warnings.append(f"{side}: failed runs are excluded: {', '.join(failed[side])}")
+        warnings += [f"{side}: {text}" for text in flag_counts(runs)]
+    matches, left = match(base, new)
+    warnings += [f"excluded, because there are no matching runs to compare with: {name}" for name in left]
+    return Sides(matches, left, failed, warnings)
+
+
+def flag_counts(runs: Sequence[StoredRun]) -> list[str]:
+    """Return one line per metric and kind of flag, with the number of flagged runs."""
+    counts: dict[tuple[str, str], int] = {}
+    for run in runs:
+        flags = run_flags(run.record) if isinstance(run.record.outcome, Success) else []
+        for metric, kind in {(flag.columns[0], flag.kind) for flag in flags}:
+            counts[metric, kind] = counts.get((metric, kind), 0) + 1
+    return [
+        f"{metric} is flagged for {kind} in {n} of {len(runs)} runs" for (metric, kind), n in sorted(counts.items())
+    ]
