@@ -18,19 +18,29 @@ def matching(
     where: Callable[[RunRecord], bool] | None,
 ) -> Iterator[RunRecord]:
     """Return the records that satisfy all conditions; see `harness.Results.filter`."""
-    states = _several(status)
-    for state in states:
-        known = (SUCCESS, FAILURE, TRIAL, *get_args(FailureKind))
-        if state not in known:
-            raise UnknownNameError("status", state, known)
+    states = checked_states(_several(status))
     fields = {name: chosen for name, values in wanted.items() if (chosen := _several(values))}
     return (
         record
         for record in records
         if all(getattr(record.spec, name) in values for name, values in fields.items())
-        and (not states or not states.isdisjoint(_status(record)))
+        and has_status(record, states)
         and (where is None or where(record))
     )
+
+
+def checked_states(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of states as a set. Raises `harness.UnknownNameError` if a name is unknown."""
+    known = (SUCCESS, FAILURE, TRIAL, *get_args(FailureKind))
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("status", name, known)
+    return frozenset(names)
+
+
+def has_status(record: RunRecord, states: frozenset[str]) -> bool:
+    """Return whether the record has one of the states, or whether there are no states."""
+    return not states or not states.isdisjoint(_status(record))
 
 
 def _several(values: Any) -> set[Any]:

@@ -118,6 +118,7 @@ class Run:
         -------
         pandas.DataFrame
             One row per example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is kept.
+            If the data have labels, ``attrs["scores"]`` contains the values of the task's metrics by name.
 
         Raises
         ------
@@ -152,10 +153,12 @@ class Run:
             )
         for warning in found.warnings:
             note(f"warning: {warning}")
-        index = getattr(data, "index", None)
+        index, table = getattr(data, "index", None), found.table
         if index is not None and not callable(index) and found.rows.dtype.kind == "i":
-            return found.table.set_index(index[found.rows - 1])
-        return found.table
+            table = table.set_index(index[found.rows - 1])
+        if found.scores is not None:
+            table.attrs["scores"] = found.scores.values
+        return table
 
 
 @contextmanager

@@ -22,7 +22,18 @@ from harness.cli.output import counted, echo
 )
 @click.option("--title", default="Benchmark results", help="Title of the report in the bundle.")
 @options.results
-def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None) -> None:
+@options.filters("task", "dataset", "model", "backend")
+@options.status_and_date
+def bundle(
+    runs: tuple[str, ...],
+    output: Path,
+    title: str,
+    results: str | None,
+    status: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    **filters: tuple[str, ...],
+) -> None:
     """Pack runs into an archive with everything needed to check and reproduce the runs. The archive contains the
     records, the raw samples, the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of
     every file.
@@ -35,13 +46,16 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     Examples:
       harness bundle --results results/reference/defaults --output reference.zip
       harness bundle nlp-bert-tiny nlp-lstm --output comparison.zip
+      harness bundle --task nlp --status success --since 2026-11-01 --output nlp.zip
       harness bundle laptop/results server/results --output both.zip
       harness reproduce comparison.zip
     """
     from importlib.metadata import version
 
     from harness.analysis.compare.match import find
+    from harness.api.filters import checked_states, has_status
     from harness.checks.results.merge import combined, newest_verdicts
+    from harness.errors import CombinationError
     from harness.plugins.requirements import DISTRIBUTION
     from harness.records.files import real_path
     from harness.records.store import RECORD, results_dir
@@ -53,6 +67,16 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     chosen = {
         real_path(run.path): run for text in runs or (str(directory),) for run in find(text, directory, options.catalog)
     }
+    states = checked_states(status)
+    chosen = {
+        path: run
+        for path, run in chosen.items()
+        if options.matches(run.record.spec, filters)
+        and options.is_within(run.record.started_at, since, until)
+        and has_status(run.record, states)
+    }
+    if not chosen:
+        raise CombinationError("no run matches all of these filters; remove some of them")
     included = combined(chosen.values())
     verdicts = newest_verdicts(dict.fromkeys(run.path.parent for run in chosen.values()))
     ids = {run.path: run.record.run_id for run in included}

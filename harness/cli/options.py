@@ -205,6 +205,42 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
     return decorate
 
 
+def status_and_date(command: F) -> F:
+    """Add the options ``--status``, ``--since`` and ``--until``; see `is_chosen`."""
+    for name, text in (("until", "up to and including"), ("since", "from")):
+        command = click.option(
+            f"--{name}",
+            metavar="DATE",
+            callback=_checked_date,
+            help=f"Use only runs that started {text} this date or time (UTC), such as 2026-11-30 or 2026-11-30T14:00.",
+        )(command)
+    return names(
+        "--status",
+        "Use only runs with this status: success, failure, or a kind of failure such as timeout.",
+    )(command)
+
+
+def _checked_date(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    import re
+    from datetime import datetime
+
+    if value is None:
+        return None
+    try:
+        datetime.fromisoformat(value)
+        valid = re.fullmatch(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?)?", value) is not None
+    except ValueError:
+        valid = False
+    if not valid:
+        raise click.BadParameter(f"{value!r} is not a date such as 2026-11-30 or a time such as 2026-11-30T14:00")
+    return value
+
+
+def is_within(started_at: str, since: str | None, until: str | None) -> bool:
+    """Return whether a start time in ISO 8601 (UTC) is between two dates or times, which may be less precise."""
+    return (since is None or started_at >= since) and (until is None or started_at[: len(until)] <= until)
+
+
 def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
     """Return True if each field of `setting` has one of the values in `wanted`.
 

@@ -90,7 +90,8 @@ def predict(
 
     DATA can be a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, or a text file (.txt)
     with one text per line. It can also be an image, a recording, or a folder of images or recordings. Labels are not
-    required. If the data contain the target column, the table includes it.
+    required. If the data contain the target column, the table includes it, and the scores of the predictions are
+    printed to stderr.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -100,6 +101,7 @@ def predict(
       harness predict nlp-bert-tiny-torch-s0 new_reviews.csv
       harness predict nlp-bert-tiny-torch-s0 new_reviews.csv --backend tensorflow --output predictions.csv
     """
+    from harness.deploy.new_scores import described
     from harness.deploy.predict import predict as predicted
     from harness.records.store import Store, results_dir
 
@@ -116,6 +118,8 @@ def predict(
     )
     for warning in found.warnings:
         say(f"warning: {warning}")
+    if found.scores is not None and found.scores.values:
+        say(described(found.scores))
     _write(found.table, format_, output)
 
 

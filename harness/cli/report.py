@@ -57,6 +57,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @options.filters(
     *_FILTERS, backend="Use only runs with this backend. Ratios are relative to the first backend that has runs."
 )
+@options.status_and_date
 def report(
     format_: str | None,
     format_option: dict[str, str],
@@ -66,6 +67,9 @@ def report(
     results: str | None,
     all_ratios: bool,
     price_per_hour: float | None,
+    status: tuple[str, ...],
+    since: str | None,
+    until: str | None,
     **filters: tuple[str, ...],
 ) -> None:
     """Write a comparison of the runs in a results directory. The table has one row for each task, dataset, model,
@@ -77,11 +81,13 @@ def report(
     Examples:
       harness report
       harness report --task nlp --backend torch,tensorflow
+      harness report --status success --since 2026-11-01
       harness report --format markdown --output comparison.md
       harness report --format html --output site/
       harness report --plot pareto --output pareto.svg
       harness report --results results/reference/defaults --format csv
     """
+    from harness.api.filters import checked_states
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import RecordError, UnknownNameError, UsageError
     from harness.plugins import resolve
@@ -102,7 +108,9 @@ def report(
         raise UsageError(f"pass --output with {wanted}")
     directory = results_dir(results)
     with no_collection():
-        loaded = Store(directory).load(lambda run: options.matches(run.setting, filters))
+        loaded = Store(directory).load(
+            lambda run: options.matches(run.setting, filters) and options.is_within(run.started_at, since, until)
+        )
         gc.freeze()  # Exclude the runs from later garbage collections, since they are in use until the command ends.
     for problem in loaded.problems:
         echo(f"Warning: excluded: {problem}", err=True)
@@ -118,7 +126,7 @@ def report(
     for problem in unreadable:
         echo(f"Warning: excluded: {problem}", err=True)
     comparison = Report(
-        runs=tuple(_selected(loaded, filters)),
+        runs=tuple(_selected(loaded, filters, checked_states(status))),
         catalog=catalog,
         verdicts=tuple(load_verdicts(directory).values()),
         all_ratios=all_ratios,
@@ -158,10 +166,11 @@ def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path
     echo(f"Saved {counted(len(report.runs), 'run')} to {output / 'index.html'} ({counted(count, 'file')})", err=True)
 
 
-def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
-    """Return the loaded runs, in the order of the backends in the filter. Raises `harness.UsageError` if no runs match
-    the filters.
+def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]], states: frozenset[str]) -> list[StoredRun]:
+    """Return the loaded runs with one of the states, in the order of the backends in the filter. Raises
+    `harness.UsageError` if no runs match the filters.
     """
+    from harness.api.filters import has_status
     from harness.errors import CombinationError, UsageError
 
     settings = {run.setting for run in loaded.summaries}
@@ -170,7 +179,8 @@ def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[Store
         for wanted in names:
             if wanted not in present:
                 raise UsageError(f"no run has the {name} {wanted!r}; the results contain: {', '.join(sorted(present))}")
-    if not loaded.runs:
+    runs = [run for run in loaded.runs if has_status(run.record, states)]
+    if not runs:
         raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}
-    return sorted(loaded.runs, key=lambda run: order.get(run.record.spec.backend, 0))
+    return sorted(runs, key=lambda run: order.get(run.record.spec.backend, 0))

@@ -15,6 +15,7 @@ import numpy as np
 from harness.data.prepared import check_inputs
 from harness.data.user_files.new_data import NewData, Reader, reader
 from harness.data.user_files.tables import Table
+from harness.deploy.new_scores import NewScores, new_scores
 from harness.deploy.predictions import table
 from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.child import ChildContext, call_in_child
@@ -59,6 +60,8 @@ class Predicted:
     """Row number of each example in the new data, counted from 1, or path of its file."""
     warnings: tuple[str, ...]
     """Warnings about the new data, such as skipped rows."""
+    scores: NewScores | None = None
+    """Scores, or None if the new data have no labels."""
 
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,9 +118,10 @@ def predict(
     """Predict new data with the trained model of a run.
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
-    is applied. Labels are optional. By default, the run's `backend` and `device` are used, and `on_bad_row` has the
-    same value as for the training data. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if
-    the data are invalid, and `harness.HarnessError` if the backend fails.
+    is applied. Labels are optional; predictions for examples with labels are scored. By default, the run's `backend`
+    and `device` are used, and `on_bad_row` has the same value as for the training data. Raises `harness.UsageError` if
+    the run cannot be used, `harness.DataError` if the data are invalid, and `harness.HarnessError` if the backend
+    fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
@@ -140,7 +144,8 @@ def predict(
             raise HarnessError(f"backend {model.spec.backend} could not compute the predictions: {answered.message}")
         outputs = read_arrays(directory / ARRAYS)["outputs"]
     frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
-    return Predicted(frame, outputs, new.rows, new.warnings)
+    scores = new_scores(new, outputs, preprocessing.info, model.spec, catalog)
+    return Predicted(frame, outputs, new.rows, (*new.warnings, *(scores.warnings if scores else ())), scores)
 
 
 def model_job(

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.analysis.metrics import WALL, better_value, named_with_unit, score
 from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success, Trial
+from harness.report.confusion import matrix, mistakes
 from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
@@ -221,6 +222,8 @@ def _quality(outcome: Success) -> list[str]:
     headers, rows = per_class(outcome)
     shown = [[label, *map(_score, scores), support] for label, *scores, support in rows]
     parts += [_grid("per class, test split", shown, headers, ["left", *["right"] * 5])] if rows else []
+    if rows:
+        parts += _confusion(outcome)
     headers, rows = per_target(outcome)
     shown = [[label, unit, *map(text, scores)] for label, unit, *scores in rows]
     title = "per target, test split (the scores above are means over the targets)"
@@ -229,6 +232,22 @@ def _quality(outcome: Success) -> list[str]:
     shown = [[group, value, text(score), support] for group, value, score, support in rows]
     parts += [_grid("by group, test split", shown, headers, ["left", "left", "right", "right"])] if rows else []
     return parts
+
+
+def _confusion(outcome: Success) -> list[str]:
+    """Return the confusion matrix or, for many classes, the most frequent mistakes."""
+    headers, rows = matrix(outcome)
+    if rows:
+        return [
+            _grid("confusion matrix, test split (rows: true class)", rows, headers, ["left", *["right"] * len(rows)])
+        ]
+    headers, pairs = mistakes(outcome)
+    shown = [[true, predicted, count, f"{share:.1f}"] for true, predicted, count, share in pairs]
+    return (
+        [_grid("most frequent mistakes, test split", shown, headers, ["left", "left", "right", "right"])]
+        if pairs
+        else []
+    )
 
 
 def _score(value: float | None) -> str:

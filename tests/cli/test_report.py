@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ from command_line import MAIN, Invoke, store
 from sample_records import comparison, record
 
 from harness.analysis.comparison_table import build_table
-from harness.records import Pretrained, RunRecord
+from harness.records import Failure, Pretrained, RunRecord
 from harness.records.store import Store
 from harness.report.csv_json import csv_text
 from harness.report.text import render
@@ -71,6 +72,19 @@ def test_report_filters_without_match_fail(invoke: Invoke, results: Path) -> Non
     none = invoke("report", "--task", "nlp", "--model", "mlp")
     assert none.exit_code == 2
     assert "no run matches all of these filters" in none.stderr
+
+
+def test_report_status_and_dates_select_runs(invoke: Invoke, results: Path) -> None:
+    runs = [run.record for run in Store(results).load().runs]
+    day = runs[0].started_at[:10]
+    failed = [run.run_id for run in runs if isinstance(run.outcome, Failure)]
+    shown = invoke("report", "--status", "failure", "--since", day, "--until", day, "--format", "json")
+    assert sorted(each for row in json.loads(shown.stdout)["rows"] for each in row["run_ids"]) == sorted(failed)
+    for option in ("--since", "--until"):
+        wrong = invoke("report", option, "30.11.2026")
+        assert (wrong.exit_code, "is not a date such as 2026-11-30" in wrong.stderr) == (2, True)
+    assert invoke("report", "--until", "2000-01-01").exit_code == 2
+    assert "unknown status 'fail'" in invoke("report", "--status", "fail").stderr
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -23,7 +23,7 @@ from harness.errors import CombinationError, DataError, RecordError, UnknownName
 from harness.execute.preparation import load_and_prepare
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
-from harness.records import Preprocessing
+from harness.records import Preprocessing, Success
 from harness.records.samples import stored as stored_arrays
 from harness.records.store import PREPROCESSING, WEIGHTS, Store, StoredRun
 
@@ -154,6 +154,10 @@ def test_run_predicts_a_data_frame_and_keeps_its_index(results: Path) -> None:
     np.testing.assert_array_equal(table.predicted_price, run.predictions().predicted_price)
     columns = {name: cells.tolist() for name, cells in frame.items()}
     np.testing.assert_array_equal(run.predict(columns).predicted_price, table.predicted_price)
+    assert isinstance(run.record.outcome, Success)
+    scores = run.record.outcome.scores.test
+    assert table.attrs["scores"] == pytest.approx(scores, rel=1e-6)
+    assert run.predict(frame.drop(columns="price")).attrs == {}
 
 
 def test_predict_prints_a_table_and_treats_bad_rows_as_in_training(results: Path, tmp_path: Path) -> None:
@@ -164,6 +168,7 @@ def test_predict_prints_a_table_and_treats_bad_rows_as_in_training(results: Path
     assert "row 2 (line 3): mixed types: column 'rooms' contains 'many', which is not a number" in done.stderr
     done = harness_cli("predict", "toy-linear", str(file), "--on-bad-row", "skip", results=results)
     assert pd.read_csv(io.StringIO(done.stdout)).row.tolist() == [1, 3, 4]
+    assert "scores of" not in done.stderr
     assert "1 bad row was skipped: row 2 (line 3)" in done.stderr
 
 

@@ -153,3 +153,27 @@ def test_long_tables_are_cut_with_a_line_that_says_so(table: str, tmp_path: Path
     (omitted,) = [line for line in lines if line.startswith("  ... and ")]
     assert omitted.endswith("(see `harness show --format json`)")
     assert count - MOST_ROWS <= int(omitted.split()[2]) <= count - MOST_ROWS + 50
+
+
+def test_confusion_matrix_is_shown_for_few_classes(tmp_path: Path) -> None:
+    block = render(record(), tmp_path).partition("confusion matrix, test split")[2].split("\n\n")[0]
+    assert [line.split() for line in block.splitlines()[1:]] == [
+        ["neg", "pos"],
+        ["neg", "32", "8"],
+        ["pos", "10", "30"],
+    ]
+
+
+def test_most_frequent_mistakes_are_shown_for_many_classes(tmp_path: Path) -> None:
+    made = success()
+    classes = [replace(made.scores.per_class[0], label=f"class {number}") for number in range(13)]
+    confusion = [[4 if i == j else 0 for j in range(13)] for i in range(13)]
+    confusion[2][5], confusion[7][1] = 1, 4
+    run = record(replace(made, scores=replace(made.scores, per_class=classes, confusion=confusion)))
+    text = render(run, tmp_path)
+    assert "confusion matrix" not in text
+    block = text.partition("most frequent mistakes, test split")[2].split("\n\n")[0]
+    assert [line.split() for line in block.splitlines()[2:]] == [
+        ["class", "7", "class", "1", "4", "50.0"],
+        ["class", "2", "class", "5", "1", "20.0"],
+    ]

@@ -19,9 +19,9 @@ from harness.measure import stats
 from harness.records import RunRecord, Success
 from harness.records.samples import predictions, usable
 from harness.records.store import StoredRun
+from harness.report.confusion import class_labels
 from harness.report.layout import Block, blocks
 from harness.report.plots.curves import GRID, decision_curves, macro
-from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
@@ -241,7 +241,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
             scores.confusion for run in panel.report.successes(row) if (scores := success(run.record).scores).confusion
         ]
         if matrices:
-            names = labels(success(panel.report.successes(row)[0].record))
+            names = class_labels(success(panel.report.successes(row)[0].record))
             yield label, names, np.sum(matrices, axis=0).tolist()
 
 

@@ -99,12 +99,6 @@ def seconds(outcome: Success) -> Columns:
     return {"phase": list(outcome.phases_s), "seconds": _short(list(outcome.phases_s.values()))}
 
 
-def labels(outcome: Success) -> list[str]:
-    """Return the class names for the confusion matrix. A class without a name is labeled with its number."""
-    names = [score.label for score in outcome.scores.per_class]
-    return names + [str(number) for number in range(len(names), len(outcome.scores.confusion))]
-
-
 def confusion(outcome: Success) -> Columns:
     """Return the nonzero cells of the confusion matrix.
 

@@ -26,6 +26,7 @@ from harness.records import Failure, RunRecord, Steady, Success, Trial
 from harness.records.reading import MAX_JSON_BYTES, MAX_LOG_BYTES, decode, open_stored, read_stored
 from harness.records.samples import stored
 from harness.records.store import AUDIT, LOG, StoredRun
+from harness.report.confusion import class_labels, mistakes
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
 from harness.report.run_text import (
@@ -41,7 +42,7 @@ from harness.report.run_text import (
     without_interval,
 )
 from harness.report.site.latency import latency_tables
-from harness.report.site.tables import PAGE, Value, View, plain
+from harness.report.site.tables import PAGE, View, plain
 
 LOG_BYTES = 6_000
 """Maximum number of bytes shown from the end of the log."""
@@ -163,7 +164,7 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
         }
     plots |= {name: columns for name, columns in drawn.items() if columns}
     if outcome.scores.confusion:
-        names = run_points.labels(outcome)
+        names = class_labels(outcome)
         plots["confusion"] = run_points.confusion(outcome) | {"names": names}
         notes["confusion"] = (
             "Cells show fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
@@ -199,7 +200,8 @@ def _tables(outcome: Success) -> list[View]:
     if rows:
         controls = len(rows) > 20
         views.append(plain("per-class", "Per class, test split", headers, rows, places=".4f", controls=controls))
-        views += _mistaken(outcome)
+        headers, pairs = mistakes(outcome)
+        views += [plain("mistaken", "Most frequent mistakes", headers, pairs, places=".1f")] if pairs else []
     headers, rows = per_target(outcome)
     if rows:
         views.append(plain("per-target", "Per target, test split", headers, rows))
@@ -207,21 +209,6 @@ def _tables(outcome: Success) -> list[View]:
     if rows:
         views.append(plain("slices", "By group, test split", headers, rows, places=".4f"))
     return views
-
-
-def _mistaken(outcome: Success, most: int = 12) -> list[View]:
-    """Return a table of the most frequent misclassifications, that is, pairs of a true and a predicted class. Return an
-    empty list if there are no misclassifications.
-    """
-    names, confusion = run_points.labels(outcome), outcome.scores.confusion
-    pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
-    if not pairs:
-        return []
-    rows: list[list[Value]] = []
-    for count, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:most]:
-        rows.append([names[i], names[j], count, 100 * count / sum(confusion[i])])
-    headers = ["true", "predicted", "examples", "% of the class"]
-    return [plain("mistaken", "Most frequent mistakes", headers, rows, places=".1f")]
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:

@@ -10,7 +10,7 @@ from command_line import Invoke, harness_cli
 from sample_records import failure, record, success
 from toy_plugin import SET_FAST, install_toy
 
-from harness.cli.reproduce import _with_data, render
+from harness.cli.reproduce import _copies, _with_data, render
 from harness.errors import UsageError
 from harness.records import DataSource, RunRecord, Success
 from harness.records.store import AUDIT, RECORD, Loaded, Store, write_json
@@ -191,7 +191,7 @@ def test_reproduce_finds_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     }
     if place in paths:
         paths[place].touch()
-    given = paths["given"] if place == "given" else None
+    given = _copies([str(paths["given"])] if place == "given" else [], [spec])
     bundle = tmp_path / "bundles" / "comparison.zip"
     if place == "nowhere":
         with pytest.raises(UsageError, match="which does not exist here; pass its path with --data"):
@@ -201,3 +201,32 @@ def test_reproduce_finds_the_users_data(tmp_path: Path, monkeypatch: pytest.Monk
     assert found.source is not None
     assert Path(found.source.path) == paths[place]
     assert found.key == spec.key
+
+
+def test_reproduce_data_of_several_datasets_are_selected_by_path_or_name(tmp_path: Path) -> None:
+    specs = [
+        msgspec.structs.replace(record(success()).spec, source=DataSource(path=f"/old/{name}", memory="DataFrame"))
+        for name in ("wine.csv", "iris.csv")
+    ]
+    for name in ("new.csv", "a=b.csv"):
+        (tmp_path / name).touch()
+    copies = _copies([f"wine.csv={tmp_path}/new.csv", f"/old/iris.csv={tmp_path}/a=b.csv"], specs)
+    assert copies == {"/old/wine.csv": tmp_path / "new.csv", "/old/iris.csv": tmp_path / "a=b.csv"}
+    assert _copies([f"{tmp_path}/a=b.csv"], specs) == {"": tmp_path / "a=b.csv"}
+    with pytest.raises(UsageError, match=r"used beer.csv; they used /old/iris.csv, /old/wine.csv"):
+        _copies([f"beer.csv={tmp_path}/new.csv"], specs)
+    with pytest.raises(UsageError, match="nowhere.csv does not exist; pass the path of your copy"):
+        _copies(["wine.csv=nowhere.csv"], specs)
+    with pytest.raises(UsageError, match=r"a DataFrame in memory, .* as wine.csv .* harness.save_data"):
+        _with_data(specs[0], {}, tmp_path / "bundle.zip")
+
+
+def test_bundle_filters_select_runs(invoke: Invoke, bundled: Path) -> None:
+    chosen = ("--task", "toy-regress", "--status", "success", "--since", "2020-01-01")
+    done = invoke("bundle", str(bundled / "published"), *chosen, "--output", "some.zip")
+    assert done.exit_code == 0, done.output
+    unpack(Path("some.zip"), Path("some"))
+    runs = Store(Path("some/records")).load().runs
+    assert {run.record.spec.task for run in runs} == {"toy-regress"}
+    none = invoke("bundle", str(bundled / "published"), "--until", "2020-01-01", "--output", "none.zip")
+    assert (none.exit_code, "no run matches all of these filters" in none.stderr) == (2, True)
