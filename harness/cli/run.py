@@ -186,6 +186,7 @@ def run(
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
     from harness.execute.runner import check_executor
+    from harness.plan.left_out import describe, left_out
     from harness.plan.suite import Suite, load
     from harness.plugins.trackers import check, with_trackers
     from harness.records.store import Store, results_dir
@@ -208,6 +209,9 @@ def run(
     reasons = unavailable(plan.specs, catalog, remote=chosen_executor.remote) if unchecked else {}
     if not dry_run:
         plan = plan._replace(specs=only_available(plan.specs, reasons, skip=skip_unavailable, say=say))
+    asked = quiet or suite is not None or selection.backends or selection.weights
+    if unused := {} if asked else left_out(plan.specs, catalog):
+        say(describe(unused))
     warned = [] if quiet else planned_warnings(plan.specs)
     for line in warned:
         say(line)

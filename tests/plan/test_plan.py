@@ -14,6 +14,7 @@ from harness.errors import CombinationError, HarnessError, PluginError, UnknownN
 from harness.measure.cgroup import available_cores
 from harness.plan import rerun, suite
 from harness.plan.expand import expand, expand_all
+from harness.plan.left_out import describe, left_out
 from harness.plan.overrides import combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plugins import load
@@ -471,6 +472,14 @@ def test_backend_that_is_not_selected_does_not_train_its_own_model(at_once: Cata
     assert "at-once" not in {spec.backend for spec in plan(at_once, backends=())}
     with pytest.raises(CombinationError, match="no plugin implements model 'toy' for backend 'at-once'"):
         plan(at_once, backends=("toy-numpy", "at-once"), models=("toy",))
+
+
+def test_left_out_backends_have_reasons(at_once: Catalog) -> None:
+    reasons = left_out(plan(at_once, backends=()), at_once)
+    assert reasons["at-once"] == "does not implement toy-linear; --backend at-once trains median"
+    assert reasons["toy-absent"].endswith("pip install no-such-framework")
+    assert "toy-numpy" not in reasons
+    assert describe({"a": "b", "c": "d"}) == "Backends that are not used: a (b), c (d)"
 
 
 def test_backend_without_steps_rejects_recipe_overrides(at_once: Catalog) -> None:

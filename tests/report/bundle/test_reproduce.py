@@ -215,7 +215,7 @@ def test_reproduce_data_of_several_datasets_are_selected_by_path_or_name(tmp_pat
     assert _copies([f"{tmp_path}/a=b.csv"], specs) == {"": tmp_path / "a=b.csv"}
     with pytest.raises(UsageError, match=r"used beer.csv; they used /old/iris.csv, /old/wine.csv"):
         _copies([f"beer.csv={tmp_path}/new.csv"], specs)
-    with pytest.raises(UsageError, match="nowhere.csv does not exist; pass the path of your copy"):
+    with pytest.raises(UsageError, match=r"nowhere.csv does not exist; pass the path of your copy"):
         _copies(["wine.csv=nowhere.csv"], specs)
     with pytest.raises(UsageError, match=r"a DataFrame in memory, .* as wine.csv .* harness.save_data"):
         _with_data(specs[0], {}, tmp_path / "bundle.zip")
