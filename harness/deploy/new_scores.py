@@ -39,11 +39,11 @@ def new_scores(
     if new.labels is not None:
         numbers = {name: number for number, name in enumerate(names_of(info))}
         targets = np.array([numbers.get(label, -1) if label is not None else -1 for label in new.labels], np.int64)
-        known = targets >= 0
+        known: NDArray[np.bool_] = np.asarray(targets >= 0)
         unknown = {label for label in new.labels if label is not None and label not in numbers}
     elif new.numbers:
         values = np.array(list(new.numbers.values()), np.float64).T
-        known, unknown = np.isfinite(values).all(axis=1), set[str]()
+        known, unknown = np.isfinite(values).all(axis=1, keepdims=False), set[str]()
         mean, scale = np.array(info.target_mean or (0.0,)), np.array(info.target_scale or (1.0,))
         targets = (values - mean) / scale
     else:

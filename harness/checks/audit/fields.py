@@ -15,6 +15,7 @@ UNCHECKABLE: dict[str, str] = {
     "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
     "spec.dataset": "the name of the user's data file, which is not part of the key",
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
+    "spec.source.memory": "the type of the object in memory; the key contains only the digest of the data",
     "spec.source.warnings.*": "warnings issued during planning, which are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",

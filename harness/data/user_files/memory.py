@@ -86,8 +86,8 @@ def from_memory(data: Any, *, keeps_index: bool = False) -> MemoryData:
         found = _mapping(data)
     else:
         raise UsageError(
-            f"data in memory must be a DataFrame, a datasets.Dataset or a dict of columns, got {_type(data)}; pass, "
-            "for example, {'text': texts, 'label': labels}"
+            f"a dataset must be a name, a path, a pandas DataFrame, a datasets.Dataset (not streamed) or a dict of "
+            f"columns, got {_type(data)}; pass, for example, {{'text': texts, 'label': labels}}"
         )
     if not found.rows:
         raise UsageError(f"the {found.origin} has no rows or no columns; pass at least one of each")

@@ -100,18 +100,24 @@ def write_data(found: MemoryData, root: Path, name: str = "") -> Path:
 
 
 def located(dataset: Any) -> Any:
-    """Return the value of the `dataset` argument with data in memory replaced by the paths of their files."""
+    """Return the value of the `dataset` argument with data in memory replaced by the paths of their files.
+
+    Raises `harness.UsageError` if a value is neither a name or path nor data in memory.
+    """
     from harness.data.user_files.memory import is_in_memory
 
-    if isinstance(dataset, str | os.PathLike):
+    def path_of(value: Any) -> Any:
+        if isinstance(value, str | os.PathLike):
+            return value
+        return save_data(value)  # raises an error that names the supported types
+
+    is_streamed = hasattr(dataset, "column_names") and not hasattr(dataset, "__getitem__")
+    is_array = getattr(dataset, "ndim", 1) > 1 or hasattr(dataset, "get_column")  # an array, or a frame of polars
+    if dataset is None or isinstance(dataset, str | os.PathLike):
         return dataset
-    if is_in_memory(dataset):
-        return save_data(dataset)
-    if getattr(dataset, "ndim", 1) > 1:
-        return save_data(dataset)  # raises an error that names the supported types
-    if isinstance(dataset, bytes) or not isinstance(dataset, Iterable):
-        return dataset
-    return [save_data(each) if is_in_memory(each) else each for each in dataset]
+    if is_in_memory(dataset) or is_streamed or is_array or not isinstance(dataset, Iterable):
+        return path_of(dataset)
+    return [path_of(each) for each in dataset]
 
 
 def _media(found: MemoryData, prefix: str) -> Iterator[tuple[str, bytes]]:

@@ -5,7 +5,8 @@ A slice is a subset of examples that share a value, such as the speaker, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,13 +53,21 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     comparable = values if values.dtype.kind in "iuf" else values.astype(str)
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MAX_VALUES:
-        yield from ((text, places == number) for number, text in enumerate(_texts(distinct)))
+        texts = _texts(distinct)
+        yield from ((texts[number], places == number) for number in _order(texts))
     elif distinct.dtype.kind in "iuf":
         yield from _quarters(comparable)
     else:
         kept = np.sort(np.argsort(-counts, kind="stable")[: MAX_VALUES - 1])
-        yield from ((str(distinct[number]), places == number) for number in kept)
+        texts = [str(value) for value in distinct[kept]]
+        yield from ((texts[number], places == kept[number]) for number in _order(texts))
         yield OTHERS, ~np.isin(places, kept)
+
+
+def _order(texts: Sequence[str]) -> list[int]:
+    """Return the order of sorted labels: by number if all labels are integers, otherwise unchanged."""
+    whole = all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in texts)
+    return sorted(range(len(texts)), key=lambda number: int(texts[number]) if whole else number)
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -21,7 +21,7 @@ from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.memory import from_memory
 from harness.data.user_files.memory_about import about
 from harness.data.user_files.memory_files import located, save_data, write_data
-from harness.data.user_files.options import ImageOptions, TableOptions, TextOptions
+from harness.data.user_files.options import AudioOptions, ImageOptions, TableOptions, TextOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.tables import read_table
 from harness.errors import UsageError
@@ -67,7 +67,7 @@ FRAME = {
     "big int": (np.array([2**80, -1, 0], object), [2**80, -1, 0]),
     "sparse": (pd.arrays.SparseArray([0, 0, 3]), [0, 0, 3]),
     "date": ([datetime.date(2021, 3, 4), None, datetime.date(999, 1, 1)], ["2021-03-04", None, "0999-01-01"]),
-    "moment": (pd.to_datetime([NOON, None, NOON]), [NOON.isoformat(), None, NOON.isoformat()]),
+    "moment": (pd.DatetimeIndex([NOON, pd.NaT, NOON]), [NOON.isoformat(), None, NOON.isoformat()]),
     "zoned": (
         pd.to_datetime([NOON, NOON, NOON]).tz_localize("Europe/Berlin"),
         ["2021-03-04T12:00:00.250000+01:00"] * 3,
@@ -213,8 +213,10 @@ def test_located_replaces_only_data_in_memory(tmp_path: Path) -> None:
     assert located(()) == []
     assert located(["wine", frame]) == ["wine", save_data(frame)]
     assert located(frame) == save_data(frame)
-    with pytest.raises(UsageError, match="must be a DataFrame"):
-        located(np.zeros((2, 2)))
+    streamed = SimpleNamespace(column_names=["a"], features={})
+    for wrong in (np.zeros((2, 2)), 3, [3], streamed, [frame, None], b"wine"):
+        with pytest.raises(UsageError, match="a dataset must be a name, a path, a pandas DataFrame"):
+            located(wrong)
 
 
 def test_missing_saved_data_are_explained(tmp_path: Path) -> None:
@@ -262,6 +264,7 @@ def test_images_in_memory_are_read_exactly() -> None:
     path = save_data({"image": pixels, "label": ["cat", "dog"] * 20}, "pets")
     raw = UserDataset(path, "image", "classification").load(ImageOptions())
     for split in (raw.train, raw.validation, raw.test):
+        assert split.rows is not None
         for file, image in zip(split.rows, split.inputs["image"], strict=True):
             assert_array_equal(image, pixels[int(str(file).partition(".")[0]) - 1])
     gray = save_data({"image": list(pixels[..., 0]), "label": ["cat", "dog"] * 20})
@@ -273,8 +276,8 @@ def test_recordings_in_memory_are_read_exactly() -> None:
     rng = np.random.default_rng(0)
     sounds = [rng.uniform(-1, 1, size).astype(np.float32) for size in rng.integers(200, 400, 40)]
     path = save_data({"audio": sounds, "sample_rate": 8000, "label": ["yes", "no"] * 20})
-    dataset = UserDataset(path, "audio", "classification")
-    raw = dataset.load(dataset.Options())
+    raw = UserDataset(path, "audio", "classification").load(AudioOptions())
+    assert raw.train.rows is not None
     for file, waveform, rate_hz in zip(
         raw.train.rows, raw.train.inputs["waveform"], raw.train.inputs["sample_rate_hz"], strict=True
     ):

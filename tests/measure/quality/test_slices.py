@@ -27,6 +27,10 @@ def indices_by_value(values: NDArray[Any]) -> dict[str, list[int]]:
 def test_few_values_are_slices_in_order() -> None:
     assert indices_by_value(np.array(["b", "a", "b"])) == {"a": [1], "b": [0, 2]}
     assert indices_by_value(np.array([10, 9, 10])) == {"9": [1], "10": [0, 2]}
+    assert list(indices_by_value(np.array(["10", "9", "-1"]))) == ["-1", "9", "10"]
+    assert list(indices_by_value(np.array(["10", "9", "a"]))) == ["10", "9", "a"]
+    many = np.array([str(number) for number in range(40)] + ["5", "10", "7"])
+    assert list(indices_by_value(many))[:3] == ["0", "1", "2"]
 
 
 def test_many_numbers_are_binned_at_their_quartiles() -> None:
