@@ -154,18 +154,23 @@
     const heads = [...holder.querySelectorAll("thead th")];
     const body = holder.querySelector("tbody");
     const rest = holder.querySelector("script.rest");
-    const model = [...body.rows].map((element) => ({ element, cells: [...element.cells].map(readCell) }));
+    const model = [...body.rows].map((element) => ({
+      element, cells: [...element.cells].map(readCell), failed: element.querySelector("td.failed") !== null,
+    }));
     if (rest) {
       for (const cells of JSON.parse(rest.textContent)) {
-        model.push({ element: null, source: cells, cells: cells.map(({ t, v = null, ci = "" }) => ({ t, v, ci })) });
+        model.push({
+          element: null, source: cells, cells: cells.map(({ t, v = null, ci = "" }) => ({ t, v, ci })),
+          failed: cells.some(({ c }) => c && c.split(" ").includes("failed")),
+        });
       }
     }
     const hidden = new Set();
-    const state = { column: -1, sign: 1, words: [], page: 0 };
+    const state = { column: -1, sign: 1, words: [], page: 0, failed: true };
     const status = make("span", { role: "status" });
 
     const chosen = () => {
-      let matching = model;
+      let matching = state.failed ? model : model.filter((row) => !row.failed);
       if (state.words.length) {
         matching = matching.filter(({ cells }) => {
           const text = cells.map((cell) => cell.t).join(" ").toLowerCase();
@@ -190,7 +195,7 @@
       status.textContent = pages > 1 ? `page ${state.page + 1} of ${pages}, ${count}` : count;
       previous.disabled = state.page === 0;
       next.disabled = state.page === pages - 1;
-      pager.hidden = model.length <= PAGE && !state.words.length;
+      pager.hidden = model.length <= PAGE && !state.words.length && state.failed;
       previous.hidden = next.hidden = pages === 1;
     };
     const turn = (by) => () => { state.page += by; show(); };
@@ -229,6 +234,11 @@
         menu.append(make("label", {}, box, ` ${head.textContent.trim()}`));
       });
       tools.prepend(filter, make("details", {}, make("summary", { textContent: "Columns" }), menu));
+      if (model.some((row) => row.failed)) {
+        const box = make("input", { type: "checkbox", checked: true });
+        box.addEventListener("change", () => { state.failed = box.checked; state.page = 0; show(); });
+        filter.after(make("label", {}, box, " Failed"));
+      }
     }
     for (const button of tools.querySelectorAll("[data-save]")) {
       button.addEventListener("click", () => {

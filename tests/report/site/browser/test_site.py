@@ -63,6 +63,17 @@ def test_filter_selects_rows(site: Path, watched: Any) -> None:
     assert "30 of 131 rows" in page.locator("#table-runs [role=status]").inner_text()
 
 
+def test_failed_runs_can_be_hidden(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    holder = page.locator("#table-runs")
+    holder.get_by_label("Failed", exact=True).uncheck()
+    for _ in range(2):
+        assert holder.locator("td.failed").count() == 0
+        holder.get_by_role("button", name="Next").click()
+    assert "of 131 rows" in holder.locator("[role=status]").inner_text()
+    assert not watched.open(site / "tasks" / "nlp.html").get_by_label("Failed", exact=True).count()
+
+
 def test_column_menu_hides_a_column(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
     holder = page.locator("#table-comparison")
