@@ -174,7 +174,7 @@ def test_from_values_with_one_value_or_none_gives_tuples_and_defaults(tmp_path: 
         ({"compile": "no"}, "compile must be True or False, got 'no'"),
         ({"deterministic": 1}, "deterministic must be True or False, got 1"),
         ({"model": 5}, "model must be a string, got 5"),
-        ({"dataset": b"x"}, "dataset must be a string, got b'x'"),
+        ({"dataset": b"x"}, "a dataset must be a name, .* got bytes"),
         ({"pretrained": 5}, "pretrained must be a string, got 5"),
         ({"overrides": [5]}, "overrides must be a string, got 5"),
         ({"overrides": {"protocol.target": float("nan")}}, "protocol.target: nan cannot be written as JSON"),

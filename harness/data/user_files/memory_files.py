@@ -115,7 +115,8 @@ def located(dataset: Any) -> Any:
     is_array = getattr(dataset, "ndim", 1) > 1 or hasattr(dataset, "get_column")  # an array, or a frame of polars
     if dataset is None or isinstance(dataset, str | os.PathLike):
         return dataset
-    if is_in_memory(dataset) or is_streamed or is_array or not isinstance(dataset, Iterable):
+    is_single = is_in_memory(dataset) or is_streamed or is_array or isinstance(dataset, bytes)
+    if is_single or not isinstance(dataset, Iterable):
         return path_of(dataset)
     return [path_of(each) for each in dataset]
 
