@@ -182,16 +182,17 @@ class Results(Sequence[RunRecord]):
         """
         return self.table().frame()
 
-    def plot(self, path: str | os.PathLike[str], plot: str = "pareto") -> Path:
+    def plot(self, path: str | os.PathLike[str], plot: str | None = None) -> Path:
         """Write a plot of the runs.
 
         Parameters
         ----------
         path : str or path-like
             File to write. The suffix selects the format: svg, png, pdf, html or json (Vega-Lite).
-        plot : str, default="pareto"
-            Name of the plot: ``"pareto"``, ``"curves"``, ``"ratios"``, ``"confusion"``, ``"roc"``, ``"latency"`` or
-            ``"memory"``.
+        plot : str, optional
+            Name of the plot: ``"pareto"``, ``"quality"``, ``"curves"``, ``"ratios"``, ``"confusion"``, ``"roc"``,
+            ``"latency"`` or ``"memory"``. By default, quality against throughput (``"pareto"``), or only ``"quality"``
+            if no throughput was measured.
 
         Returns
         -------
@@ -213,7 +214,8 @@ class Results(Sequence[RunRecord]):
         runs = tuple(StoredRun(run.path, run.record) for run in self.runs)
         report = Report(runs=runs, catalog=discover((), crashing), verdicts=self._verdicts)
         file = Path(path)
-        write_whole(file, figure(report, plot, file.suffix))
+        name = plot or ("quality" if all(record.quality_only for record in self.records) else "pareto")
+        write_whole(file, figure(report, name, file.suffix))
         return file
 
     def rank(
