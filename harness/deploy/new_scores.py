@@ -43,7 +43,7 @@ def new_scores(
         unknown = {label for label in new.labels if label is not None and label not in numbers}
     elif new.numbers:
         values = np.array(list(new.numbers.values()), np.float64).T
-        known, unknown = np.isfinite(values).all(axis=1, keepdims=False), set[str]()
+        known, unknown = np.asarray(np.isfinite(values).all(axis=1)), set[str]()
         mean, scale = np.array(info.target_mean or (0.0,)), np.array(info.target_scale or (1.0,))
         targets = (values - mean) / scale
     else:
