@@ -728,6 +728,9 @@ def tune(
     pruner: str | None = None,
     confirm: int = 3,
     storage: str | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
     dataset: str | os.PathLike[str] | None = None,
     model: str | None = None,
     env: str | None = None,
@@ -782,6 +785,13 @@ def tune(
         settings. Both models are scored on the test split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
+    jobs : int, default=1
+        Number of trials of a study that are executed at the same time. On this machine, each trial has separate cores
+        and a separate GPU.
+    executor : str, default="local"
+        Name of the executor, which determines where the trials and the confirming runs are executed.
+    executor_options : mapping of str to str, optional
+        Options of the executor, as in `run`.
     seed : int, default=0
         Seed of the trials. The fresh seeds are the numbers that follow `seed`.
     rerun : bool, default=False
@@ -851,6 +861,9 @@ def tune(
         pruner=pruner or "",
         sampler_seed=sampler_seed,
         confirm=confirm,
+        jobs=jobs,
+        executor=executor,
+        executor_options=dict(executor_options or {}),
     )
     return tune_selection(
         plan(request, catalog),
@@ -876,7 +889,11 @@ def tune_selection(
     wait: bool = False,
     listener: Listener | None = None,
 ) -> TuningResults:
-    """Execute planned studies. Raises the same errors as `harness.tuning.driver.tune`."""
+    """Execute planned studies.
+
+    Raises `harness.UsageError` if an objective is a speed that cannot be measured while other trials are executed, and
+    the same errors as `harness.tuning.driver.tune`.
+    """
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
@@ -888,13 +905,46 @@ def tune_selection(
     check_limit(limit_s)
     check_memory_limit(limit_bytes)
     settings = Settings(
-        timeout_s=limit_s, memory_limit_bytes=limit_bytes, storage=storage or "", rerun=rerun, wait=wait
+        timeout_s=limit_s,
+        memory_limit_bytes=limit_bytes,
+        storage=storage or "",
+        rerun=rerun,
+        wait=wait,
+        checked_at=_speed_checked_at(plans, catalog),
     )
     tuned = execute(plans, catalog, store, settings, listener or Listener())
     metrics = [provided.value for provided in catalog.metrics.values()]
     return TuningResults(
         tuned.studies, Results(tuned.records, verdicts=load_verdicts(store.path).values(), metrics=metrics)
     )
+
+
+def _speed_checked_at(plans: Sequence[StudyPlan], catalog: Catalog) -> str:
+    """Return the time of the check that permits measuring the speed of simultaneous trials.
+
+    An empty string is returned if speed is not measured, or if the trials are not executed at the same time on this
+    machine. Raises `harness.UsageError` if there is no such check for all settings in the search space.
+    """
+    from harness.checks.side_by_side import NEUTRAL, measured_part
+    from harness.errors import CombinationError
+    from harness.execute.runner import LOCAL
+
+    jobs = plans[0].request.jobs
+    if jobs == 1 or plans[0].executor.name != LOCAL or not plans[0].measures_speed:
+        return ""
+    refused = f"the objective train_throughput cannot be measured with --jobs {jobs}: "
+    neutral = {f"recipe.{name}" for name in NEUTRAL}
+    for plan in plans:
+        for each in plan.dimensions:
+            if each.kind != "choices" and each.name not in neutral:
+                raise CombinationError(
+                    f"{refused}the settings in the range {each.text!r} cannot all be checked; list values instead, or "
+                    "remove --jobs"
+                )
+    part = measured_part([spec for plan in plans for spec in plan.checked], catalog, jobs, quality_only=False)
+    if part.quality_only:
+        raise CombinationError(f"{refused}{part.reason.removeprefix('quality only: ')}, or remove --jobs")
+    return part.checked_at
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:
