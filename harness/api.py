@@ -897,8 +897,8 @@ def tune_selection(
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
-    from harness.tuning.driver import Settings
     from harness.tuning.driver import tune as execute
+    from harness.tuning.open_study import Settings
 
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)

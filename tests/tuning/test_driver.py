@@ -33,7 +33,8 @@ from harness.records import (
 from harness.records.store import Store
 from harness.report.tuning import render
 from harness.tuning import driver, open_study, request, sampling
-from harness.tuning.driver import Settings, Tuned, tune
+from harness.tuning.driver import Tuned, tune
+from harness.tuning.open_study import Settings
 from harness.tuning.request import Tuning, plan
 from harness.tuning.sampling import Asked
 from harness.tuning.study import JOURNAL, STUDY, Study, directory, load_all
