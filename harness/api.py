@@ -923,11 +923,13 @@ def _speed_checked_at(plans: Sequence[StudyPlan], catalog: Catalog) -> str:
     """Return the time of the check that permits measuring the speed of simultaneous trials.
 
     An empty string is returned if speed is not measured, or if the trials are not executed at the same time on this
-    machine. Raises `harness.UsageError` if there is no such check for all settings in the search space.
+    machine. Raises `harness.UsageError` if a setting in the search space was not checked.
     """
     from harness.checks.side_by_side import NEUTRAL, measured_part
     from harness.errors import CombinationError
     from harness.execute.runner import LOCAL
+    from harness.tuning.request import MAX_CHECKED
+    from harness.tuning.space import grid
 
     jobs = plans[0].request.jobs
     if jobs == 1 or plans[0].executor.name != LOCAL or not plans[0].measures_speed:
@@ -941,6 +943,11 @@ def _speed_checked_at(plans: Sequence[StudyPlan], catalog: Catalog) -> str:
                     f"{refused}the settings in the range {each.text!r} cannot all be checked; list values instead, or "
                     "remove --jobs"
                 )
+        if grid(plan.dimensions, MAX_CHECKED) is None:
+            raise CombinationError(
+                f"{refused}the search space has more than {MAX_CHECKED} combinations of settings; search fewer "
+                "settings, or remove --jobs"
+            )
     part = measured_part([spec for plan in plans for spec in plan.checked], catalog, jobs, quality_only=False)
     if part.quality_only:
         raise CombinationError(f"{refused}{part.reason.removeprefix('quality only: ')}, or remove --jobs")

@@ -153,10 +153,10 @@ def run_all(
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.
 
-    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial, with
-    the spec of the trial. If `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to
-    be stored in the records of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run
-    without checkpoints.
+    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
+    with the spec of the trial. If `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning
+    cost to be stored in the records of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for
+    a run without checkpoints.
 
     Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
