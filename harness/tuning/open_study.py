@@ -159,6 +159,8 @@ class OpenStudy:
             memory_limit_bytes=self._settings.memory_limit_bytes,
             executor=self._executor(len(planned)),
             listener=_Numbered(self._listener, numbers, self.plan.request.trials),
+            # The seconds of simultaneous trials are not a speed, because the trials may slow each other down.
+            quality_only=bool(self._lanes) and not self.plan.measures_speed,
             trial="speed" if self.plan.measures_speed else "quality",
             prune=prune,
         )

@@ -231,9 +231,7 @@ def test_trial_that_is_pruned_ends_alone_after_the_same_epoch(catalog: Catalog, 
         epochs[spec.key].append(epoch.epoch)
         return spec == long and epoch.epoch == 2
 
-    pruned, complete = execute(
-        [long, short], catalog, tmp_path / "results", Listener(), quality_only=False, trial="quality", prune=prune
-    )
+    pruned, complete = execute([long, short], catalog, tmp_path / "results", Listener(), trial="quality", prune=prune)
     for record, state, count in ((pruned, "pruned", 2), (complete, "complete", 4)):
         assert isinstance(record.outcome, Trial)
         assert (record.outcome.state, len(record.outcome.curves)) == (state, count)
@@ -251,7 +249,7 @@ def test_exception_while_a_trial_waits_for_its_verdict_ends_all_trials(
 
     specs = toy_specs(catalog, "recipe.epochs=2000", seeds=(0, 1))
     with pytest.raises(KeyboardInterrupt if isinstance(problem, KeyboardInterrupt) else PluginError):
-        execute(specs, catalog, tmp_path / "results", Listener(), quality_only=False, trial="quality", prune=prune)
+        execute(specs, catalog, tmp_path / "results", Listener(), trial="quality", prune=prune)
     stored = [run.record.outcome for run in Store(tmp_path / "results").load().runs]
     assert [type(outcome) for outcome in stored] == [Failure, Failure]
 
