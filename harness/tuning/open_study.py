@@ -71,12 +71,12 @@ class OpenStudy:
             seed=plan.request.sampler_seed,
             epochs=plan.epochs,
         )
-        self._records = {
-            run.record.request_key: run.record
-            for run in self._store.load().runs
-            if not _is_interrupted(run.record, plan.executor)
-        }
-        known = {record.run_id for record in self._records.values()}
+        loaded = self._store.load()
+        for problem in loaded.problems:
+            listener.message(problem)
+        records = [run.record for run in loaded.runs if not _is_interrupted(run.record, plan.executor)]
+        self._records = {record.request_key: record for record in records}
+        known = {record.run_id for record in records}
         absent = [each.number for each in self._sampling.finished if each.run_id and each.run_id not in known]
         if absent:
             raise UsageError(
