@@ -366,6 +366,9 @@ def tune(
     pruner: str | None = None,
     confirm: int = 3,
     storage: str | None = None,
+    jobs: int = 1,
+    executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
     dataset: Any = None,
     model: str | None = None,
     env: str | None = None,
@@ -436,6 +439,13 @@ def tune(
         settings. Both models are scored on the test split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
+    jobs : int, default=1
+        Number of trials of a study that are executed at the same time. On this machine, each trial has separate cores
+        and a separate GPU.
+    executor : str, default="local"
+        Name of the executor, which determines where the trials and the confirming runs are executed.
+    executor_options : mapping of str to str, optional
+        Options of the executor, as in `run`.
     seed : int, default=0
         Seed of the trials. The fresh seeds are the numbers that follow `seed`.
     rerun : bool, default=False
@@ -526,6 +536,9 @@ def tune(
         pruner=pruner or "",
         sampler_seed=sampler_seed,
         confirm=confirm,
+        jobs=jobs,
+        executor=executor,
+        executor_options=dict(executor_options or {}),
     )
     plans = plan(request, catalog)
     return tune_selection(

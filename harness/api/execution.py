@@ -278,19 +278,28 @@ def tune_selection(
     wait: bool = False,
     listener: Listener | None = None,
 ) -> TuningResults:
-    """Execute planned studies. Raises the same errors as `harness.tuning.driver.tune`."""
+    """Execute planned studies.
+
+    Raises `harness.UsageError` if an objective is a speed that cannot be measured while other trials are executed, and
+    the same errors as `harness.tuning.driver.tune`.
+    """
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
-    from harness.tuning.driver import Settings
     from harness.tuning.driver import tune as execute
+    from harness.tuning.open_study import Settings
 
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     check_limit(limit_s)
     check_memory_limit(limit_bytes)
     settings = Settings(
-        timeout_s=limit_s, memory_limit_bytes=limit_bytes, storage=storage or "", rerun=rerun, wait=wait
+        timeout_s=limit_s,
+        memory_limit_bytes=limit_bytes,
+        storage=storage or "",
+        rerun=rerun,
+        wait=wait,
+        checked_at=_speed_checked_at(plans, catalog),
     )
     tuned = execute(plans, catalog, store, settings, listener or Listener())
     metrics = [provided.value for provided in catalog.metrics.values()]
@@ -298,3 +307,38 @@ def tune_selection(
     return TuningResults(
         tuned.studies, Results(tuned.records, verdicts=verdicts, metrics=metrics, directory=store.path)
     )
+
+
+def _speed_checked_at(plans: Sequence[StudyPlan], catalog: Catalog) -> str:
+    """Return the time of the check that permits measuring the speed of simultaneous trials.
+
+    An empty string is returned if speed is not measured, or if the trials are not executed at the same time on this
+    machine. Raises `harness.UsageError` if a setting in the search space was not checked.
+    """
+    from harness.checks.side_by_side import NEUTRAL, measured_part
+    from harness.errors import CombinationError
+    from harness.execute.runner import LOCAL
+    from harness.tuning.request import MAX_CHECKED
+    from harness.tuning.space import grid
+
+    jobs = plans[0].request.jobs
+    if jobs == 1 or plans[0].executor.name != LOCAL or not plans[0].measures_speed:
+        return ""
+    refused = f"the objective train_throughput cannot be measured with --jobs {jobs}: "
+    neutral = {f"recipe.{name}" for name in NEUTRAL}
+    for plan in plans:
+        for each in plan.dimensions:
+            if each.kind != "choices" and each.name not in neutral:
+                raise CombinationError(
+                    f"{refused}the settings in the range {each.text!r} cannot all be checked; list values instead, or "
+                    "remove --jobs"
+                )
+        if grid(plan.dimensions, MAX_CHECKED) is None:
+            raise CombinationError(
+                f"{refused}the search space has more than {MAX_CHECKED} combinations of settings; search fewer "
+                "settings, or remove --jobs"
+            )
+    part = measured_part([spec for plan in plans for spec in plan.checked], catalog, jobs, quality_only=False)
+    if part.quality_only:
+        raise CombinationError(f"{refused}{part.reason.removeprefix('quality only: ')}, or remove --jobs")
+    return part.checked_at

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 
-@click.command(short_help="Search for better hyperparameters on the validation split.")
+@click.command(cls=options.CommandWithExecutor, short_help="Search for better hyperparameters on the validation split.")
 @options.plugins
 @options.selection(leave_out=("repeat",))
 @click.option(
@@ -69,6 +69,23 @@ if TYPE_CHECKING:
     help="Train one model per backend instead of searching. The learning rate increases from LOW to HIGH (1e-6:1 if "
     "no range is given), and the loss is plotted.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Number of trials of a study that are executed at the same time. On this machine, each trial has separate "
+    "cores and a separate GPU.",
+)
+@click.option(
+    "--executor",
+    metavar="NAME",
+    default="local",
+    show_default=True,
+    help="Executor, which determines where the trials and the confirming runs are executed.",
+)
+@options.executor_options
 @click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")
 @options.wait
 @options.results
@@ -94,6 +111,9 @@ def tune(
     confirm: int,
     storage: str | None,
     lr_range: str | None,
+    jobs: int,
+    executor: str,
+    executor_option: dict[str, str],
     rerun: bool,
     wait: bool,
     results: str | None,
@@ -122,6 +142,7 @@ def tune(
       harness tune --task nlp --search recipe.batch_size=16,32,64 --search model.hidden_size=64,128 --trials 30
       harness tune --task vision --backend torch,tensorflow --search recipe.weight_decay=log:1e-5:1e-1
       harness tune --task regression --search recipe.learning_rate=log:1e-4:1e-1 --objective quality,train_throughput
+      harness tune --task nlp --backend torch --search recipe.learning_rate=log:1e-4:1e-2 --jobs 4
       harness tune --task nlp --backend torch --lr-range
     """
     from harness.api import tune_selection
@@ -151,6 +172,9 @@ def tune(
         pruner=pruner or "",
         sampler_seed=sampler_seed,
         confirm=confirm,
+        jobs=jobs,
+        executor=executor,
+        executor_options=executor_option,
     )
     plans = plan(request, catalog)
     warned = [] if quiet else planned_warnings([each.spec for each in plans])
@@ -183,7 +207,7 @@ def tune(
 
 _OF_SEARCHES = (
     *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
-    *("memory_limit", "price_per_hour", "tracker"),
+    *("jobs", "executor", "executor_option", "memory_limit", "price_per_hour", "tracker"),
 )
 """Command parameters that have no effect on a learning rate range test."""
 

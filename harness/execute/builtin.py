@@ -17,6 +17,7 @@ class LocalExecutor(Executor):
     name = "local"
     summary = "this machine, one run after another"
     data_parallel = True
+    prunes = True
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
         """Execute the runs one after another."""

@@ -46,6 +46,8 @@ DEFAULT_TIMEOUT_S = 3600.0
 LOCAL = "local"
 """Name of the default executor, which executes runs on this machine."""
 
+Prune = Callable[[RunSpec, EpochEnded], bool]
+"""Function that receives the end of an epoch of a trial, and returns True to end the trial."""
 T = TypeVar("T")
 
 
@@ -134,7 +136,7 @@ def run_all(
     quality_only: bool = False,
     budget_s: float | None = None,
     trial: Literal["quality", "speed"] | None = None,
-    prune: Callable[[EpochEnded], bool] | None = None,
+    prune: Prune | None = None,
     tuning: Mapping[str, TuningCost] | None = None,
     checkpoints: Sequence[CheckpointPlan | None] | None = None,
 ) -> list[RunRecord]:
@@ -151,9 +153,10 @@ def run_all(
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.
 
-    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial. If
-    `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning cost to be stored in the records
-    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for a run without checkpoints.
+    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
+    with the spec of the trial. If `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning
+    cost to be stored in the records of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for
+    a run without checkpoints.
 
     Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
@@ -203,7 +206,7 @@ def run_all(
                 if coordinator.not_stored is not None:  # such as a full disk
                     raise coordinator.not_stored from None
                 problem = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-                message = f"the executor {chosen.name!r} failed: {problem}"
+                message = f"{failed_with(chosen)}{problem}"
                 coordinator.abandon(Failure(kind="error", message=message.splitlines()[0][:500]))
                 raise PluginError(message) from error
             runs = coordinator.reduce_batches(runs) if batch_size_backoff else []
@@ -278,6 +281,11 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
         )
 
 
+def failed_with(executor: Executor) -> str:
+    """Return the start of the messages of runs that failed because the executor failed."""
+    return f"the executor {executor.name!r} failed: "
+
+
 def check_limit(timeout_s: float) -> None:
     """Raise `harness.UsageError` if the time limit of a run is not positive."""
     if not timeout_s > 0:
@@ -319,7 +327,7 @@ class RunCoordinator(Coordinator):
         interrupts: Interrupts,
         marks: Mapping[str, list[ParityMark]],
         budget_s: float | None = None,
-        prune: Callable[[EpochEnded], bool] | None = None,
+        prune: Prune | None = None,
         tuning: Mapping[str, TuningCost] | None = None,
         *,
         submission_ids: Mapping[int, str] | None = None,
@@ -394,7 +402,7 @@ class RunCoordinator(Coordinator):
             self._listener.event(one.attempt.run.index, spec, event)
             if isinstance(event, EpochEnded):
                 self._events.notify("harness_epoch_ended", spec=spec, epoch=event, attempt_id=attempt_id)
-        if self._prune is not None and isinstance(event, EpochEnded) and self._prune(event):
+        if self._prune is not None and isinstance(event, EpochEnded) and self._prune(spec, event):
             raise TrialPruned
 
     def finish(self, attempt_id: str, result: RunRecord | Failure) -> bool:

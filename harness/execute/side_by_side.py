@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +23,10 @@ from harness.execute.child import new_pipe
 from harness.execute.cores import core_shares, ordered_cores
 from harness.execute.estimate import setting_of
 from harness.execute.runner import LOCAL, BudgetUsedUpError
-from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
+from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.measure.cgroup import available_cores
 from harness.measure.nvml import gpus
-from harness.records import Event, Placement, RunRecord, RunSpec, Success
+from harness.records import EpochEnded, Event, Placement, RunRecord, RunSpec, Success
 
 _SHARED = "not measured, because other runs used the same processor"
 
@@ -124,6 +125,8 @@ class _Worker:
     turns: dict[tuple[str, str], int] = field(default_factory=dict)
     """Number of turns executed so far, by task and dataset."""
     attempt: Attempt | None = None
+    verdicts: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
+    """For each epoch of a trial, whether the trial is pruned."""
 
 
 class SideBySide(Executor):
@@ -135,6 +138,7 @@ class SideBySide(Executor):
 
     name = LOCAL
     summary = "this machine, several runs at the same time"
+    prunes = True
 
     def __init__(self, lanes: Sequence[Lane], turns: Sequence[Turn], checked_at: str = "") -> None:
         """Create an executor with these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
@@ -153,6 +157,7 @@ class SideBySide(Executor):
         messages: queue.SimpleQueue[tuple[_Worker, Event | RunRecord | BaseException]] = queue.SimpleQueue()
         ending: BudgetUsedUpError | None = None
         failed: BaseException | None = None
+        closing = threading.Event()
         lifeline, held = new_pipe()
         # Contexts are closed in reverse order. Closing `held` first ends the children, and thus the threads.
         with lifeline, ThreadPoolExecutor(len(workers)) as threads, held:
@@ -174,6 +179,9 @@ class SideBySide(Executor):
 
                 def send(message: Event | RunRecord | BaseException) -> None:
                     messages.put((worker, message))
+                    # Wait for the verdict, so that a pruned trial ends after the same epoch on every machine.
+                    if _may_prune(attempt, message) and not closing.is_set() and worker.verdicts.get():
+                        raise TrialPruned
 
                 threads.submit(self._carry_out, worker.lane, attempt, send, lifeline)
 
@@ -203,8 +211,17 @@ class SideBySide(Executor):
                         coordinator.finish(attempt_id, message)
                         proceed(worker)
                     else:
-                        coordinator.event(worker.attempt.id, message)
+                        pruned = False
+                        try:
+                            coordinator.event(worker.attempt.id, message)
+                        except TrialPruned:
+                            pruned = True
+                        if _may_prune(worker.attempt, message):
+                            worker.verdicts.put(pruned)
             except BaseException:
+                closing.set()
+                for worker in workers:
+                    worker.verdicts.put(False)
                 store_finished()
                 raise
         if failed is not None:
@@ -234,6 +251,11 @@ class SideBySide(Executor):
             send(_placed(record, placement, self._machine_cores))
         except BaseException as error:  # raised in the thread of the coordinator
             send(error)
+
+
+def _may_prune(attempt: Attempt, message: Event | RunRecord | BaseException) -> bool:
+    """Return whether an event is the end of an epoch of a trial, after which the trial may be pruned."""
+    return attempt.run.trial is not None and isinstance(message, EpochEnded)
 
 
 def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun]:

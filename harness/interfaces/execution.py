@@ -155,8 +155,9 @@ class Coordinator(ABC):
         Raises
         ------
         harness.TrialPruned
-            If the run is a trial that should be pruned. `harness.execute_run` handles this exception if it is raised by
-            its `on_event` function.
+            If the run is a trial that should be pruned; see `Executor.prunes`. `harness.execute_run` handles this
+            exception if it is raised by its `on_event` function. An executor with several open attempts ends only this
+            attempt.
         """
 
     @abstractmethod
@@ -237,6 +238,9 @@ class Executor(ABC):
     run on one machine. If False, such runs are rejected before the first run starts."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
+    prunes: ClassVar[bool] = False
+    """True if the executor reports the events of a run while the run is executed, and ends the run when
+    `Coordinator.event` raises `harness.TrialPruned`. If False, ``harness tune`` requires ``--pruner none``."""
     options: ClassVar[Mapping[str, str]] = {}
     """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
     the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""

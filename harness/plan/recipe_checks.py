@@ -85,6 +85,25 @@ def check_recipe(
             f"recipe.{by_validation[0]} requires a validation split, but dataset {dataset.name!r} has none; remove the "
             f"option, or use a dataset with a validation split (the test split is used only once, after training)"
         )
+    _check_schedule(recipe)
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    """Raise `harness.CombinationError` if the schedule would reduce the learning rate only after training."""
+    late = [milestone for milestone in recipe.milestones if milestone >= recipe.epochs]
+    if recipe.schedule == "step" and (late or (recipe.step_size or 0) >= recipe.epochs):
+        name, after = ("milestones", late[0]) if late else ("step_size", recipe.step_size)
+        raise CombinationError(
+            f"recipe.{name}: the learning rate would be reduced after epoch {after}, but training has {recipe.epochs} "
+            "epochs; choose a smaller number, or more epochs (recipe.epochs)"
+        )
+    # The first epoch always has the best score so far.
+    if recipe.schedule == "plateau" and recipe.plateau_patience + 1 >= recipe.epochs:
+        raise CombinationError(
+            f"recipe.plateau_patience={recipe.plateau_patience}: the learning rate would be reduced after epoch "
+            f"{recipe.plateau_patience + 1} at the earliest, but training has {recipe.epochs} epochs; choose a smaller "
+            "number, or more epochs (recipe.epochs)"
+        )
 
 
 def _check_teacher(recipe: Recipe, *, distilled: bool) -> None:

@@ -13,6 +13,10 @@ from msgspec import Struct
 
 from harness.data.user_files.dataset import UserDataset, dataset_of
 from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
+from harness.execute.runner import LOCAL, check_executor
+from harness.execute.side_by_side import lanes_for
+from harness.interfaces import Executor
+from harness.plan.devices import threads_per_process
 from harness.plan.expand import expand
 from harness.plan.overrides import override_path
 from harness.plan.selection import Selection
@@ -47,6 +51,10 @@ class Tuning:
     sampler_seed: int = 0
     confirm: int = 3
     """Number of fresh seeds used to confirm the best settings and the default settings."""
+    jobs: int = 1
+    """Number of trials executed at the same time."""
+    executor: str = LOCAL
+    executor_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,10 @@ class StudyPlan:
     request: Tuning
     epochs: int
     """Maximum number of epochs per trial."""
+    executor: Executor
+    """Executor of the trials and of the runs that confirm the settings."""
+    checked: tuple[RunSpec, ...]
+    """Specifications with the listed values and the ends of the ranges."""
 
     @property
     def name(self) -> str:
@@ -114,7 +126,9 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
     """
     _check_numbers(request)
     check_installed(request.sampler)
-    base, specs = base_specs(request.selection, catalog)
+    executor = catalog.executor(request.executor, request.executor_options)
+    base, specs = base_specs(request.selection, catalog, jobs=request.jobs if executor.name == LOCAL else 1)
+    _check_executor(request, specs, executor)
     plans = []
     for spec in specs:
         dimensions = parse(request.search, _fields(spec, catalog))
@@ -132,18 +146,22 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
                 pruner=_pruner(request),
                 request=request,
                 epochs=max(each.recipe.epochs for each in [spec, *checked]),
+                executor=executor,
+                checked=(spec, *checked),
             )
         )
     return plans
 
 
-def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple[RunSpec, ...]]:
+def base_specs(selection: Selection, catalog: Catalog, *, jobs: int = 1) -> tuple[Selection, tuple[RunSpec, ...]]:
     """Return the selection for the runs with the default settings, and the specification for each backend. The runs
-    have the seed of the trials.
+    have the seed of the trials. By default, each run uses all available cores, divided by `jobs`.
 
     Raises `harness.UsageError` if the selection contains more than one run per backend.
     """
     base = _base(selection)
+    if jobs > 1:
+        base = dataclasses.replace(base, threads=threads_per_process(base, jobs))
     specs = expand(base, catalog)
     if len(specs) > len({spec.backend for spec in specs}):
         raise UsageError(
@@ -164,6 +182,8 @@ def _check_numbers(request: Tuning) -> None:
         raise UsageError(f"confirm must be between 0 and {MAX_CONFIRMED}, got {request.confirm}")
     if not 0 <= request.sampler_seed < 2**32:
         raise UsageError(f"sampler-seed must be between 0 and {2**32 - 1}, got {request.sampler_seed}")
+    if not 1 <= request.jobs <= MAX_TRIALS:
+        raise UsageError(f"jobs must be between 1 and {MAX_TRIALS}, got {request.jobs}")
     if request.sampler not in SAMPLERS:
         raise UnknownNameError("sampler", request.sampler, SAMPLERS)
     if request.pruner and request.pruner not in PRUNERS:
@@ -190,6 +210,18 @@ def _pruner(request: Tuning) -> str:
     if request.pruner:
         return request.pruner
     return "median" if len(request.objectives) == 1 and request.objectives[0] in LEARNED else "none"
+
+
+def _check_executor(request: Tuning, specs: Sequence[RunSpec], executor: Executor) -> None:
+    """Raise `harness.UsageError` if the executor cannot execute or prune the trials."""
+    check_executor(specs, executor)
+    if _pruner(request) != "none" and not executor.prunes:
+        raise CombinationError(
+            f"the executor {executor.name!r} does not report epochs during a run or cannot end a run early, so trials "
+            "cannot be pruned; pass --pruner none"
+        )
+    if request.jobs > 1 and executor.name == LOCAL:
+        lanes_for(specs, request.jobs)
 
 
 def _base(selection: Selection) -> Selection:

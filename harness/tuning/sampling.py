@@ -2,8 +2,9 @@
 
 Only the process that executes the command uses Optuna, through its ask-and-tell interface. The processes of trials do
 not use Optuna. Samplers do not store the state of their random number generators. Therefore, each suggestion is drawn
-by a new sampler, whose seed is derived from the study's seed and the number of finished trials. With this method, an
-interrupted study continues with the same suggestions as an uninterrupted one.
+by a new sampler, whose seed is derived from the study's seed and the position of the trial in the study. The settings
+of an interrupted trial are tried again. An interrupted study therefore continues with the same suggestions as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ MIN_TRIALS_OF_IMPORTANCE = 4
 """Minimum number of complete trials required to compute the importance of settings."""
 _SUMMARY = "harness"
 """Key of the Optuna trial attribute that contains the `TrialSummary`."""
+_DIVERGED = "harness-diverged"
+"""Key of the Optuna trial attribute that is set if the trial diverged."""
 
 
 def check_installed(sampler: str) -> None:
@@ -55,8 +58,9 @@ class Asked:
 
     def is_hopeless(self, epoch: int, value: float) -> bool:
         """Report the value after an epoch, and return whether the trial should be pruned."""
-        self._trial.report(value, epoch)
-        return bool(self._trial.should_prune())
+        with _quiet():
+            self._trial.report(value, epoch)
+            return bool(self._trial.should_prune())
 
     def finish(self, summary: TrialSummary, *, diverged: bool = False) -> None:
         """Store the result of the trial.
@@ -64,28 +68,22 @@ class Asked:
         A trial that diverged is stored as pruned in Optuna. Samplers then avoid its settings, such as a high learning
         rate. Samplers ignore failed trials.
         """
-        from optuna.trial import TrialState as State
-
+        if diverged:
+            self._trial.set_user_attr(_DIVERGED, value=True)
         self._trial.set_user_attr(_SUMMARY, msgspec.to_builtins(summary))
-        if summary.state == "complete":
-            self._study.tell(self._trial, summary.values)
-        else:
-            pruned = summary.state == "pruned" or (diverged and len(self._study.directions) == 1)
-            self._study.tell(self._trial, state=State.PRUNED if pruned else State.FAIL)
+        _end_trial(self._study, self.number)
 
     def drop(self) -> None:
-        """Mark the trial as interrupted."""
-        from optuna.trial import TrialState as State
-
-        self._study.tell(self._trial, state=State.FAIL, skip_if_finished=True)
+        """Mark the trial as interrupted, unless it is finished. Its settings are used by the next trial."""
+        _end_trial(self._study, self.number)
 
 
 class Sampling:
     """A study in an Optuna storage.
 
     `storage` is the URL of a storage, or the path of a journal file. `epochs` is the maximum number of epochs per
-    trial. Trials that a killed process left unfinished are stored as failed. Raises `harness.UsageError` if the storage
-    cannot be used.
+    trial. Trials that a killed process left unfinished are dropped (see `Asked.drop`). Raises `harness.UsageError` if
+    the storage cannot be used.
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class Sampling:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise UsageError(f"the storage {without_password(str(storage))} cannot be used: {reason}") from error
             for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+                _end_trial(self._study, trial.number)
 
     @property
     def finished(self) -> list[TrialSummary]:
@@ -129,15 +127,15 @@ class Sampling:
             if _SUMMARY in trial.user_attrs and trial.state.is_finished()
         ]
 
-    def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
-        """Return the next trial. `finished` is the number of finished trials. `first` contains the settings of the
-        first trial. If None, the sampler chooses the settings."""
+    def ask(self, position: int, first: Mapping[str, Value] | None) -> Asked:
+        """Return the next trial. `position` is the number of trials that are finished or open. `first` contains the
+        settings of the first trial. If None, the sampler chooses the settings."""
         from optuna.trial import TrialState as State
 
         with _quiet():
-            if not finished and first and not self._study.get_trials(deepcopy=False, states=(State.WAITING,)):
+            if not position and first and not self._study.get_trials(deepcopy=False, states=(State.WAITING,)):
                 self._study.enqueue_trial(dict(first))
-            self._study.sampler = _sampler(self._sampler, self._seed, finished)
+            self._study.sampler = _sampler(self._sampler, self._seed, position)
             return Asked(self._study, self._study.ask(self._distributions), self._dimensions)
 
     @property
@@ -174,6 +172,31 @@ def without_password(storage: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else storage
 
 
+def _end_trial(study: optuna.Study, number: int) -> None:
+    """End a trial that is not finished.
+
+    If the trial has a summary, its result is stored. Otherwise, it is stored as failed, and its settings are used by
+    the next trial.
+    """
+    from optuna.trial import TrialState as State
+
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state != State.RUNNING:
+        return
+    if _SUMMARY not in trial.user_attrs:
+        study.tell(number, state=State.FAIL)
+        # The parameters are missing if the process was killed before they were drawn.
+        if settings := {**trial.system_attrs.get("fixed_params", {}), **trial.params}:
+            study.enqueue_trial(settings)
+        return
+    summary = msgspec.convert(trial.user_attrs[_SUMMARY], TrialSummary)
+    if summary.state == "complete":
+        study.tell(number, summary.values)
+    else:
+        pruned = summary.state == "pruned" or (_DIVERGED in trial.user_attrs and len(study.directions) == 1)
+        study.tell(number, state=State.PRUNED if pruned else State.FAIL)
+
+
 def _complete() -> tuple[optuna.trial.TrialState, ...]:
     from optuna.trial import TrialState as State
 
@@ -202,17 +225,18 @@ def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def _sampler(name: str, seed: int, finished: int) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, seed: int, position: int) -> optuna.samplers.BaseSampler:
     from optuna import samplers
 
-    own = int.from_bytes(hashlib.sha256(f"{seed}/{finished}".encode()).digest()[:4], "big")
+    own = int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:4], "big")
     if name == "random":
         return samplers.RandomSampler(seed=own)
     if name == "gp":
         return samplers.GPSampler(seed=own)
     if name == "nsga2":
         return samplers.NSGAIISampler(population_size=POPULATION, seed=own)
-    return samplers.TPESampler(seed=own)
+    # With `constant_liar`, settings close to those of open trials are avoided.
+    return samplers.TPESampler(seed=own, constant_liar=True)
 
 
 def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:

@@ -32,6 +32,7 @@ class RayExecutor(harness.Executor):
         "node_timeout": "seconds to wait for a node that can execute a run before the run fails (default: 300)",
     }
     remote = True
+    prunes = True
 
     def __init__(self, address: str = "auto", lost_after_s: float = 60.0, node_timeout_s: float = 300.0) -> None:
         self.address, self.lost_after_s, self.node_timeout_s = address, lost_after_s, node_timeout_s

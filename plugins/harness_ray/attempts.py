@@ -20,6 +20,8 @@ class Running:
     files: dict[str, int] | None = None
     """Size of each file, by file name. The dictionary is None until the attempt has finished. The files include
     `harness_ray.node.RESULT`."""
+    pruned: bool = False
+    """True if the run is a trial that the command has pruned."""
     failure: bytes = b""
     """JSON content of the file `harness_ray.node.RESULT`, if the run failed and has no record."""
 

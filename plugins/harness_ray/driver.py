@@ -12,7 +12,7 @@ import msgspec
 import ray
 
 import harness
-from harness import Attempt, Coordinator, Event, Failure, PlannedRun, PluginRef, RunRecord, SubmissionState
+from harness import Attempt, Coordinator, Event, Failure, PlannedRun, PluginRef, RunRecord, SubmissionState, TrialPruned
 from harness_ray import cluster
 from harness_ray.attempts import News, Update
 from harness_ray.node import CHUNK_BYTES, RESULT
@@ -121,7 +121,10 @@ def follow(
                 seen[update.attempt] = 0
             attempt = attempts[update.attempt]
             for event in update.events:
-                coordinator.event(attempt.id, msgspec.json.decode(event, type=Event))
+                try:
+                    coordinator.event(attempt.id, msgspec.json.decode(event, type=Event))
+                except TrialPruned:
+                    _call(supervisor.prune.remote(update.attempt))
             seen[update.attempt] += len(update.events)
             if update.files is not None:
                 result = _fetch(supervisor, update, attempt.directory)

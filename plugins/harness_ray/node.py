@@ -139,11 +139,15 @@ class _Reports:
         self._events: list[bytes] = []
         self._sent = 0
         self._progress = 0.0
+        self._pruned = False
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="harness-reports", daemon=True)
 
     def add(self, event: harness.Event) -> None:
+        """Report an event later. Raises `harness.TrialPruned` if the run is a trial that has been pruned."""
+        if self._pruned:
+            raise harness.TrialPruned
         if type(event).__struct_config__.tag == "progress":
             if time.monotonic() - self._progress < PROGRESS_S:
                 return
@@ -167,7 +171,7 @@ class _Reports:
             with contextlib.suppress(
                 ray.exceptions.RayError, TimeoutError
             ):  # Ray ends this process if the supervisor has ended.
-                _answer(self._supervisor.report.remote(self._attempt, self._sent, new))
+                self._pruned = bool(_answer(self._supervisor.report.remote(self._attempt, self._sent, new)))
                 self._sent += len(new)
             if closed:
                 return

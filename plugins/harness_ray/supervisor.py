@@ -73,8 +73,11 @@ class Supervisor:
 
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
-    def report(self, attempt: str, first: int, events: list[bytes]) -> None:
-        """Store the events that an attempt reports. `first` is the number of the first event."""
+    def report(self, attempt: str, first: int, events: list[bytes]) -> bool:
+        """Store the events that an attempt reports, and return whether its trial is pruned.
+
+        `first` is the number of the first event.
+        """
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
@@ -83,6 +86,7 @@ class Supervisor:
                 one.events += new[: MAX_EVENTS - len(one.events)]
                 if new:
                     self._changed.notify_all()
+            return one is not None and one.pruned
 
     def put(self, attempt: str, name: str, offset: int, chunk: bytes) -> bool:
         """Store part of a file, and return whether the attempt's result is still needed."""
@@ -139,6 +143,12 @@ class Supervisor:
         with (self._spool.folder(attempt) / name).open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+    def prune(self, attempt: str) -> None:
+        """End the trial that an attempt executes. The attempt returns the record of a pruned trial."""
+        with self._changed:
+            if (one := self._attempts.get(attempt)) is not None:
+                one.pruned = True
 
     def withdraw(self, kept: Sequence[str]) -> None:
         """Start no more runs, and cancel the attempts that are not in `kept`."""

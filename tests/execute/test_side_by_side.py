@@ -28,7 +28,7 @@ from harness.measure.cgroup import available_cores
 from harness.plan.expand import expand_all
 from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog
-from harness.records import Energy, EnergyUse, Event, Failure, Gpu, RunRecord, RunSpec, Success
+from harness.records import Energy, EnergyUse, EpochEnded, Event, Failure, Gpu, RunRecord, RunSpec, Success, Trial
 from harness.records.store import Store
 
 LANES = (Lane((0,)), Lane(((os.cpu_count() or 1) - 1,)))
@@ -221,6 +221,37 @@ def test_runs_are_executed_at_the_same_time_on_their_cores(catalog: Catalog, tmp
     assert abs(begin.total_seconds()) < min(first.wall_s, second.wall_s)
     loaded = Store(tmp_path / "results").load()
     assert (len(loaded.runs), loaded.problems) == (3, [])
+
+
+def test_trial_that_is_pruned_ends_alone_after_the_same_epoch(catalog: Catalog, tmp_path: Path) -> None:
+    long, short = (toy_specs(catalog, f"recipe.epochs={epochs}")[0] for epochs in (2000, 4))
+    epochs: dict[str, list[int]] = {long.key: [], short.key: []}
+
+    def prune(spec: RunSpec, epoch: EpochEnded) -> bool:
+        epochs[spec.key].append(epoch.epoch)
+        return spec == long and epoch.epoch == 2
+
+    pruned, complete = execute([long, short], catalog, tmp_path / "results", Listener(), trial="quality", prune=prune)
+    for record, state, count in ((pruned, "pruned", 2), (complete, "complete", 4)):
+        assert isinstance(record.outcome, Trial)
+        assert (record.outcome.state, len(record.outcome.curves)) == (state, count)
+        assert record.placement is not None
+        assert epochs[record.request_key] == list(range(1, count + 1))
+    assert {run.record.run_id for run in Store(tmp_path / "results").load().runs} == {pruned.run_id, complete.run_id}
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), ValueError("the storage is full")])
+def test_exception_while_a_trial_waits_for_its_verdict_ends_all_trials(
+    problem: BaseException, catalog: Catalog, tmp_path: Path
+) -> None:
+    def prune(spec: RunSpec, epoch: EpochEnded) -> bool:
+        raise problem
+
+    specs = toy_specs(catalog, "recipe.epochs=2000", seeds=(0, 1))
+    with pytest.raises(KeyboardInterrupt if isinstance(problem, KeyboardInterrupt) else PluginError):
+        execute(specs, catalog, tmp_path / "results", Listener(), trial="quality", prune=prune)
+    stored = [run.record.outcome for run in Store(tmp_path / "results").load().runs]
+    assert [type(outcome) for outcome in stored] == [Failure, Failure]
 
 
 def test_interrupt_ends_all_simultaneous_runs(catalog: Catalog, tmp_path: Path) -> None:

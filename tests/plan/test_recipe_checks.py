@@ -51,6 +51,11 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("plateau_patience=1",), "recipe.plateau_patience has no effect"),
         (("monitor=loss",), "recipe.monitor has no effect without recipe.early_stopping"),
         (("early_stopping=3",), "has no effect on training for 3 epochs"),
+        (("schedule=step", "step_size=3"), r"step_size: .* after epoch 3, but training has 3 epochs"),
+        (("schedule=step", "milestones=[1,3,9]"), r"milestones: .* after epoch 3, but training has 3 epochs"),
+        (("schedule=plateau", "plateau_patience=2"), r"patience=2: .* after epoch 3 at the earliest"),
+        (("schedule=plateau",), r"patience=3: .* after epoch 4 at the earliest, but training has 3 epochs"),
+        (("warmup_fraction=1.01",), r"warmup_fraction must be in \[0, 1\]"),
         (("loss_scale=8",), "only at fp16"),
         (("accumulation_steps=5", "batch_size=4"), "larger than the batch size, 4"),
         (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),
@@ -74,6 +79,12 @@ def test_option_that_the_backend_does_not_implement_is_refused(catalog: Catalog)
         plan(catalog, "optimizer=adagrad", "l1=0.1")
     (spec,) = plan(catalog, "early_stopping=2", "keep_best=true", "schedule=step", "step_size=1", "max_steps=9")
     assert spec.recipe.max_steps == 9
+
+
+def test_schedule_that_reduces_the_rate_before_the_last_epoch_is_accepted(catalog: Catalog) -> None:
+    for options in (("step", "step_size=2"), ("step", "milestones=[1,2]"), ("plateau", "plateau_patience=1")):
+        (spec,) = plan(catalog, f"schedule={options[0]}", options[1], "epochs=3")
+        assert spec.recipe.schedule == options[0]
 
 
 def test_regression_has_no_class_options(able: Catalog) -> None:

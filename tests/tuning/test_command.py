@@ -16,6 +16,7 @@ from command_line import MAIN, Invoke
 from toy_plugin import SET_FAST
 
 import harness
+from harness.measure.cgroup import available_cores
 from harness.records import Success, Trial
 from harness.records.store import Store
 from harness.tuning.request import Tuning
@@ -73,6 +74,10 @@ def test_tune_reports_the_study_and_continues_it(invoke: Invoke, tmp_path: Path)
         (("--search", "recipe.learning_rte=1,2"), "did you mean 'recipe.learning_rate'?"),
         ((*SEARCH, "--pruner", "median", "--objective", "quality,train_throughput"), "not supported by Optuna"),
         ((*SEARCH, "--sampler", "best"), "'best' is not one of"),
+        ((*SEARCH, "--jobs", "9999"), "--jobs 9999 with 1 thread per run needs 9999 x 1 = 9999 cores"),
+        ((*SEARCH, "--executor", "ry"), "unknown executor 'ry'"),
+        (("--search", "recipe.batch_size=8,16", "--objective", "train_throughput", "--jobs", "2"), "--jobs 2"),
+        (("--lr-range", "--jobs", "2", "--executor", "local"), "--lr-range is not a search; remove --jobs, --executor"),
     ],
 )
 def test_tune_with_an_invalid_request_starts_nothing(
@@ -99,7 +104,21 @@ def test_tune_in_python_makes_the_same_request(invoke: Invoke, monkeypatch: pyte
 
     monkeypatch.setattr("harness.tuning.request.plan", plan)
     monkeypatch.setattr("harness.plugins.check_loaded", lambda *arguments: None)
-    invoke("tune", *TOY, *SEARCH, "--trials", "7", "--sampler", "random", "--confirm", "0", "--objective", "loss")
+    invoke(
+        "tune",
+        *TOY,
+        *SEARCH,
+        "--trials",
+        "7",
+        "--sampler",
+        "random",
+        "--confirm",
+        "0",
+        "--objective",
+        "loss",
+        "--jobs",
+        "2",
+    )
     fast = [word for word in SET_FAST if word != "--set"]
     search: dict[str, Any] = {"recipe.learning_rate": "log:1e-3:1.0", "recipe.batch_size": [8, 16]}
     with pytest.raises(harness.UsageError, match="stop"):
@@ -113,15 +132,21 @@ def test_tune_in_python_makes_the_same_request(invoke: Invoke, monkeypatch: pyte
             sampler="random",
             confirm=0,
             objective="loss",
+            jobs=2,
             seed=None,  # type: ignore[arg-type]  # the default of the command is the protocol's seed
         )
     assert requests[0] == requests[1]
 
 
 @pytest.mark.slow
-def test_tune_that_was_killed_continues_like_an_undisturbed_one(toy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_tune_that_was_killed_continues_like_an_undisturbed_one(jobs: int, toy: Path, tmp_path: Path) -> None:
+    if available_cores() < jobs:
+        pytest.skip("needs one core per job")
+
     def words(place: str) -> list[str]:
         search = [*SEARCH, "--trials", "8", "--confirm", "0", "--quiet", "--set", "recipe.epochs=6"]
+        search += ["--jobs", str(jobs)]
         return [*MAIN, "tune", *TOY, *search, "--results", place]
 
     subprocess.run(words("whole"), cwd=tmp_path, check=True, capture_output=True, timeout=250)

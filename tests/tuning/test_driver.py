@@ -12,8 +12,9 @@ import pytest
 from sample_records import ENVIRONMENT, success
 from toy_plugin import PEERS, TOY_REF, install, install_toy
 
-from harness.errors import HarnessError, UsageError
-from harness.execute.runner import Listener
+from harness.errors import BusyError, HarnessError, PluginError, UsageError
+from harness.execute.builtin import LocalExecutor
+from harness.execute.runner import Listener, Prune
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
@@ -31,9 +32,11 @@ from harness.records import (
 )
 from harness.records.store import Store
 from harness.report.tuning import render
-from harness.tuning import driver
-from harness.tuning.driver import Settings, Tuned, tune
+from harness.tuning import driver, open_study, request, sampling
+from harness.tuning.driver import Tuned, tune
+from harness.tuning.open_study import Settings
 from harness.tuning.request import Tuning, plan
+from harness.tuning.sampling import Asked
 from harness.tuning.study import JOURNAL, STUDY, Study, directory, load_all
 
 SEARCH = ("recipe.learning_rate=log:1e-4:1.0", "recipe.batch_size=8,16,32")
@@ -55,11 +58,21 @@ def error_after(spec: RunSpec, epoch: int) -> float:
 
 
 class Runs:
-    """A replacement for `run_all` with artificial records. It raises KeyboardInterrupt in run `interrupted`."""
+    """A replacement for `run_all` with artificial records. It raises `error` in run `interrupted`. With `backwards`,
+    simultaneous runs end in reverse order."""
 
-    def __init__(self, interrupted: int = -1, fail: Callable[[RunSpec], Failure | None] = lambda spec: None) -> None:
+    def __init__(
+        self,
+        interrupted: int = -1,
+        fail: Callable[[RunSpec], Failure | None] = lambda spec: None,
+        *,
+        error: BaseException | None = None,
+        backwards: bool = False,
+    ) -> None:
         self.executed: list[tuple[RunSpec, str | None]] = []
+        self.together: list[int] = []
         self._interrupted, self._fail = interrupted, fail
+        self._error, self._backwards = error or KeyboardInterrupt(), backwards
 
     def __call__(
         self,
@@ -69,14 +82,15 @@ class Runs:
         *,
         listener: Listener,
         trial: str | None = None,
-        prune: Callable[[EpochEnded], bool] = lambda epoch: False,
+        prune: Prune = lambda spec, epoch: False,
         tuning: Mapping[str, TuningCost] | None = None,
         **settings: Any,
     ) -> list[RunRecord]:
         records = []
-        for spec in specs:
+        self.together += [len(specs)] if trial else []
+        for spec in specs[:: -1 if self._backwards else 1]:
             if len(self.executed) == self._interrupted:
-                raise KeyboardInterrupt
+                raise self._error
             self.executed.append((spec, trial))
             outcome: Outcome = self._fail(spec) or (self._trial(spec, prune) if trial else self._success(spec))
             record = RunRecord(
@@ -95,9 +109,9 @@ class Runs:
             store.prepare()
             with store.scratch() as scratch:
                 records.append(store.commit(scratch, record).record)
-        return records
+        return records[:: -1 if self._backwards else 1]
 
-    def _trial(self, spec: RunSpec, prune: Callable[[EpochEnded], bool]) -> Trial:
+    def _trial(self, spec: RunSpec, prune: Prune) -> Trial:
         curves, state = [], "complete"
         for number in range(1, spec.recipe.epochs + 1):
             error = error_after(spec, number)
@@ -110,7 +124,7 @@ class Runs:
                 validation={"loss": error, "rmse": error},
             )
             curves.append(epoch)
-            if prune(epoch):
+            if prune(spec, epoch):
                 state = "pruned"
                 break
         done = state == "complete"
@@ -148,11 +162,14 @@ def study(toys: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stu
     ) -> Tuned:
         settings = {name: more.pop(name) for name in ("storage", "rerun") if name in more}
         monkeypatch.setattr(driver, "run_all", runs)
+        monkeypatch.setattr(open_study, "run_all", runs)
+        for module in (driver, request):
+            monkeypatch.setattr(module, "lanes_for", lambda specs, jobs: ())  # however many cores this machine has
         overrides = more.pop("overrides", ("recipe.epochs=8",))
         chosen = Selection(tasks=("toy-regress",), backends=backends, threads=1, overrides=overrides)
-        request = Tuning(selection=chosen, trials=trials, **{"search": SEARCH, "confirm": 0} | more)
+        wanted = Tuning(selection=chosen, trials=trials, **{"search": SEARCH, "confirm": 0} | more)
         listener = more.get("listener") or Messages()
-        return tune(plan(request, toys), toys, Store(tmp_path / place), Settings(timeout_s=60, **settings), listener)
+        return tune(plan(wanted, toys), toys, Store(tmp_path / place), Settings(timeout_s=60, **settings), listener)
 
     return execute
 
@@ -179,43 +196,113 @@ def test_study_executes_trials_only_until_they_are_pruned(study: Study_) -> None
     assert all(kind == "quality" for _, kind in runs.executed)
 
 
+@pytest.mark.parametrize("jobs", [1, 5])
 @pytest.mark.parametrize(
     "sampler", ["tpe", "random", "nsga2", pytest.param("gp", marks=[pytest.mark.slow, pytest.mark.torch])]
 )
-def test_study_that_was_interrupted_equals_an_undisturbed_one(sampler: str, study: Study_, tmp_path: Path) -> None:
-    (whole,) = study(Runs(), sampler=sampler, place="whole").studies
+def test_study_that_was_interrupted_equals_an_undisturbed_one(
+    sampler: str, jobs: int, study: Study_, tmp_path: Path
+) -> None:
+    (whole,) = study(Runs(), sampler=sampler, jobs=jobs, place="whole").studies
     for number in (0, 1, 5):
         with pytest.raises(KeyboardInterrupt):
-            study(Runs(interrupted=number), sampler=sampler)
-    left = Runs()
-    (resumed,) = study(left, sampler=sampler).studies
+            study(Runs(interrupted=number), sampler=sampler, jobs=jobs)
+    left = Runs(backwards=True)
+    (resumed,) = study(left, sampler=sampler, jobs=jobs).studies
     assert results_of(resumed) == results_of(whole)
     assert len(left.executed) == len([each for each in whole.trials if not each.repeated]) - 6
     again = Runs()
-    (same,) = study(again, sampler=sampler).studies
+    (same,) = study(again, sampler=sampler, jobs=jobs).studies
     assert (same, again.executed) == (resumed, [])
     assert load_all(tmp_path / "results") == ([resumed], [])
 
 
+@pytest.mark.parametrize(("jobs", "remaining"), [(1, 9), (4, 8)])
+@pytest.mark.parametrize("dropped", [True, False])
 def test_study_whose_trial_was_stored_but_not_counted_uses_the_record(
-    study: Study_, monkeypatch: pytest.MonkeyPatch
+    jobs: int, remaining: int, dropped: bool, study: Study_, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (whole,) = study(Runs(), trials=4, place="whole").studies
-    finish = driver.Asked.finish
+    """Trial 2 is not counted. After Ctrl-C, the open trials are dropped; after SIGKILL, they are still open."""
+    (whole,) = study(Runs(), jobs=jobs, place="whole").studies
+    finish = Asked.finish
     with monkeypatch.context() as patch:
 
-        def killed(self: driver.Asked, *arguments: Any, **more: Any) -> None:
+        def killed(self: Asked, *arguments: Any, **more: Any) -> None:
             if self.number == 2:
                 raise KeyboardInterrupt
             finish(self, *arguments, **more)
 
-        patch.setattr(driver.Asked, "finish", killed)
+        patch.setattr(Asked, "finish", killed)
+        if not dropped:
+            patch.setattr(Asked, "drop", lambda self: None)
         with pytest.raises(KeyboardInterrupt):
-            study(Runs(), trials=4)
+            study(Runs(), jobs=jobs)
     left = Runs()
-    (resumed,) = study(left, trials=4).studies
+    (resumed,) = study(left, jobs=jobs).studies
     assert results_of(resumed) == results_of(whole)
-    assert len(left.executed) == 1
+    assert len(left.executed) == remaining
+
+
+def test_study_whose_result_was_stored_but_not_told_counts_the_trial_once(
+    study: Study_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends after the summary is stored, and before Optuna receives the value."""
+    (whole,) = study(Runs(), trials=4, jobs=2, place="whole").studies
+    end_trial = sampling._end_trial
+    with monkeypatch.context() as patch:
+
+        def killed(study: Any, number: int) -> None:
+            if number == 2:
+                raise KeyboardInterrupt
+            end_trial(study, number)
+
+        patch.setattr(sampling, "_end_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study(Runs(), trials=4, jobs=2)
+    (resumed,) = study(Runs(), trials=4, jobs=2).studies
+    assert results_of(resumed) == results_of(whole)
+
+
+def test_study_with_simultaneous_trials_does_not_depend_on_which_ends_first(study: Study_) -> None:
+    runs, backwards = Runs(), Runs(backwards=True)
+    (one,) = study(runs, trials=18, jobs=4).studies
+    (other,) = study(backwards, trials=18, jobs=4, place="other").studies
+    assert results_of(one) == results_of(other)
+    assert runs.together == backwards.together == [4, 4, 4, 4, 2]
+    assert one.count("pruned") > 0
+    assert len({tuple(each.settings.values()) for each in one.trials}) == 18
+
+
+def test_study_continues_with_another_number_of_jobs(study: Study_) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        study(Runs(interrupted=5), jobs=4)
+    runs = Runs()
+    (done,) = study(runs, jobs=3).studies
+    assert (len(done.trials), len(runs.executed)) == (12, 7)
+
+
+def test_study_repeats_trials_that_ended_because_the_executor_failed(study: Study_) -> None:
+    lost = Failure(kind="error", message="the executor 'local' failed: no connection")
+    with pytest.raises(PluginError):
+        study(Runs(interrupted=3, fail=lambda spec: lost, error=PluginError("no connection")), jobs=4)
+    runs = Runs()
+    (done,) = study(runs, jobs=4).studies
+    assert (len(done.trials), done.count("failed"), len(runs.executed)) == (12, 0, 12)
+
+
+def test_study_of_a_remote_executor_is_not_executed_twice(study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalExecutor, "remote", True)
+    (name,) = [each.name for each in study(Runs(), trials=1).studies]
+
+    class Again(Runs):
+        def __call__(self, *arguments: Any, **more: Any) -> list[RunRecord]:
+            with pytest.raises(BusyError, match=f"another harness command is executing the study {name!r}"):
+                study(Runs(), trials=3)
+            return super().__call__(*arguments, **more)
+
+    runs = Again()
+    study(runs, trials=2)
+    assert len(runs.executed) == 1
 
 
 def test_study_of_two_backends_has_equal_budgets_and_first_trials(study: Study_) -> None:
@@ -226,9 +313,10 @@ def test_study_of_two_backends_has_equal_budgets_and_first_trials(study: Study_)
     assert order[:4] == ["toy-numpy", "peer-wide", "peer-wide", "toy-numpy"]
 
 
-def test_study_repeats_no_settings(study: Study_) -> None:
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_study_repeats_no_settings(jobs: int, study: Study_) -> None:
     runs = Runs()
-    (done,) = study(runs, trials=6, search=("recipe.batch_size=8,16",), pruner="none").studies
+    (done,) = study(runs, trials=6, jobs=jobs, search=("recipe.batch_size=8,16",), pruner="none").studies
     assert len(runs.executed) == 2
     assert [each.repeated for each in done.trials].count(True) == 4
     assert done.steps == 2 * 80
@@ -283,7 +371,7 @@ def test_study_is_confirmed_on_fresh_seeds_next_to_the_default(study: Study_) ->
 
 def test_study_with_other_software_is_not_continued(study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
     study(Runs(), trials=2)
-    monkeypatch.setattr(driver, "_software", lambda spec, catalog: {"numpy": "9.9"})
+    monkeypatch.setattr(open_study, "_software", lambda plan, catalog: {"numpy": "9.9"})
     with pytest.raises(
         UsageError,
         match=r"the software has changed since the study .* was started \(.*pass --rerun to start a new study",

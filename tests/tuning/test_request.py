@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from toy_plugin import FAULTS_REF, TOY_REF, install_toy
 
-from harness.errors import UsageError
+from harness.api import _speed_checked_at
+from harness.checks.side_by_side import Part
+from harness.errors import CombinationError, UsageError
+from harness.interfaces import Coordinator, Executor, PlannedRun
 from harness.plan.selection import Selection
 from harness.plugins import load
-from harness.plugins.catalog import Catalog
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import PluginRef, RunSpec
 from harness.tuning.request import StudyPlan, Tuning, plan
 
 SEARCH = ("recipe.learning_rate=log:1e-3:1.0", "recipe.batch_size=8,16")
@@ -62,9 +67,65 @@ def test_plan_name_depends_on_everything_but_the_number_of_trials(toys: Catalog)
     assert len(names) == len(others) + 1
 
 
+class Silent(Executor):
+    """An executor that reports epochs only after a run."""
+
+    name = "silent"
+    summary = "reports no epochs"
+
+    def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
+        raise AssertionError
+
+
+def test_plan_with_an_executor_that_cannot_prune_requires_no_pruner(toys: Catalog) -> None:
+    ref = PluginRef(name="silent", value="silent", distribution="silent", version="1.0")
+    catalog = dataclasses.replace(toys, executors={**toys.executors, "silent": Provided(Silent(), ref)})
+    for more in ({}, {"pruner": "hyperband"}):
+        with pytest.raises(CombinationError, match=r"'silent' does not report epochs .*; pass --pruner none"):
+            planned(catalog, executor="silent", **more)
+    for changes in ({"pruner": "none"}, {"objectives": ("parameters",)}):
+        (study,) = planned(catalog, executor="silent", jobs=64, **changes)  # however many cores this machine has
+        assert (study.pruner, study.executor.name) == ("none", "silent")
+
+
+def test_plan_with_jobs_divides_the_cores(toys: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.plan.devices.available_cores", lambda: 8)
+    monkeypatch.setattr("harness.tuning.request.lanes_for", lambda specs, jobs: ())
+    (study,) = planned(toys, jobs=3, threads=None)
+    assert (study.spec.threads, study.spec_with({}, toys).threads) == (2, 2)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=r"--jobs 99999? with 1 thread per run needs"):
+        planned(toys, jobs=9999)
+
+
+def test_plan_that_measures_speed_with_jobs_requires_a_check_of_all_settings(
+    toys: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.tuning.request.lanes_for", lambda specs, jobs: ())
+    speed = {"objectives": ("train_throughput",), "jobs": 2}
+    with pytest.raises(CombinationError, match=r"the settings in the range 'recipe.batch_size=8:16' cannot all be"):
+        _speed_checked_at(planned(toys, ("recipe.batch_size=8:16",), **speed), toys)
+    asked: list[set[int]] = []
+
+    def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool) -> Part:
+        asked.append({spec.recipe.batch_size for spec in specs})
+        return answer
+
+    monkeypatch.setattr("harness.checks.side_by_side.measured_part", measured_part)
+    answer = Part(True, reason="quality only: these settings were not checked")
+    with pytest.raises(CombinationError, match=r"with --jobs 2: these settings were not checked, or remove --jobs"):
+        _speed_checked_at(planned(toys, SEARCH, **speed), toys)
+    answer = Part(False, "2026-01-01")
+    assert _speed_checked_at(planned(toys, SEARCH, **speed), toys) == "2026-01-01"
+    assert asked == [{8, 16}] * 2
+    assert _speed_checked_at(planned(toys, SEARCH, jobs=2), toys) == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"jobs": 0}, "jobs must be between 1 and"),
+        ({"executor": "locl"}, "unknown executor 'locl'; did you mean 'local'?"),
         ({"search": ("recipe.dropout=0.0:1.0",)}, "invalid search 'recipe.dropout=0.0:1.0'"),
         ({"search": ("recipe.batch_size=8,16.5",)}, "invalid search 'recipe.batch_size=8,16.5'"),
         ({"search": ("recipe.batch_size=8,many",)}, "invalid search 'recipe.batch_size=8,many'"),

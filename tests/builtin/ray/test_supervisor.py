@@ -105,6 +105,16 @@ def test_result_that_does_not_fit_on_the_disk_fails_the_run(start: Start, monkey
     assert len(failures(supervisor)) == 1
 
 
+def test_report_of_a_pruned_attempt_returns_true_for_this_attempt_alone(start: Start) -> None:
+    supervisor = start(record().environment, record().environment)
+    step(supervisor)
+    one, other = supervisor._attempts
+    assert supervisor.report(one, 0, [b"{}"]) is False
+    supervisor.prune(one)
+    assert [supervisor.report(attempt, 1, []) for attempt in (one, other, "lost")] == [True, False, False]
+    supervisor.prune("lost")
+
+
 def test_failure_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
     supervisor = start(node_timeout_s=0)
     step(supervisor, 2)
