@@ -190,9 +190,16 @@ class Computations:
         scalars = sum(math.prod(parameter.shape) for parameter in self._prepared.request.parameters)
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
-    def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
+    def train_clipped(
+        self,
+        probe: Session,
+        arrays: dict[str, Array],
+        segment: str = "clip",
+        start: Mapping[str, Array] | None = None,
+        steps: int = CLIPPED_STEPS,
+    ) -> None:
         """If the recipe clips gradients, train for a few steps with a clipping norm such that about half of the
-        gradients exceed it.
+        gradients exceed it, starting from the weights `start` or, by default, from the probe weights.
 
         Adam's steps are invariant to the scale of the gradients, so a wrong clipping norm has almost no effect if all
         gradients exceed it.
@@ -202,21 +209,21 @@ class Computations:
         from harness.checks.parity.optimizer import global_norm
         from harness.checks.parity.scaling import scaled_gradients
 
-        recipe = self._spec.recipe
+        start, recipe = start or self._weights, self._spec.recipe
         if recipe.clip_norm is None:
             return
-        probe.set_weights(self._weights)
-        batches = list(itertools.islice(self._batches(EXAMPLES), CLIPPED_STEPS))
+        probe.set_weights(start)
+        batches = list(itertools.islice(self._batches(EXAMPLES), steps))
         gradients = (scaled_gradients(probe, batch, self._scaling).gradients for batch in batches)
         limit = float(np.median([global_norm(each) for each in gradients]))
         if not 0 < limit < math.inf:
             return
         changed = msgspec.structs.replace(recipe, clip_norm=limit)
-        with opened_session(self._prepared, self._weights, dropout=0.0, clip_norm=limit) as session:
-            replay = self._replay(session, probe, self._weights, changed)
+        with opened_session(self._prepared, start, dropout=0.0, clip_norm=limit) as session:
+            replay = self._replay(session, probe, start, changed)
             for batch in batches:
                 replay.step(batch, recipe.learning_rate / 10)
-            self._add(arrays, "clip", replay, CLIPPED_STEPS)
+            self._add(arrays, segment, replay, steps)
 
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
@@ -224,6 +231,10 @@ class Computations:
         To make gradients overflow, all matrices are multiplied by the same factor. The factor increases activations and
         gradients. In a model that normalizes its activations, only the last layers are affected. If no factor makes the
         gradients overflow, training starts from the probe weights.
+
+        The gradients at these weights may all exceed the recipe's clipping norm, which then determines the norm of each
+        step and hides a wrong scale. If the recipe clips gradients, the training is therefore repeated with a clipping
+        norm such that about half of the gradients exceed it.
         """
         import numpy as np
 
@@ -232,7 +243,7 @@ class Computations:
         if self._spec.precision != "fp16":
             return
         batches = self._batches(EXAMPLES)
-        first, start, most = next(batches), self._weights, 0
+        first, start, most, used = next(batches), self._weights, 0, _GAINS[-1]
         endless: Mapping[str, Array] | None = None
         for gain in _GAINS:
             weights = {n: np.asarray(gain * a, a.dtype) if a.ndim > 1 else a for n, a in self._weights.items()}
@@ -243,6 +254,7 @@ class Computations:
             elif found.halvings > most:
                 start, most = weights, found.halvings
             if most >= _HALVINGS or (endless and not self._scaling):  # a fixed loss scale is not halved
+                used = gain
                 break
         if not most and endless is not None:
             start = endless  # The gradients of a wrong implementation may overflow at every loss scale.
@@ -250,6 +262,8 @@ class Computations:
         for batch in [first, *itertools.islice(batches, SCALED_STEPS - 1)]:
             replay.step(batch, self._spec.recipe.learning_rate / 10)
         self._add(arrays, "scaled", replay, SCALED_STEPS)
+        arrays["replay/scaled/gain"] = np.array([used])
+        self.train_clipped(probe, arrays, "scaled clip", start, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Compute predictions, gradients and a step at weights from the end of training. Both sessions have been

@@ -7,7 +7,7 @@ import numpy as np
 from harness.checks.parity.distance import Array, rowwise
 from harness.checks.parity.report import Evidence
 from harness.checks.parity.stages import PREDICTED_AGAIN
-from harness.checks.parity.training_stages import MORE_SKIPPED, RUNNING, SEGMENTS, relative_errors, segments
+from harness.checks.parity.training_stages import MORE_SKIPPED, OTHER_GAIN, RUNNING, SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
 from harness.measure.distance import relative
 
@@ -151,6 +151,11 @@ def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     worse = max((one, other), key=lambda e: _known(stage.from_reference.get(e.backend)))
+    if stage.where.startswith(OTHER_GAIN):
+        return (
+            f"{stage.where.removesuffix(f', {worse.backend}')}: the backends do not reduce the loss scale equally "
+            "often when gradients overflow. Check the initial loss scale, and that it is halved after each overflow"
+        )
     if stage.where.startswith(MORE_SKIPPED):
         return (
             f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the "

@@ -33,13 +33,21 @@ _SKIPPED = 2.0
 
 Rounding can cause a difference of one step if a gradient is close to the overflow threshold.
 """
+_GAIN = 2.0
+"""Largest ratio of the factors by which two backends multiply the weights to make gradients overflow at fp16.
+
+The factors are powers of 2. If both backends halve the loss scale, rounding can cause a difference of one power. A
+backend that reduces the scale by another factor needs more or fewer reductions at equal weights.
+"""
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",
     "clip": "the training run with another clipping norm",
     "scaled": "the training run with gradients that overflow",
+    "scaled clip": "the training run with gradients that overflow and another clipping norm",
 }
 RUNNING = "running statistics after step"
+OTHER_GAIN = f"different weights at the start of {SEGMENTS['scaled']}"
 MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
@@ -62,6 +70,10 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         more, fewer = sorted(skipped, key=skipped.__getitem__, reverse=True)
         place = f"{MORE_SKIPPED} ({skipped[more]} and {skipped[fewer]})"
         found[more].append(Replayed(place, float(skipped[more] - skipped[fewer]), _SKIPPED))
+        gains = {each.backend: float(each.arrays["replay/scaled/gain"][0]) for each in (one, other)}
+        later, sooner = sorted(gains, key=gains.__getitem__, reverse=True)
+        place = f"{OTHER_GAIN} ({gains[sooner]:g} and {gains[later]:g})"
+        found[sooner].append(Replayed(place, gains[later] / gains[sooner], _GAIN))
     for backend, place in _diverged(one, other):
         found[backend].append(Replayed(place, float("inf"), allowed.value))
     worst = {

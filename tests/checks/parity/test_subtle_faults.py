@@ -105,7 +105,7 @@ PLANTED = (
     Planted("DropoutStops", DROPOUT, "dropout"),
     Planted("SwappedBetas"),
     Planted("HalfGradients"),
-    Planted("HalfInputs", stage="loss"),
+    Planted("HalfInputs", stage="gradients"),
     Planted("RateFloor", recipe("schedule=linear"), steps=50),
     Planted("EverySecondStatistics", family="resnet"),
     Planted("OtherInference", stage="logits"),
