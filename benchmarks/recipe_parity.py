@@ -141,7 +141,7 @@ def specs_of(model: str, backends: Sequence[str], precision: str, catalog: Catal
         precisions=(precision,),
         threads=1,
     )
-    return expand(selection, catalog)
+    return list(expand(selection, catalog))
 
 
 def mixed(spec: RunSpec, mix: Mapping[str, Any], model: str, classes: int) -> RunSpec:

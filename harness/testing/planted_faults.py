@@ -101,4 +101,4 @@ def _replaced(backend: Backend, open_session: OpenSession) -> Backend:
         def open(self, request: SessionRequest) -> Session:
             return open_session(request)
 
-    return Replaced()  # type: ignore[no-any-return]
+    return Replaced()
