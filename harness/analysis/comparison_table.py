@@ -2,8 +2,9 @@
 
 Runs are in the same row if they have the same task, dataset, model, backend, device, precision, other settings, machine
 and package versions. Repeats of a seed are averaged first. The mean and its 95% confidence interval are then computed
-over seeds. If a row covers several published splits of its dataset, values are first averaged over the seeds of each
-split. The mean and the interval are then computed over splits. Failed runs are counted and listed.
+over seeds. If a row covers several splits of its dataset, values are first averaged over the seeds of each split. The
+mean and the interval are then computed over splits. For folds and random splits, the interval of a score is corrected
+for the overlap of the training splits (`harness.measure.stats.mean`). Failed runs are counted and listed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from harness.analysis.differences import IDENTITY, differences
 from harness.analysis.flags import RowFlag, row_flags
 from harness.analysis.formatting import one_line
-from harness.analysis.grouping import group_runs, one_device_key, representative, rival_key
+from harness.analysis.grouping import group_runs, one_device_key, overlap, representative, rival_key
 from harness.analysis.metrics import (
     INFERENCE_THROUGHPUT,
     METRICS,
@@ -143,11 +144,20 @@ def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> l
 
 
 def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[dict[str, Cell]]:
-    drawn = (_drawn(group, metrics) for group in groups)
-    return [
-        {metric.name: _mean([row[metric.name] for row in rows], whole=metric.is_count) for metric in metrics}
-        for rows in drawn
-    ]
+    means = []
+    for group in groups:
+        rows, shared = _drawn(group, metrics), overlap(group)
+        means.append(
+            {
+                metric.name: _mean(
+                    [row[metric.name] for row in rows],
+                    whole=metric.is_count,
+                    overlap=shared if metric.group == "score" else 0.0,
+                )
+                for metric in metrics
+            }
+        )
+    return means
 
 
 def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[str, float | None]]:
@@ -171,12 +181,12 @@ def _split(record: RunRecord) -> int:
     return -1 if record.spec.split is None else record.spec.split
 
 
-def _mean(values: list[float | None], *, whole: bool) -> Cell:
+def _mean(values: list[float | None], *, whole: bool, overlap: float) -> Cell:
     """Return the mean of the known values. If `whole` is true and all values are equal, the mean is an integer."""
     known = [value for value in values if value is not None]
     if not known:
         return Cell(None)
-    mean = stats.mean(known)
+    mean = stats.mean(known, overlap)
     if whole and len(set(known)) == 1 and mean.value.is_integer():
         return Cell(int(mean.value))
     return Cell(mean.value, mean.ci95)
@@ -204,9 +214,15 @@ def _flags(
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return a string such as ``20 splits`` or ``split 3``. The string is empty if the splits are not numbered."""
-    splits = sorted({_split(record) for record in group} - {-1})
-    return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
+    """Return a string such as ``20 splits``, ``3 of 5 folds`` or ``split 3``. The string is empty if the splits are not
+    numbered.
+    """
+    splits = {record.spec.split for record in group if record.spec.split is not None}
+    if len(splits) < 2:
+        return group[0].spec.split_title
+    spec = group[0].spec
+    few = f" of {spec.split_count}" if spec.split_count is not None and len(splits) < spec.split_count else ""
+    return f"{len(splits)}{few} {spec.split_kind}s"
 
 
 def _weights(group: list[RunRecord]) -> str:
@@ -256,7 +272,7 @@ def _status(group: list[RunRecord]) -> str:
 
 def _explain(record: RunRecord) -> str:
     assert isinstance(record.outcome, Failure)
-    split = "" if record.spec.split is None else f"split {record.spec.split}, "
+    split = f"{record.spec.split_title}, " if record.spec.split_title else ""
     return f"{split}seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
 
 

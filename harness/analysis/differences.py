@@ -69,7 +69,8 @@ def differences(firsts: list[RunRecord]) -> list[str]:
             shown = {name: settings[index].get(name, absent(name)) for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
-            shown.pop("weights", None)  # the table names the runs
+            for name in ("weights", "dataset.folds", "dataset.random_splits"):
+                shown.pop(name, None)  # the table names the runs and counts the splits
             spec = firsts[index].spec
             compiled = spec.compile  # listed even if all rows are compiled
             if spec.devices > 1:

@@ -54,8 +54,26 @@ def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
 def _dataset_key(record: RunRecord) -> str:
     """Return a key for the settings that determine the prepared data, except for the split."""
     spec = record.spec
-    options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
-    return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
+    parts = [spec.task, spec.dataset, spec.task_options, spec.options_of_all_splits]
+    return msgspec.json.encode(parts, order="sorted").decode()
+
+
+def overlap(records: Sequence[RunRecord]) -> float:
+    """Return the ratio of the number of test examples to the number of other examples, averaged over the runs, if the
+    runs used several folds or random splits of the same examples. Otherwise, return 0.
+
+    The ratio is the `overlap` of `harness.measure.stats.mean`.
+    """
+    done = [record for record in records if isinstance(record.outcome, Success) and record.spec.split_count]
+    if len({record.spec.split for record in done}) < 2:
+        return 0.0
+    ratios = []
+    for record in done:
+        assert isinstance(record.outcome, Success)
+        examples = record.outcome.examples
+        others = sum(count for name, count in examples.items() if name != "test")
+        ratios.append(examples.get("test", 0) / max(1, others))
+    return sum(ratios) / len(ratios)
 
 
 def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.differences import IDENTITY, changes, machine_of, software_of
-from harness.analysis.grouping import without_split_digests
+from harness.analysis.grouping import overlap, without_split_digests
 from harness.analysis.metrics import RunMetric, available, comparable
 from harness.errors import UnknownNameError, UsageError
 from harness.measure import stats
@@ -116,11 +116,16 @@ def _history(
 
 
 def _figure(metric: RunMetric, before: list[StoredRun] | None, done: list[StoredRun], confidence: float) -> Figure:
-    values = [value for run in done if (value := metric.value(run.record)) is not None]
-    mean = stats.mean(values) if values else None
+    known = [(run.record.spec.split, value) for run in done if (value := metric.value(run.record)) is not None]
+    values = [value for _, value in known]
+    shared = overlap([run.record for run in done]) if metric.group == "score" else 0.0
+    if shared:  # average the seeds of each fold or random split
+        splits = dict.fromkeys(split for split, _ in known)
+        values = [stats.average([value for other, value in known if other == split]) for split in splits]
+    mean = stats.mean(values, shared) if values else None
     since = compare(Match(before, done), metric, confidence, by_example=False) if before and done else None
-    value, ci95 = (mean.value, mean.ci95) if mean else (None, None)
-    return Figure(metric=metric.name, unit=metric.unit, value=value, ci95=ci95, since=since)
+    level, ci95 = (mean.value, mean.ci95) if mean else (None, None)
+    return Figure(metric=metric.name, unit=metric.unit, value=level, ci95=ci95, since=since)
 
 
 def _check_names(

@@ -28,7 +28,7 @@ from msgspec import Struct
 from harness.analysis.compare.judge import compare
 from harness.analysis.compare.match import Match
 from harness.analysis.differences import IDENTITY, machine_of, settings_of, software_of
-from harness.analysis.grouping import with_known_devices, without_split_digests
+from harness.analysis.grouping import overlap, with_known_devices, without_split_digests
 from harness.analysis.metrics import QUALITY, RunMetric, available, unranked_note
 from harness.analysis.standings import (
     MIN_DATASETS,
@@ -230,8 +230,7 @@ def _is_ignored(record: RunRecord) -> bool:
 def _dataset(record: RunRecord) -> tuple[str, ...]:
     """Return the task and the dataset's name and options, which together identify the dataset."""
     spec = record.spec
-    options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
-    return spec.task, spec.dataset, msgspec.json.encode(options, order="sorted").decode()
+    return spec.task, spec.dataset, msgspec.json.encode(spec.options_of_all_splits, order="sorted").decode()
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
@@ -407,6 +406,9 @@ def _placement(
             tuple(_by_draw(side, metric) for side in sides.values()),
             higher_is_better=bool(metric.higher_is_better),
             geometric=metric.relative,
+            overlap=max(overlap([run.record for run in side]) for side in sides.values())
+            if metric.group == "score"
+            else 0.0,
         )
         if ties == "verdict":
             tied, missing = _tied(case, list(sides.values()), metric, by_example)

@@ -55,6 +55,9 @@ class Case:
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
     geometric: bool = False
     """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
+    overlap: float = 0.0
+    """Ratio of the number of test examples to the number of other examples if the values are scores on folds or random
+    splits of the same examples, as in `harness.measure.stats.mean`. Otherwise 0."""
 
     @property
     def levels(self) -> list[float]:
@@ -200,6 +203,8 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
             indices[draws] = rng.integers(0, len(draws), (resamples, len(draws)))
         levels[0, i] = _exact_mean(numbers)
         levels[1:, i] = np.asarray(numbers)[indices[draws]].mean(axis=1)
+        if case.overlap:  # increase the variance of the mean from s^2 / n to s^2 (1/n + overlap)
+            levels[1:, i] = levels[0, i] + (levels[1:, i] - levels[0, i]) * math.sqrt(1 + len(draws) * case.overlap)
     sign = 1.0 if case.higher_is_better else -1.0
     tied = np.zeros((k, k), dtype=bool)
     for i, j in case.tied:

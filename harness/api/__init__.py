@@ -48,6 +48,9 @@ def run(
     split_column: str | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
+    folds: int | None = None,
+    fold_column: str | None = None,
+    random_splits: int | None = None,
     weight_column: str | None = None,
     slice_columns: str | Iterable[str] = (),
     on_bad_row: Literal["error", "skip"] | None = None,
@@ -127,7 +130,8 @@ def run(
         Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the seed is 0. With the protocol
         ``"publish"``, the seeds are 0, 1 and 2.
     split : int, iterable of int or "all", optional
-        Published splits of the dataset. Each split is a separate run. By default, the first split.
+        Numbers of published splits, counted from 0, or of folds or random splits, counted from 1. Each split is a
+        separate run. By default, the first published split, or all folds and random splits.
     threads : int, optional
         Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
         largest number of devices.
@@ -138,6 +142,10 @@ def run(
     text_column, path_column, split_column, group_column, time_column, weight_column : str, optional
         For your own data: columns with the text, the path of the file, the split, the group, the time and the weight of
         each row. See ``docs/how-to/own-data.md``.
+    folds, random_splits : int, optional
+        Number of cross-validation folds, or of random splits of the same examples. Each one is a separate run.
+    fold_column : str, optional
+        For your own data: column with the cross-validation fold of each row.
     target_column : str or iterable of str, optional
         For your own data: column with the label, or columns with the regression targets. By default, inferred.
     feature_columns, slice_columns : str or iterable of str, optional
@@ -254,6 +262,9 @@ def run(
         "split_column": split_column,
         "group_column": group_column,
         "time_column": time_column,
+        "folds": folds,
+        "fold_column": fold_column,
+        "random_splits": random_splits,
         "weight_column": weight_column,
         "slice_columns": slice_columns,
         "on_bad_row": on_bad_row,
@@ -392,6 +403,9 @@ def tune(
     split_column: str | None = None,
     group_column: str | None = None,
     time_column: str | None = None,
+    folds: int | None = None,
+    fold_column: str | None = None,
+    random_splits: int | None = None,
     weight_column: str | None = None,
     slice_columns: str | Iterable[str] = (),
     on_bad_row: Literal["error", "skip"] | None = None,
@@ -495,6 +509,9 @@ def tune(
         "split_column": split_column,
         "group_column": group_column,
         "time_column": time_column,
+        "folds": folds,
+        "fold_column": fold_column,
+        "random_splits": random_splits,
         "weight_column": weight_column,
         "slice_columns": slice_columns,
         "on_bad_row": on_bad_row,

@@ -127,7 +127,7 @@ def load_of(spec: RunSpec) -> str:
     """
     values = msgspec.to_builtins(msgspec.structs.replace(spec, seed=0, protocol=Protocol()))
     values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in NEUTRAL}
-    values["dataset_options"] = {name: value for name, value in spec.dataset_options.items() if name != "split"}
+    values["dataset_options"] = spec.options_of_all_splits
     return key_of(values)
 
 

@@ -286,6 +286,25 @@ _DATASET_OPTIONS = (
         default="none",
     ),
     Option(
+        name="folds",
+        help="Number of cross-validation folds, each of which is the test split of a separate run.",
+        default="none",
+        kind=int,
+        metavar="K",
+    ),
+    Option(
+        name="fold-column",
+        help="For your own data: column with the cross-validation fold of each row.",
+        default="none",
+    ),
+    Option(
+        name="random-splits",
+        help="Number of random splits of the same examples, each of which is a separate run.",
+        default="none",
+        kind=int,
+        metavar="N",
+    ),
+    Option(
         name="weight-column",
         help="For your own data: column with the weight of each row in the training loss.",
         default="none",

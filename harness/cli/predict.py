@@ -24,12 +24,17 @@ output = click.option(
 )
 
 
-@click.command(short_help="Export the predictions of a run for its test split.")
-@click.argument("run")
+@click.command(short_help="Export the predictions of runs for their test splits.")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--all-splits",
+    is_flag=True,
+    help="Include the runs of the other folds or splits that have the settings and the seed of RUN.",
+)
 @options.formats("csv", "parquet")
 @output
 @options.results
-def predictions(run: str, format_: str, output: str | None, results: str | None) -> None:
+def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: str | None, results: str | None) -> None:
     """Write a run's predictions for its test split as a table with one row per example.
 
     The first column is `path` for files and `row` otherwise. A row number refers to your file (counted from 1) or, for
@@ -37,18 +42,31 @@ def predictions(run: str, format_: str, output: str | None, results: str | None)
     probability of each class. For regression, the other columns are the true and the predicted value of each target, in
     the target's unit.
 
+    The predictions of several runs, which may differ only in the split and the seed, are joined, with the columns
+    `split` and `seed`. Over all folds of a cross-validation, each example is predicted by a model that was not trained
+    on it.
+
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
     \b
     Examples:
       harness predictions nlp-bert-tiny-torch-s0
       harness predictions nlp-bert-tiny-torch-s0 --format parquet --output predictions.parquet
+      harness predictions tabular-mlp-torch-s0-1a2b3c4d-1 --all-splits --output out_of_fold.csv
     """
-    from harness.deploy.predictions import stored_predictions
+    from harness.deploy.predictions import combined_predictions, stored_predictions, with_other_splits
+    from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
     _check_format(format_, output)
-    _write(stored_predictions(Store(results_dir(results)).find(run)), format_, output)
+    store = Store(results_dir(results))
+    found = [store.find(run) for run in dict.fromkeys(runs)]
+    if all_splits:
+        if len(found) > 1:
+            raise UsageError("--all-splits finds the other runs of one RUN; pass only one run")
+        found = with_other_splits(found[0], store.load(lambda run: run.setting.task == found[0].record.spec.task).runs)
+    single = len(found) == 1 and not all_splits
+    _write(stored_predictions(found[0]) if single else combined_predictions(found), format_, output)
 
 
 @click.command(short_help="Predict new data with a trained model.")

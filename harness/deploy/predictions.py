@@ -44,6 +44,58 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
     return table(info, outputs, rows, labels=[names[target] for target in targets])
 
 
+def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """Return the predictions of several runs with the same setting, such as all folds of a cross-validation.
+
+    The table has the columns of `stored_predictions`, and the columns ``split`` and ``seed`` after the first one. Rows
+    are sorted by the first column. Over all folds and one seed, each example has one row, which was predicted by a
+    model that was not trained on this example. Raises the errors of `stored_predictions`, and `harness.UsageError` if
+    the settings differ or if two runs have the same split and seed.
+    """
+    import pandas as pd
+
+    first, tables = runs[0].record, []
+    names: dict[tuple[int | None, int], str] = {}
+    for run in runs:
+        spec = run.record.spec
+        if spec.group_key != first.spec.group_key:
+            raise UsageError(
+                f"runs {first.run_id!r} and {run.record.run_id!r} have different settings; pass runs that differ only "
+                "in the split and the seed"
+            )
+        if (other := names.setdefault((spec.split, spec.seed), run.record.run_id)) != run.record.run_id:
+            raise UsageError(f"runs {other!r} and {run.record.run_id!r} have the same split and seed; pass one of them")
+        frame = stored_predictions(run)
+        frame.insert(1, "split", spec.split)
+        frame.insert(2, "seed", spec.seed)
+        tables.append(frame)
+    if len({tuple(each.columns) for each in tables}) > 1:
+        raise UsageError("the runs have different classes or targets; pass runs that used the same data")
+    joined = pd.concat(tables, ignore_index=True)
+    return joined.sort_values(joined.columns[0], kind="stable", ignore_index=True)
+
+
+def with_other_splits(run: StoredRun, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return the newest successful run for each split that has the setting and the seed of `run`, including `run`.
+
+    Raises `harness.UsageError` if the run uses no numbered split, or if a fold or random split has no successful run.
+    """
+    spec = run.record.spec
+    if spec.split is None:
+        raise UsageError(f"run {run.record.run_id!r} has no numbered split; remove --all-splits")
+    found: dict[int | None, StoredRun] = {}
+    for other in sorted(runs, key=lambda each: each.record.started_at):
+        known = other.record.spec
+        if known.group_key == spec.group_key and known.seed == spec.seed and isinstance(other.record.outcome, Success):
+            found[known.split] = other
+    found[spec.split] = run
+    count = spec.split_count or 0
+    if missing := [number for number in range(1, count + 1) if number not in found]:
+        shown = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise UsageError(f"there is no successful run of {spec.split_kind} {shown} of {count}; run the rest first")
+    return [found[number] for number in sorted(found, key=lambda split: split or 0)]
+
+
 def table(
     info: DataInfo,
     outputs: NDArray[Any],

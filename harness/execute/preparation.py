@@ -280,7 +280,7 @@ def load_and_prepare(
     from harness.data.weights import weighted
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
-        raw = _loaded(dataset, dataset_options)
+        raw = _resplit(dataset, dataset_options)
         check_raw(raw, task.objective)
         own = isinstance(dataset, UserDataset)
         near = () if own else between_splits(raw, dataset.kind)
@@ -339,6 +339,20 @@ def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise PluginError(f"{origin} returned data that cannot be checked: {described_with_place(error)}") from error
+
+
+def _resplit(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
+    """Load the dataset. If the options of a plugin's dataset select a fold or a random split, return this split."""
+    from harness.data.resampling import PooledResampling, divided
+    from harness.data.user_files.dataset import UserDataset
+
+    own, added = divided(options, dataset.Options.__struct_fields__)
+    if isinstance(dataset, UserDataset) or not added:
+        return _loaded(dataset, options)
+    from harness.data.pooled import resplit
+
+    seed = getattr(msgspec.convert(own, dataset.Options), "split_seed", 0)
+    return resplit(_loaded(dataset, own), msgspec.convert(added, PooledResampling), dataset.objective, seed)
 
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:

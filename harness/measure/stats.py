@@ -29,13 +29,19 @@ class Mean(NamedTuple):
 
     value: float
     ci95: float | None
-    """Half-width of the two-sided 95% Student t interval, t(0.975, n - 1) s / sqrt(n), or None if n is 1."""
+    """Half-width of the two-sided 95% Student t interval, t(0.975, n - 1) s sqrt(1/n + overlap), or None if n is 1."""
     n: int
 
 
-def mean(values: Samples) -> Mean:
-    """Return the mean and its confidence interval. Raises `ValueError` if there are no values or if any value is not
-    finite."""
+def mean(values: Samples, overlap: float = 0.0) -> Mean:
+    """Return the mean and its confidence interval.
+
+    If the values are scores on several folds or random splits of the same examples, `overlap` is the ratio of the
+    number of test examples to the number of other examples. The variance of the mean is then estimated as s^2 (1/n +
+    overlap), because models trained on overlapping training splits are not independent: the corrected resampled t
+    interval (Nadeau and Bengio 2003, Machine Learning 52, 239-281). Raises `ValueError` if there are no values or if
+    any value is not finite.
+    """
     numbers = [float(value) for value in values]
     center, n = average(numbers), len(numbers)
     if n == 1:
@@ -43,7 +49,7 @@ def mean(values: Samples) -> Mean:
     from scipy.special import stdtrit
 
     deviation = math.sqrt(math.fsum([(value - center) ** 2 for value in numbers]) / (n - 1))
-    return Mean(center, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
+    return Mean(center, float(stdtrit(n - 1, 0.975)) * deviation * math.sqrt(1 / n + overlap), n)
 
 
 def average(numbers: Sequence[float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from harness.errors import UsageError
 from harness.interfaces import Dataset, Task
 from harness.plan.expand import check_dataset
 from harness.plan.overrides import merge, parse_overrides
-from harness.plan.settings import DataSettings, data_settings, plain
+from harness.plan.settings import DataSettings, plain
+from harness.plan.splits import data_settings
 from harness.plugins.catalog import Catalog
 
 
@@ -22,6 +23,9 @@ class DataPlan:
     task: Task
     dataset: Dataset
     settings: DataSettings
+    """Settings of the selected split or, if none is selected, of the first fold or random split."""
+    splits: Sequence[DataSettings]
+    """Settings of every fold or random split, or of the only split."""
     task_options: dict[str, Any]
 
 
@@ -39,14 +43,14 @@ def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catal
     dataset = find_dataset(dataset_name, task, catalog)
     check_dataset(task, dataset)
     suited = dataset.task_options.get(task.name, {})
-    settings, task_options = (
-        data_settings(dataset, sections["dataset"]),
-        merge(task.Options, "task", suited, sections["task"]),
-    )
-    settings.check(task, task_options)
+    settings = data_settings(dataset, sections["dataset"])
+    task_options = merge(task.Options, "task", suited, sections["task"])
+    for each in settings:
+        each.check(task, task_options)
     return DataPlan(
         task=task,
         dataset=dataset,
-        settings=settings,
+        settings=settings[0],
+        splits=settings,
         task_options=plain(task_options),
     )

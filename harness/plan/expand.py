@@ -22,7 +22,8 @@ from harness.plan.distillation import check_student, teacher_of
 from harness.plan.exporter import ExportedRun
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
-from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
+from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings
+from harness.plan.splits import data_settings
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
@@ -165,10 +166,13 @@ def _expanded(
                     ).items()
                     for env in places[backend]
                 ]
+                most = max((len(splits) for _, splits, *_ in settings), default=0)
                 for device, count, precision, number, seed in itertools.product(
-                    selection.devices, device_counts(selection), precisions, range(data.splits), seeds
+                    selection.devices, device_counts(selection), precisions, range(most), seeds
                 ):
                     for overrides, splits, backend, env, training in settings:
+                        if number >= len(splits):
+                            continue
                         spec = RunSpec(
                             task=task_name,
                             dataset=dataset.name,
@@ -218,7 +222,7 @@ def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) 
         dataset = dataset_of(spec, catalog)
         if not unavailable or isinstance(dataset, UserDataset):
             check_available(dataset)
-        data = data_settings(dataset, spec.dataset_options).source  # The user's data must not have changed.
+        data = data_settings(dataset, spec.dataset_options)[0].source  # The user's data must not have changed.
         for metric in catalog.task(spec.task).metrics:
             catalog.metric(metric)
         family = catalog.model(spec.model)[0].name
@@ -384,30 +388,11 @@ class _DataOfVariants:
         self._selection, self._dataset = selection, dataset
         self._known: dict[str, list[DataSettings]] = {}
 
-    @property
-    def splits(self) -> int:
-        """Number of selected splits."""
-        return len(_splits(self._selection, self._dataset, {}))
-
     def of(self, overrides: Mapping[str, Any]) -> list[DataSettings]:
         key = msgspec.json.encode(overrides, order="sorted").decode()
         if key not in self._known:
-            splits = _splits(self._selection, self._dataset, overrides)
-            self._known[key] = [data_settings(self._dataset, {**overrides, **split}) for split in splits]
+            self._known[key] = data_settings(self._dataset, overrides, self._selection.splits)
         return self._known[key]
-
-
-def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]) -> list[dict[str, int]]:
-    """Return the dataset options for each selected split."""
-    if not selection.splits:
-        return [{}]
-    if not dataset.splits:
-        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; remove --split")
-    if "split" in overrides:
-        raise CombinationError("--split and --set dataset.split both select the split; use only one of them")
-    return [
-        {"split": number} for number in dict.fromkeys(dataset.splits if selection.splits == "all" else selection.splits)
-    ]
 
 
 # ---- models and backends ----------------------------------------------------------------------------------

@@ -203,15 +203,17 @@ class Selection:
         default=(),
         metadata=_option(
             "split",
-            "Number of a published split of the dataset. Each split is a separate run.",
-            default="the first split",
+            "Number of a published split of the dataset, counted from 0, or of a fold or random split, counted from 1. "
+            "Each split is a separate run.",
+            default="the first published split, or all folds and random splits",
             kind=int,
             several=True,
             every="all",
             metavar="all|N[,N]",
         ),
     )
-    """Numbers of published splits. An empty tuple selects the split in the dataset options."""
+    """Numbers of published splits, folds or random splits. An empty tuple selects the split in the dataset options or,
+    if there is none, all folds or random splits."""
     metric: str | None = field(
         default=None,
         metadata=_option(

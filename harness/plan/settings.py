@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct
 
 from harness.data.user_files.dataset import UserDataset
-from harness.data.user_files.options import OPTIONS
 from harness.errors import CombinationError, DataError, UsageError
 from harness.interfaces import Backend, Dataset, Model, RawData, Task
 from harness.plan.checkpoint import model_options
@@ -41,36 +40,6 @@ class DataSettings:
             task.check_data(self.raw, task_options)
         except DataError as error:  # Raise a usage error, because no run has started yet.
             raise UsageError(f"{Path(self.source.path).name if self.source else 'the data'}: {error}") from None
-
-
-def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
-    """Return the data settings for a dataset. For the user's own data, the settings are inferred from the files.
-
-    Raises `harness.UsageError` if an option is unknown, a value is invalid or the data cannot be used.
-    """
-    if isinstance(dataset, UserDataset):
-        try:
-            options, source, raw = dataset.settle(merge(dataset.Options, "dataset", overrides))
-        except DataError as error:  # Raise a usage error, because no run has started yet.
-            raise UsageError(str(error)) from None
-        return DataSettings(dataset_options=plain(options), source=source, raw=raw)
-    user_options = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
-    foreign = [key for key in overrides if key in user_options and key not in dataset.Options.__struct_fields__]
-    if foreign:
-        raise UsageError(
-            f"{', '.join(foreign)} apply only to your own data files; remove them to use dataset {dataset.name!r}, "
-            "or pass the path of an existing file or directory as the dataset"
-        )
-    options = merge(dataset.Options, "dataset", overrides)
-    number = getattr(options, "split", None)
-    if dataset.splits and number not in dataset.splits:
-        raise UsageError(f"unknown split {number}; dataset {dataset.name!r} has the splits {_range(dataset.splits)}")
-    return DataSettings(dataset_options=plain(options))
-
-
-def _range(numbers: Sequence[int]) -> str:
-    gapless = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
-    return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
 
 
 def recipe_for(
@@ -121,8 +90,7 @@ class ComparisonSettings:
     overrides: Mapping[str, Mapping[str, Any]]
     checkpoint: Pretrained | None
     data: Sequence[DataSettings] = ()
-    """Data settings, with one entry for each selected split."""
-
+    """Data settings, one entry per selected split or fold."""
     precisions: Sequence[Precision] = ("fp32",)
     """The selected precisions."""
     distilled: bool = False

@@ -90,6 +90,9 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Pattern for environment names."""
 
 
+ADDED_DATASET_OPTIONS = ("weight_column", "folds", "fold_column", "random_splits", "split")
+"""Options for the user's data that were added later, with the default None."""
+
 MAX_DEVICES = 256
 """Maximum number of devices for a run. All devices must be in one machine."""
 
@@ -163,11 +166,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """Key of the specification, computed without the seed and the published split.
+        """Key of the specification, computed without the seed and the numbered split.
 
         Runs with the same key are aggregated in one row of the comparison table.
         """
-        options = {name: value for name, value in self.dataset_options.items() if name != "split"}
+        options = self.options_of_all_splits
         weights = self.weights and TrainedWeights(
             run="",
             backend=self.weights.backend,
@@ -180,16 +183,21 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, seed=0, dataset_options=options, weights=weights).key
 
     @property
+    def options_of_all_splits(self) -> dict[str, Any]:
+        """Dataset options without the number of the split, and without added options that have their default value."""
+        return {name: value for name, value in _without_defaults(self.dataset_options).items() if name != "split"}
+
+    @property
     def title(self) -> str:
         """Description of a run for progress messages.
 
-        The parts are task, model, backend, environment, number of devices, published split and seed.
+        The parts are task, model, backend, environment, number of devices, numbered split and seed.
 
         If the run has a teacher, the model's name is followed by ``distilled``.
         """
         env = [self.env] if self.env else []
         devices = [f"{self.devices} devices"] if self.devices > 1 else []
-        split = [] if self.split is None else [f"split {self.split}"]
+        split = [self.split_title] if self.split_title else []
         taught = ["distilled"] if self.teacher is not None else []
         return " · ".join([self.task, self.model, *taught, self.backend, *env, *devices, *split, f"seed {self.seed}"])
 
@@ -208,8 +216,25 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def split(self) -> int | None:
-        """Number of the published split (dataset option ``split``), or None if the dataset has no numbered splits."""
+        """Number of the published split, fold or random split, or None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")
+
+    @property
+    def split_count(self) -> int | None:
+        """Number of folds or random splits of which `split` is one, or None for a published or single split."""
+        count = self.dataset_options.get("folds") or self.dataset_options.get("random_splits")
+        return count if isinstance(count, int) else None
+
+    @property
+    def split_kind(self) -> str:
+        """``fold``, ``random split`` or, for a published split, ``split``."""
+        return "split" if self.split_count is None else "fold" if self.dataset_options.get("folds") else "random split"
+
+    @property
+    def split_title(self) -> str:
+        """Name of the split, such as ``split 3`` or ``fold 2/5``, or an empty string if the splits are not numbered."""
+        total = "" if self.split_count is None else f"/{self.split_count}"
+        return "" if self.split is None else f"{self.split_kind} {self.split}{total}"
 
 
 def key_of(values: dict[str, Any]) -> str:
@@ -225,8 +250,7 @@ def key_of(values: dict[str, Any]) -> str:
             values[name] = {**weights, "path": ""}
             if (exported := values[name].pop("exported", None)) is not None:
                 values[name]["exported"] = {**exported, "path": ""}
-    if values["dataset_options"].get("weight_column", "") is None:  # added later, with this default
-        values["dataset_options"] = {k: v for k, v in values["dataset_options"].items() if k != "weight_column"}
+    values["dataset_options"] = _without_defaults(values["dataset_options"])
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:
@@ -234,6 +258,11 @@ def key_of(values: dict[str, Any]) -> str:
         values["pretrained"] = {**pretrained, "path": ""}
         values["task_options"] = {k: digest if v == place else v for k, v in values["task_options"].items()}
     return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
+
+
+def _without_defaults(dataset_options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without those in `ADDED_DATASET_OPTIONS` that have their default value, None."""
+    return {k: v for k, v in dataset_options.items() if v is not None or k not in ADDED_DATASET_OPTIONS}
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):

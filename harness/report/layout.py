@@ -7,6 +7,7 @@ are listed below the block.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,6 +125,11 @@ def legend(shown: list[Block]) -> list[str]:
     if any(cell.shown_ci95 for cell in cells):
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
+        if _with_splits(shown, resampled=True):
+            lines.append(
+                "For folds and random splits, the ± of scores is corrected for overlapping training splits (Nadeau and "
+                "Bengio 2003)."
+            )
     if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
         lines.append("A mean without ± is from one seed, or from several seeds whose values agree to seven digits.")
     if FIT_THROUGHPUT.name in names:
@@ -166,5 +172,8 @@ def unranked(rows: Sequence[Row]) -> list[str]:
     return [unranked_note(sorted(names))] if names else []
 
 
-def _with_splits(shown: list[Block]) -> bool:
-    return any(" splits" in row.text("options") for block in shown for row in block.rows)
+def _with_splits(shown: list[Block], *, resampled: bool = False) -> bool:
+    """Return True if a row covers several splits or, if `resampled` is true, several folds or random splits."""
+    kinds = "folds|random splits" if resampled else "folds|random splits|splits"
+    pattern = re.compile(rf"\d+( of \d+)? ({kinds})\b")
+    return any(pattern.match(row.text("options")) for block in shown for row in block.rows)

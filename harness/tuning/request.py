@@ -164,6 +164,11 @@ def base_specs(selection: Selection, catalog: Catalog, *, jobs: int = 1) -> tupl
         base = dataclasses.replace(base, threads=threads_per_process(base, jobs))
     specs = expand(base, catalog)
     if len(specs) > len({spec.backend for spec in specs}):
+        if any(spec.split_count for spec in specs):
+            raise UsageError(
+                "harness tune uses only one split; pass --split N to tune on one fold or random split, or remove "
+                "--folds, --fold-column and --random-splits"
+            )
         raise UsageError(
             "harness tune varies only the settings in --search; select a single task, dataset, model, "
             "device, precision, split and environment, and pass a single value to each --set"

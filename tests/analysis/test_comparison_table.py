@@ -345,3 +345,39 @@ def test_single_split_is_named_and_has_an_interval_over_seeds() -> None:
 def test_split_with_changed_data_makes_a_separate_row() -> None:
     records = [on_split(0, 0.5), on_split(0, 0.9, digest="another")]
     assert [found.text("runs") for found in build_table(records).rows] == ["1", "1"]
+
+
+def on_fold(number: int, quality: float, *, seed: int = 0, count: int = 5, **options: int) -> RunRecord:
+    """Return a run with 1,000 training, 125 validation and 375 test examples, a ratio of 1/3."""
+    examples = {"train": 1000, "validation": 125, "test": 375}
+    done = msgspec.structs.replace(success(quality, train=100.0 + number), examples=examples)
+    made = record(done, seed=seed, dataset_options={**(options or {"folds": count}), "split": number})
+    return msgspec.structs.replace(
+        made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=f"digest of {number}")
+    )
+
+
+def test_interval_over_folds_is_corrected_for_scores_only() -> None:
+    qualities = [(1, 0, 0.6), (1, 1, 0.8), (2, 0, 0.8), (3, 0, 0.9)]
+    found = row([on_fold(split, quality, seed=seed, count=3) for split, seed, quality in qualities])
+    deviation = 0.1  # of 0.7, 0.8 and 0.9
+    assert found.cells["quality"].value == pytest.approx(0.8)
+    assert found.cells["quality"].ci95 == pytest.approx(4.302653 * deviation * math.sqrt(1 / 3 + 1 / 3), rel=1e-6)
+    assert found.cells["train_samples_per_s"].ci95 == pytest.approx(4.302653 * math.sqrt(1 / 3), rel=1e-6)
+    assert found.text("options") == "3 folds"
+    shown = render_text(build_table([on_fold(split, 0.8) for split in (1, 2, 3)]))
+    assert "3 of 5 folds" in shown
+    assert "corrected for overlapping training splits (Nadeau and Bengio 2003)" in " ".join(shown.split())
+
+
+def test_random_splits_and_folds_are_named_and_are_separate_rows() -> None:
+    records = [on_fold(split, 0.8, random_splits=2) for split in (1, 2)] + [on_fold(2, 0.8)]
+    assert [found.text("options") for found in build_table(records).rows] == [
+        "2 random splits",
+        "fold 2/5",
+    ]
+
+
+def test_interval_over_seeds_of_one_fold_is_not_corrected() -> None:
+    found = row([on_fold(2, 0.6), on_fold(2, 0.8, seed=1)])
+    assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)

@@ -163,6 +163,22 @@ def test_seeds_widen_the_intervals() -> None:
     assert width(0.3) > 1.1 * width(0.0)
 
 
+def test_overlap_of_folds_widens_the_intervals() -> None:
+    def width(overlap: float) -> float:
+        rng = np.random.default_rng(0)
+        values = [{(fold, 0): 0.8 + rng.normal(0, 0.02) for fold in range(5)} for _ in range(10)]
+        cases = [
+            Case(str(n), (base, other), higher_is_better=True, overlap=overlap)
+            for n, (base, other) in enumerate(zip(values[::2], values[1::2], strict=True))
+        ]
+        (best, _) = standings(cases, ("a", "b"), 0).contenders
+        assert best.mean_rank_high is not None
+        assert best.mean_rank_low is not None
+        return best.mean_rank_high - best.mean_rank_low
+
+    assert width(0.25) > width(0.0)
+
+
 def test_equal_contenders_with_equal_seeds_tie_in_every_resample() -> None:
     values = {(None, seed): float(seed) for seed in range(5)}
     cases = [Case(str(d), (values, dict(reversed(values.items()))), higher_is_better=True) for d in range(6)]

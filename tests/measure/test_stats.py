@@ -44,6 +44,13 @@ def test_mean_is_within_the_values_and_agrees_with_scipy(sample: list[float]) ->
         assert result.ci95 == pytest.approx((high - low) / 2, rel=1e-6)
 
 
+def test_mean_over_overlapping_splits_has_the_interval_of_nadeau_and_bengio() -> None:
+    # 10 random splits with 20% test examples: t(0.975, 9) = 2.262157, variance s^2 (1/10 + 0.2/0.8)
+    sample = [0.8 + 0.01 * number for number in range(10)]
+    deviation = 0.030276504
+    assert mean(sample, 0.25).ci95 == pytest.approx(2.262157 * deviation * math.sqrt(0.35), rel=1e-6)
+
+
 @pytest.mark.parametrize("wrong", [[], [1.0, float("nan")], [float("inf")]])
 def test_mean_without_finite_values_is_an_error(wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="cannot compute the mean"):

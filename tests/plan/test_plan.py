@@ -570,6 +570,65 @@ def test_unknown_split_raises(catalog: Catalog, dataset: str, splits: Any, messa
         plan(catalog, datasets=(dataset,), splits=splits)
 
 
+class Seeded(harness.Dataset):
+    name = "seeded"
+    kind = "points"
+    objective = "regression"
+    Options = harness.SeededSplit
+
+    def load(self, options: harness.SeededSplit) -> harness.RawData:
+        raise harness.DataError("not today")
+
+
+def test_each_fold_of_a_dataset_without_published_splits_is_a_run(catalog: Catalog) -> None:
+    provide(catalog, dataset=Seeded())
+    seeded = {"datasets": ("seeded",), "backends": ("toy-numpy",)}
+    specs = plan(catalog, "dataset.folds=3", "dataset.split_seed=4", **seeded)
+    assert [spec.dataset_options for spec in specs] == [
+        {"split_seed": 4, "folds": 3, "split": number} for number in (1, 2, 3)
+    ]
+    assert len({spec.group_key for spec in specs}) == 1
+    assert plan(catalog, "dataset.folds=3", "dataset.split_seed=4", splits=(2,), **seeded) == (specs[1],)
+    assert expand(rerun.selection(specs[1], catalog), catalog) == (specs[1],)
+    (unchanged,) = plan(catalog, **seeded)
+    assert unchanged.dataset_options == {"split_seed": 0}
+
+
+def test_folds_of_a_dataset_with_a_published_test_split_need_a_setting(catalog: Catalog) -> None:
+    provide(catalog, dataset=Folded())
+    chosen = {"datasets": ("toy-numbers",), "backends": ("toy-numpy",)}
+    with pytest.raises(CombinationError, match="'toy-numbers' has a published test split, and scores on other splits"):
+        plan(catalog, "dataset.random_splits=2", **chosen)
+    specs = plan(catalog, "dataset.random_splits=2", "dataset.pool_splits=true", **chosen)
+    assert [(spec.split_title, spec.dataset_options["pool_splits"]) for spec in specs] == [
+        ("random split 1/2", True),
+        ("random split 2/2", True),
+    ]
+    with pytest.raises(CombinationError, match="'folded' has 3 published splits; pass --split all"):
+        plan(catalog, "dataset.folds=2", "dataset.pool_splits=true", datasets=("folded",))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "splits", "message"),
+    [
+        (("folds=3",), (4,), "unknown split 4; the 3 folds are numbered from 1 to 3"),
+        (("random_splits=3",), (0,), "unknown split 0; the 3 random splits are numbered from 1 to 3"),
+        (("folds=1",), (), "folds must be between 2 and 100, got 1"),
+        (("folds=three",), (), "Expected `int"),
+        (("split=1",), (), "dataset.split: dataset 'seeded' has no numbered splits; also pass --folds"),
+        (("fold_column=x",), (), "fold_column apply only to your own data files"),
+        ((), (1,), "'seeded' has no numbered splits; remove --split, or pass --folds or --random-splits"),
+        (("folds=3", "split=1"), (1,), "--split and --set dataset.split both select the split"),
+    ],
+)
+def test_unusable_folds_of_a_dataset_raise(
+    catalog: Catalog, overrides: tuple[str, ...], splits: tuple[int, ...], message: str
+) -> None:
+    provide(catalog, dataset=Seeded())
+    with pytest.raises(UsageError, match=message):
+        plan(catalog, *(f"dataset.{text}" for text in overrides), datasets=("seeded",), splits=splits)
+
+
 def test_split_selected_twice_raises(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
     with pytest.raises(UsageError, match=r"--split and --set dataset\.split both select the split"):

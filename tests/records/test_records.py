@@ -164,6 +164,16 @@ def test_group_key_ignores_only_the_seed() -> None:
             assert structs.replace(SPEC, **{name: value}).group_key != SPEC.group_key
 
 
+def test_options_of_all_splits_do_not_depend_on_the_version_of_the_record() -> None:
+    older = structs.replace(SPEC, dataset_options={"draw": 1})
+    newer = structs.replace(SPEC, dataset_options={"draw": 1, "weight_column": None, "folds": None, "split": None})
+    fold = structs.replace(SPEC, dataset_options={"draw": 1, "folds": 5, "split": 2})
+    assert older.options_of_all_splits == newer.options_of_all_splits == {"draw": 1}
+    assert older.key == newer.key
+    assert fold.options_of_all_splits == {"draw": 1, "folds": 5}
+    assert (fold.split_title, fold.split_kind, older.split_title) == ("fold 2/5", "fold", "")
+
+
 def test_options_of_two_specs_are_not_shared() -> None:
     first, second = (RunSpec(task="t", dataset="d", model="m", backend="b", recipe=Recipe()) for _ in range(2))
     first.task_options["x"] = 1

@@ -37,18 +37,21 @@ class Effect(NamedTuple):
     """Smallest true difference that would be detected with probability `POWER`."""
 
 
-def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0) -> Effect:
+def of_pairs(
+    differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0, overlap: float = 0.0
+) -> Effect:
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
     At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. Without this
     bound, the interval could have zero width. For example, a few differences may all be equal if the score can only
-    change in discrete steps.
+    change in discrete steps. If the differences are from folds or random splits of the same examples, `overlap`
+    corrects for their dependence, as in `harness.measure.stats.mean`.
     """
     import numpy as np
 
     values = np.asarray(differences, np.float64)
-    deviation = max(float(values.std(ddof=1)), resolution)
-    return _student(float(values.mean()), deviation / math.sqrt(len(values)), len(values) - 1, confidence)
+    error = max(float(values.std(ddof=1)), resolution) * math.sqrt(1 / len(values) + overlap)
+    return _student(float(values.mean()), error, len(values) - 1, confidence)
 
 
 def of_turns(differences: Sequence[float], confidence: float) -> Effect:
@@ -66,16 +69,25 @@ def of_turns(differences: Sequence[float], confidence: float) -> Effect:
     return _student(float(values.mean()), error, len(values) - 1, confidence)
 
 
-def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
+def of_samples(
+    base: Sequence[float],
+    new: Sequence[float],
+    confidence: float,
+    resolution: float = 0.0,
+    overlaps: Sequence[float] = (0.0, 0.0),
+) -> Effect:
     """Return the difference between two means, with a confidence interval from Welch's t-test.
 
     At least `MIN_RUNS` runs are required in each set. The test is described in Welch 1947, Biometrika 34, 28-35.
-    `resolution` has the same meaning as in `of_pairs`.
+    `resolution` and `overlaps`, which has one value for each set, have the same meaning as in `of_pairs`.
     """
     import numpy as np
 
     sides = [np.asarray(side, np.float64) for side in (base, new)]
-    variances = [max(float(side.std(ddof=1)), resolution) ** 2 / len(side) for side in sides]
+    variances = [
+        max(float(side.std(ddof=1)), resolution) ** 2 * (1 / len(side) + overlap)
+        for side, overlap in zip(sides, overlaps, strict=True)
+    ]
     return _welch(sides, variances, confidence)
 
 

@@ -222,13 +222,16 @@ def _quality_only(matched: Match) -> bool:
 def _absent(matched: Match) -> str:
     """Return a message if BASE has seeds or splits that NEW does not have, or an empty string."""
     draws = [
-        dict.fromkeys((run.record.spec.split, run.record.spec.seed) for run in side)
+        {(spec.split, spec.seed): spec.split_title for spec in (run.record.spec for run in side)}
         for side in (matched.base, matched.new)
     ]
     absent = sorted(draws[0].keys() - draws[1].keys(), key=lambda draw: (str(draw[0]), draw[1]))
     if not absent:
         return ""
-    named = [f"seed {seed}" if split is None else f"seed {seed} of split {split}" for split, seed in absent]
+    titles = [draws[0][draw] for draw in absent]
+    named = [
+        f"seed {seed}" + (f" of {title}" if title else "") for title, (_, seed) in zip(titles, absent, strict=True)
+    ]
     shown = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
     return f"NEW has no run with {shown}, but BASE does"
 

@@ -28,6 +28,7 @@ from harness.analysis.compare.effects import (
 )
 from harness.analysis.compare.match import Match
 from harness.analysis.compare.order import pairs
+from harness.analysis.grouping import overlap
 from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
@@ -152,24 +153,60 @@ def _of_scores(
 ) -> tuple[Effect | None, str]:
     resolution = _resolution(matched)
     by_draw = [_averaged(side) for side in sides]
+    overlaps = [overlap([run.record for run in side]) for side in (matched.base, matched.new)]
+    if any(overlaps):
+        by_draw = _by_split(by_draw, paired=_splitting(matched.base) == _splitting(matched.new))
     common = by_draw[0].keys() & by_draw[1].keys()
     if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
-        unit = "seed" if matched.base[0].record.spec.split is None else "split"
-        return _of_draws(by_draw, confidence, unit=unit, resolution=resolution)
+        spec = matched.base[0].record.spec
+        unit = "seed" if spec.split is None else spec.split_kind
+        return _of_draws(by_draw, confidence, unit=unit, resolution=resolution, overlaps=overlaps)
     return _of_one_run(matched, metric.score, confidence)
 
 
+def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
+    """Return the settings that determine which examples are in each fold or random split."""
+    spec = side[0].record.spec
+    neutral = ("validation_share", "weight_column", "slice_columns")
+    dataset = "" if spec.source is not None else spec.dataset  # the user's data are identified by their digest
+    return dataset, {name: value for name, value in spec.options_of_all_splits.items() if name not in neutral}
+
+
+def _by_split(by_draw: Sequence[dict[Any, float]], *, paired: bool) -> list[dict[Any, float]]:
+    """Return the mean over the seeds for each split. If both sides have runs with the same seeds in at least `MIN_RUNS`
+    splits, only these runs are used.
+
+    If `paired` is false, the splits of the two sides contain different examples, and have different keys. The interval
+    is computed over the splits, because runs on one split with different seeds use the same examples.
+    """
+    common = by_draw[0].keys() & by_draw[1].keys()
+    seeds_paired = paired and len({split for split, _ in common}) >= MIN_RUNS
+    means = []
+    for number, side in enumerate(by_draw):
+        splits: dict[Any, list[float]] = {}
+        for (split, seed), value in side.items():
+            if not seeds_paired or (split, seed) in common:
+                splits.setdefault((0 if paired else number, split), []).append(value)
+        means.append({key: math.fsum(values) / len(values) for key, values in splits.items()})
+    return means
+
+
 def _of_draws(
-    sides: Sequence[dict[Any, float]], confidence: float, *, unit: str, resolution: float
+    sides: Sequence[dict[Any, float]],
+    confidence: float,
+    *,
+    unit: str,
+    resolution: float,
+    overlaps: Sequence[float],
 ) -> tuple[Effect | None, str]:
     common = [draw for draw in sides[0] if draw in sides[1]]
     if len(common) >= MIN_RUNS:
         differences = [sides[1][draw] - sides[0][draw] for draw in common]
-        return of_pairs(differences, confidence, resolution), f"{len(common)} pairs of {unit}s"
+        return of_pairs(differences, confidence, resolution, max(overlaps)), f"{len(common)} pairs of {unit}s"
     base, new = (list(side.values()) for side in sides)
     if min(len(base), len(new)) < MIN_RUNS:
         return None, _too_few((base, new), unit)
-    return of_samples(base, new, confidence, resolution), f"{len(base)} and {len(new)} {unit}s"
+    return of_samples(base, new, confidence, resolution, overlaps), f"{len(base)} and {len(new)} {unit}s"
 
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:

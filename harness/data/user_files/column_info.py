@@ -57,7 +57,7 @@ def _roles(name: str, options: UserOptions, categorical: Container[str]) -> list
     roles = ["target"] if name == targets or (isinstance(targets, tuple) and name in targets) else []
     roles += [
         role
-        for role in ("text", "path", "split", "group", "time", "weight")
+        for role in ("text", "path", "split", "fold", "group", "time", "weight")
         if getattr(options, f"{role}_column", None) == name
     ]
     if isinstance(options, TableOptions) and name in options.feature_columns:

@@ -8,7 +8,9 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from harness.data.resampling import MAX_SPLITS
 from harness.data.user_files.notations import ERRORS, MISSING, PLAIN, Notation, examined, words_for_missing
+from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import visible
 from harness.data.user_files.splitting import NAMES
@@ -140,7 +142,10 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
     found = []
     for name, cells in table.columns.items():
         if name != used and SPLIT_NAME.fullmatch(name.strip().lower()):
-            found.append(f"column {name!r} was not used to split the rows; pass --split-column if it contains splits")
+            found.append(
+                f"column {name!r} was not used to split the rows; pass --split-column if it contains splits, or "
+                "--fold-column if it contains folds"
+            )
             continue
         if name == used or not {str(cell).strip().lower() for cell in cells[:100]} <= NAMES.keys():
             continue
@@ -217,6 +222,42 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
             problems.add(where, f"column {column!r} contains {shown(cell)}; expected one of {', '.join(NAMES)}")
         found.append(name or "")
     return found
+
+
+def folds(table: Table, column: str, problems: Problems) -> list[str]:
+    """Return the fold of each row as a string. Rows without a fold are added to `problems`.
+
+    Raises `harness.UsageError` if the column contains the names of splits.
+    """
+    cells = table.columns[column]
+    if {str(cell).strip().lower() for cell in cells if not is_missing(cell)} <= NAMES.keys():
+        raise UsageError(f"column {column!r} of {table.source} contains the names of splits; pass --split-column")
+    return words(table, column, "fold", problems)
+
+
+def number_of_folds(cells: Iterable[str], source: str, options: UserOptions) -> int:
+    """Return the number of distinct values in the fold column.
+
+    Raises `harness.UsageError` if there are too few or too many folds, or if the options contradict their number.
+    """
+    column, expected = options.fold_column, options.folds
+    count = len({cell for cell in cells if cell})
+    if not 2 <= count <= MAX_SPLITS:
+        raise UsageError(
+            f"column {column!r} of {source} has {count} different values, but there must be between 2 and {MAX_SPLITS} "
+            "folds; specify another fold column"
+        )
+    if expected not in (None, count):
+        raise UsageError(
+            f"column {column!r} of {source} has {count} different values, but dataset.folds is {expected}; remove "
+            "dataset.folds"
+        )
+    if options.split is not None and not 1 <= options.split <= count:
+        raise UsageError(
+            f"unknown split {options.split}; the {count} folds in column {column!r} of {source} are numbered from 1 to "
+            f"{count}"
+        )
+    return count
 
 
 def split_warnings(table: Table, column: str) -> list[str]:

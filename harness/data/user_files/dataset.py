@@ -81,22 +81,36 @@ class UserDataset(Dataset[UserOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
-        """Return the options with all columns and the digest, the data source, and the data.
+        """Return the settings of the selected split, or of the first fold or random split; see `settle_splits`."""
+        return self.settle_splits(options, [] if options.split or not options.is_resampled else [1])[0]
 
-        Images and recordings are not decoded: the data are None, and the data source contains only the warnings that do
-        not depend on the decoded content. The warnings about copies, skipped rows and the splits depend on this content
-        and are returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are
-        invalid.
+    def settle_splits(
+        self, options: UserOptions, numbers: Sequence[int] = ()
+    ) -> list[tuple[UserOptions, DataSource, RawData | None]]:
+        """Return the options (completed with all columns and the digest), the data source, and the data of each fold or
+        random split, or of the only split.
+
+        `numbers` selects folds or random splits; by default, all of them are returned. Images and recordings are not
+        decoded, so the data are None, and the data source contains only the warnings that do not depend on the decoded
+        content. The warnings about copies, skipped rows and the splits depend on this content and are returned by
+        `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are invalid.
         """
+        from harness.data.user_files.assignment import resampled
+
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
+        return [self._settled(one) for one in resampled(examples, numbers)]
+
+    def _settled(self, examples: Examples) -> tuple[UserOptions, DataSource, RawData | None]:
+        from harness.data.user_files.assignment import drawn_despite_order
+
         if self.kind in ("text", "table"):
             raw = self._raw(examples, decoded_inputs(examples, self.kind))
             warnings = raw.warnings
         else:
-            raw, found = None, list(examples.warnings)
+            raw, known = None, list(examples.warnings)
             *_, details = self._classes_and_splits(examples)
-            warnings = tuple(dict.fromkeys(found + _drawn_despite_order(examples, str(details["splits"]))))
+            warnings = tuple(dict.fromkeys(known + drawn_despite_order(examples, str(details["splits"]))))
         origin = about(self.path)
         source = DataSource(
             path=str(self.path),
@@ -177,14 +191,15 @@ class UserDataset(Dataset[UserOptions]):
         import numpy as np
 
         from harness.data.suspicions import majority
+        from harness.data.user_files.assignment import assigned
         from harness.data.user_files.columns import class_names
         from harness.data.user_files.copies import find_copies
         from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage
         from harness.data.user_files.missing_codes import in_labels, in_numbers
-        from harness.data.user_files.splitting import check_classes, split, split_by_time
+        from harness.data.user_files.splitting import check_classes
         from harness.errors import DataError
 
-        rows, options = examples.good(), examples.options
+        rows = examples.good()
         classes = None
         if examples.labels is not None:
             labels = [examples.labels[row] for row in rows]
@@ -198,75 +213,36 @@ class UserDataset(Dataset[UserOptions]):
             classes = targets
         else:
             targets = np.array(examples.numbers, np.float64).T[rows]
-            names = tuple(options.target_column or ())
+            names = tuple(examples.options.target_column or ())
         copies = find_copies(examples, rows, decoded or {}, self.kind)
         groups = None if examples.groups is None else np.array(examples.groups)[rows]
         try:
-            if examples.times is not None:
-                parts, description = split_by_time(
-                    np.array(examples.times)[rows],
-                    validation_share=options.validation_share,
-                    test_share=options.test_share,
-                )
-                examples.warnings += _uneven(parts, options)
-            else:
-                parts, description = split(
-                    None if examples.splits is None else [examples.splits[row] for row in rows],
-                    classes,
-                    groups,
-                    rows=len(rows),
-                    seed=options.split_seed,
-                    validation_share=options.validation_share,
-                    test_share=options.test_share,
-                    label_names=names,
-                    copies=copies.together,
-                )
-            missing, few = check_classes(parts, classes, names) if classes is not None else ({}, [])
+            parts, made = assigned(examples, rows, classes, names, copies.together)
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
+        title = examples.options.title
+        where = f"{title}: " if title else ""
+        try:
+            missing, few = check_classes(parts, classes, names) if classes is not None else ({}, [])
+        except DataError as error:
+            raise DataError(f"{self.name}: {where}{error}") from None
         if examples.splits is None and examples.times is None:
             examples.warnings += copies.joins(groups)
-        examples.warnings += [*few, *copies.between(parts)]
-        examples.warnings += _drawn_despite_order(examples, description)
+        examples.warnings += [where + warning for warning in [*few, *copies.between(parts)]]
         features, categories, values = _by_name(examples, rows)
-        check_trained(self.name, features, parts["train"])
+        check_trained(f"{self.name}: {title}" if title else self.name, features, parts["train"])
         check_ranges(self.name, {**features, **values})
         parts_of_dates = {f"{name} ({part})" for name, found in examples.date_parts.items() for part in found}
         examples.warnings += in_numbers(
             {name: column for name, column in {**features, **values}.items() if name not in parts_of_dates}
         )
-        examples.warnings += [*coverage(features, categories, parts), *constant_targets(values, parts)]
+        found = [*coverage(features, categories, parts), *constant_targets(values, parts)]
         if classes is not None:
-            examples.warnings += majority(classes[parts["test"]], names)
+            found += majority(classes[parts["test"]], names)
+        examples.warnings += [where + warning for warning in found]
+        if classes is not None:
             examples.warnings += in_labels([names[number] for number in classes])
-        return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
-
-
-def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
-    """Return a warning if the rows are in chronological order, but the splits were drawn at random. `description`
-    states how the splits were drawn.
-    """
-    if not examples.ordered or not description.startswith(("test", "validation")):
-        return []
-    shown, order = ", ".join(map(repr, list(examples.ordered)[:3])), min(examples.ordered.values(), key=len)
-    return [
-        f"the rows are {order} (column {shown}), but splits were drawn at random, so some training rows "
-        "are later than test rows; pass --time-column to split by time"
-    ]
-
-
-def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
-    """Return a warning if the sizes of splits by time differ considerably from the requested sizes."""
-    sizes = {name: len(rows) for name, rows in parts.items()}
-    wanted = {"validation": options.validation_share, "test": options.test_share}
-    total = sum(sizes.values())
-    if all(0.5 * share <= sizes[name] / total <= 2 * share for name, share in wanted.items()):
-        return []
-    shown = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
-    return [
-        "rows with the same time are kept in one split, so the sizes of the splits differ considerably "
-        f"from the requested sizes: {shown}"
-    ]
+        return targets, names, parts, {**examples.problems.details(), **made, **missing}
 
 
 def _by_name(

@@ -45,6 +45,8 @@ class Examples:
     numbers: list[list[float]] = field(default_factory=list)
     """Values of each target column."""
     splits: list[str] | None = None
+    folds: list[str] | None = None
+    """Value of the fold column in each row, or None if there is no fold column."""
     groups: list[str] | None = None
     weights: list[float] | None = None
     """Weight of each row in the training loss."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-from msgspec import Struct
-
+from harness.data.resampling import Resampling
 from harness.data.user_files.problems import OnBadRow
+from harness.errors import UsageError
 
 
-class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
@@ -30,6 +30,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cannot be combined with a split or group column."""
     date_format: str | None = None
     """Format of dates that are not in ISO 8601, in Python's ``strptime`` notation, such as ``%d/%m/%Y``."""
+    fold_column: str | None = None
+    """Column with the cross-validation fold of each row. `folds` is then the number of distinct values, and the folds
+    are numbered in the order of the sorted values. This option cannot be combined with a split or time column."""
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
@@ -63,6 +66,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_resampling()
         if self.time_column is not None and (self.split_column or self.group_column):
             raise ValueError("time_column cannot be combined with split_column or group_column; remove one of them")
         if self.date_format is not None:
@@ -83,6 +88,42 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 "validation_share and test_share must leave at least 0.1 of the rows for training, got "
                 f"{self.validation_share} and {self.test_share}"
             )
+
+    @property
+    def is_resampled(self) -> bool:
+        """True if the options define several folds or random splits."""
+        return self.count is not None or self.fold_column is not None
+
+    def check_no_given_splits(self, source: str, what: str) -> None:
+        """Raise `harness.UsageError` if folds or random splits are requested, although the data define the splits.
+
+        `what` names the column or the folders that define the splits.
+        """
+        if self.is_resampled:
+            raise UsageError(
+                f"{source}: the splits are defined by {what}, so folds or random splits cannot be used; remove the "
+                "option, or pass data without splits, such as the training data"
+            )
+
+    def _check_resampling(self) -> None:
+        several = "fold_column" if self.fold_column is not None else "folds" if self.folds else "random_splits"
+        if not self.is_resampled:
+            if self.split is not None:
+                raise ValueError("split selects one of several folds or random splits; also set folds or random_splits")
+            return
+        if self.fold_column is not None and self.random_splits is not None:
+            raise ValueError("fold_column and random_splits cannot be combined; remove one of them")
+        if self.time_column is not None:
+            raise ValueError(
+                f"{several} cannot be combined with time_column, because training rows would be later than test rows; "
+                "remove one of them"
+            )
+        if self.split_column is not None:
+            raise ValueError(
+                f"{several} cannot be combined with split_column, which defines the test split; remove one of them"
+            )
+        if self.split_seed + (self.random_splits or 1) > 2**32:
+            raise ValueError("split_seed plus the number of random splits must be at most 2^32")
 
 
 class TextOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

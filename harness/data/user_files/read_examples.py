@@ -135,6 +135,7 @@ def _from_folders(path: Path, kind: str, options: UserOptions, problems: Problem
     for name in (
         "target_column",
         "split_column",
+        "fold_column",
         "group_column",
         "time_column",
         "weight_column",
@@ -147,6 +148,8 @@ def _from_folders(path: Path, kind: str, options: UserOptions, problems: Problem
                 "add a metadata file to it (metadata.csv with a path and a label in each row)"
             )
     found = files_by_class(path, kind, getattr(options, "class_level", None))
+    if found.splits is not None:
+        options.check_no_given_splits(str(path), "the folders")
     names = found.files
     files = [path / name for name in names]
     for name, file in zip(names, files, strict=True):

@@ -49,7 +49,7 @@ def from_table(
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
-        for name in ("split_column", "group_column", "weight_column", "text_column", "path_column")
+        for name in ("split_column", "fold_column", "group_column", "weight_column", "text_column", "path_column")
     }
     slices = columns.joined(options.slice_columns)
     for name in slices:
@@ -71,10 +71,14 @@ def from_table(
             raise UsageError(
                 f"{table.source} has a split column; remove it from the file, or remove dataset.time_column"
             )
-    elif not table.folders:
+    elif table.folders:
+        options.check_no_given_splits(table.source, "the folders")
+    else:
         assigned["split_column"] = assigned["split_column"] or columns.infer_by_name(
             "split_column", ("split",), reading.holds_splits
         )
+        if assigned["split_column"]:
+            options.check_no_given_splits(table.source, f"column {assigned['split_column']!r}")
     features = tuple(columns.assign(name) or "" for name in chosen)
     if not targets:
         inferred = columns.infer_by_name("target_column", TARGETS) or columns.infer_by_name("target_column", ("y",))
@@ -135,7 +139,7 @@ def from_table(
         found.times = moments(table, time_column, problems, options.date_format)
     else:
         found.ordered = _ordered(table)
-    found.warnings += reading.unused_splits(table, assigned["split_column"])
+    found.warnings += reading.unused_splits(table, assigned["split_column"] or assigned["fold_column"])
     if assigned["weight_column"]:
         found.weights = values.weights(table, assigned["weight_column"], problems, notation)
     if assigned["group_column"]:
@@ -143,6 +147,8 @@ def from_table(
             reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
         )
         found.warnings += reading.word_warnings(found.groups, assigned["group_column"], "groups")
+    if assigned["fold_column"]:
+        found.folds = spelled(reading.folds(table, assigned["fold_column"], problems), "fold", found.warnings)
     declared = (*getattr(options, "categorical_columns", ()), *table.categorical)
     found.slices = {
         name: reading.slice_values(table, name, names=name in declared, notation=notation) for name in slices
@@ -153,6 +159,8 @@ def from_table(
     filled: dict[str, Any] = {name: column for name, column in assigned.items() if hasattr(options, name)}
     filled["slice_columns"] = slices
     filled["target_column"] = targets[0] if objective == "classification" else targets
+    if found.folds is not None:
+        filled["folds"] = reading.number_of_folds(found.folds, table.source, options)
     if isinstance(options, TableOptions):
         filled["feature_columns"] = features
     tables = [] if table.folders else [path]

@@ -274,3 +274,49 @@ def test_missing_side_is_a_usage_error(slower: tuple[Path, Path], side: str) -> 
         "is neither a directory nor a run in" in done.stderr
         or "there is no results directory, run or baseline" in done.stderr
     )
+
+
+def folds(qualities: list[float], *, seed: int = 0, minute: int = 0, **changes: Any) -> list[RunRecord]:
+    """Return one run for each fold, with 300 training and validation and 100 test examples."""
+    examples = {"train": 250, "validation": 50, "test": 100}
+    return [
+        record(
+            msgspec.structs.replace(success(quality), examples=examples),
+            seed=seed,
+            dataset_options={"folds": len(qualities), "split": number},
+            started_at=f"2026-01-01T00:{minute + number:02}:00Z",
+            **changes,
+        )
+        for number, quality in enumerate(qualities, 1)
+    ]
+
+
+def test_compare_over_folds_is_a_corrected_paired_test(tmp_path: Path) -> None:
+    base = [0.80, 0.82, 0.78, 0.81]
+    keep(tmp_path / "base", [*folds(base), *folds(base, seed=1, minute=10)])
+    keep(tmp_path / "new", [*folds([each + 0.02 for each in base], minute=20), *folds(base, seed=1, minute=30)])
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert (found.change, found.evidence, found.verdict) == (pytest.approx(0.01), "4 pairs of folds", "inconclusive")
+    reach = 5.840909 * 0.01 * (1 / 4 + 1 / 3) ** 0.5  # t(0.995, 3), and the resolution of one in 100 test examples
+    assert (found.low, found.high) == (pytest.approx(0.01 - reach), pytest.approx(0.01 + reach))
+
+
+def test_compare_over_folds_with_different_seeds_pairs_the_folds(tmp_path: Path) -> None:
+    keep(tmp_path / "base", folds([0.5, 0.6, 0.7]))
+    keep(tmp_path / "new", folds([0.6, 0.7, 0.8], seed=1, minute=10))
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert (found.change, found.evidence) == (pytest.approx(0.1), "3 pairs of folds")
+
+
+def test_compare_two_folds_is_not_a_comparison_over_seeds(tmp_path: Path) -> None:
+    keep(tmp_path / "base", [*folds([0.5, 0.6]), *folds([0.5, 0.6], seed=1, minute=10)])
+    keep(tmp_path / "new", [*folds([0.6, 0.7], minute=20), *folds([0.6, 0.7], seed=1, minute=30)])
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert (found.low, found.verdict) == (None, "inconclusive")
+
+
+def test_compare_different_folds_is_not_paired(tmp_path: Path) -> None:
+    keep(tmp_path / "base", folds([0.5, 0.6, 0.7]))
+    keep(tmp_path / "new", folds([0.6, 0.7, 0.8, 0.9], minute=10))
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert (found.evidence, found.verdict) == ("3 and 4 folds", "inconclusive")

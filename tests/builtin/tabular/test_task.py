@@ -8,6 +8,7 @@ from harness_tabular.task import TabularTask
 from sklearn.datasets import load_breast_cancer
 
 from harness import InputSpec, SeededSplit, TableColumns, TableEncoderOptions
+from harness.execute.preparation import load_and_prepare
 
 
 def test_breast_cancer_contains_each_published_row_once() -> None:
@@ -38,3 +39,17 @@ def test_prepare_describes_the_encoded_table() -> None:
     np.testing.assert_array_equal(prepared.test.targets, data.test.targets)
     transformed = TabularTask().transform(data.test.inputs, {}, prepared.fitted, info, TableEncoderOptions())
     np.testing.assert_array_equal(transformed["features"], prepared.test.inputs["features"], strict=True)
+
+
+def test_folds_of_breast_cancer_test_each_example_once() -> None:
+    tested = []
+    for number in (1, 2, 3):
+        options = {"split_seed": 0, "folds": 3, "split": number}
+        _, data = load_and_prepare(TabularTask(), BreastCancer(), options, {})
+        assert data.test.rows is not None
+        assert abs(len(data.test) - 569 / 3) < 1
+        assert data.info.details["splits"] == (
+            f"fold {number} of 3 drawn at random by class; validation drawn at random by class, seed 0"
+        )
+        tested += data.test.rows.tolist()
+    assert sorted(tested) == list(range(1, 570))

@@ -235,3 +235,39 @@ def test_run_task_option_that_the_data_do_not_satisfy_is_refused_in_planning(her
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "missing or infinite numbers" in refused.stderr
     assert "column 'area'" in refused.stderr
+
+
+def test_folds_are_averaged_in_one_row_and_predict_every_row_once(here: Path) -> None:
+    columns: dict[str, Any] = {**houses(), "rooms": list(range(40))}
+    path = write_csv(here / "houses.csv", columns)
+    options = ("--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price", "--folds", "3")
+    first = invoke("run", *options, "--split", "2")
+    assert first.exit_code == 0, first.output
+    assert "fold 2/3" in first.stderr
+    (run,) = Store(here / "results").load().runs
+    lacking = invoke("predictions", run.record.run_id, "--all-splits")
+    assert (lacking.exit_code, "there is no successful run of fold 1, 3 of 3" in lacking.output) == (2, True)
+    done = invoke("run", *options)
+    assert done.exit_code == 0, done.output
+    runs = Store(here / "results").load().runs
+    assert sorted(str(run.record.spec.split_title) for run in runs) == ["fold 1/3", "fold 2/3", "fold 3/3"]
+    assert "3 folds" in done.stdout
+    joined = invoke("predictions", run.record.run_id, "--all-splits")
+    lines = joined.stdout.splitlines()
+    assert lines[0] == "row,split,seed,price,predicted_price"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(row) for row in range(1, 41)]
+    named = invoke("predictions", *(run.record.run_id for run in runs))
+    assert named.stdout == joined.stdout
+    assert invoke("audit", str(run.path)).exit_code == 0
+
+
+def test_predictions_of_runs_with_different_settings_are_refused(here: Path) -> None:
+    path = write_csv(here / "houses.csv", houses())
+    options = ("--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
+    for more in ((), ("--set", "dataset.test_share=0.3")):
+        assert invoke("run", *options, *more).exit_code == 0
+    ids = [run.record.run_id for run in Store(here / "results").load().runs]
+    refused = invoke("predictions", *ids)
+    assert (refused.exit_code, "have different settings; pass runs that differ only in" in refused.output) == (2, True)
+    single = invoke("predictions", ids[0], "--all-splits")
+    assert (single.exit_code, "has no numbered split; remove --all-splits" in single.output) == (2, True)
