@@ -26,13 +26,16 @@ from harness.analysis.metrics import (
     TRAIN_THROUGHPUT,
     RunMetric,
     at_price,
+    available,
     meaning,
+    rates,
     score,
     success,
 )
 from harness.analysis.table import Cell, Column, Row, Table
 from harness.checks.parity.marks import marks
 from harness.checks.parity.verdict import ParityVerdict
+from harness.errors import UnknownNameError
 from harness.interfaces import Metric
 from harness.measure import stats
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
@@ -49,16 +52,21 @@ _BUILTIN = {metric.name: score(metric.name, info_of(metric, None)) for metric in
 _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
 
-def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
-    """Return the columns of the table. `secondary` contains the scores that have separate columns, in addition to the
-    quality column."""
+def _columns(secondary: Iterable[RunMetric], speeds: Iterable[RunMetric] = ()) -> tuple[Column, ...]:
+    """Return the columns of the table.
+
+    `secondary` contains the metrics that have separate columns, in addition to the quality column. `speeds` contains
+    the throughput in the units that tasks count, which follows the throughput in samples per second.
+    """
+    position = _IN_TABLE.index(INFERENCE_THROUGHPUT) + 1
+    costs = (*_IN_TABLE[:position], *speeds, *_IN_TABLE[position:])
     return (
         *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
         Column("batch_size", "batch", "", "count"),
         Column("seeds", "seeds", "", "count"),
         Column("runs", "runs", "", "count"),
         *(Column(name, name.replace("_", " "), "", "text") for name in _METRIC),
-        *(metric.column for metric in (QUALITY, REFERENCE, *secondary, *_IN_TABLE)),
+        *(metric.column for metric in (QUALITY, REFERENCE, *secondary, *costs)),
         *(metric.ratio_column for metric in RATIOS.values()),
         EFFICIENCY,
         *(Column(name, name, "", "text") for name in ("parity", "status", "flags", "failures")),
@@ -77,13 +85,16 @@ def build_table(
     all_ratios: bool = False,
     price_per_hour: float | None = None,
     metrics: Iterable[Metric] = (),
+    shown: Iterable[str] = (),
 ) -> Table:
     """Return the comparison table for these runs. Each run is in exactly one row.
 
     The parity column shows the `verdicts` for the row's computation. If there are no verdicts, the column shows the
     parity results in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
-    million samples, in the same currency. The metrics of plugins, `metrics`, are needed only for older records.
+    million samples, in the same currency. The metrics of plugins, `metrics`, are needed only for older records. `shown`
+    contains the names of metrics that have a column in addition to the default ones. Raises `harness.UnknownNameError`
+    if no run has such a metric.
 
     Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
     named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
@@ -92,9 +103,10 @@ def build_table(
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
-    secondary = _secondary(records, known)
-    columns = _columns(secondary)
-    averaged = (QUALITY, REFERENCE, *secondary, *(m for m in at_price(price_per_hour) if m.in_table))
+    speeds = rates(record for record in records if isinstance(record.outcome, Success))
+    secondary = [*_secondary(records, known), *_requested(shown, records, known, price_per_hour)]
+    columns = _columns(secondary, speeds)
+    averaged = (QUALITY, REFERENCE, *secondary, *speeds, *(m for m in at_price(price_per_hour) if m.in_table))
     measured = _means(groups, averaged)
     options = [
         ", ".join(filter(None, [_splits(group), _weights(group), text]))
@@ -141,6 +153,21 @@ def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> l
     named = {name: [r for r in done if name in success(r).scores.test] for name in declared if name not in taken}
     shown = {name: score(name, meaning(name, having, metrics)) for name, having in named.items() if having}
     return list((_BUILTIN | shown).values())
+
+
+def _requested(
+    names: Iterable[str], records: Iterable[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None
+) -> list[RunMetric]:
+    """Return the metrics with these names that have no column yet. Raises `harness.UnknownNameError` if no run has a
+    metric with one of the names."""
+    done = [record for record in records if isinstance(record.outcome, Success)]
+    known = available(done, metrics, price_per_hour)
+    taken = {column.name for column in _columns(_secondary(done, metrics), rates(done))}
+    wanted = [name for name in dict.fromkeys(names) if name not in taken]
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError("metric", name, known)
+    return [known[name] for name in wanted]
 
 
 def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[dict[str, Cell]]:

@@ -62,6 +62,9 @@ class RunMetric:
     """True if changes are relative to the base. False if they are absolute differences."""
     score: str = ""
     """Name of the score in the record, or an empty string for costs."""
+    per_example: str = ""
+    """Location of the function that computes the score of each example (`harness.Metric.per_example`), or an empty
+    string."""
     requires: str = ""
     """Advice that is shown if no run has a value. May be empty."""
     is_count: bool = False
@@ -440,6 +443,35 @@ def score(name: str, info: MetricInfo | None) -> RunMetric:
     )
 
 
+def rates(records: Iterable[RunRecord]) -> list[RunMetric]:
+    """Return the throughput of training and inference in each unit that the tasks of these successful runs count, such
+    as tokens per second."""
+    data = (record.provenance.data for record in records)
+    names = dict.fromkeys(info.counts for info in data if info is not None and info.counts)
+    return [
+        _rate(throughput, split, counts)
+        for counts in names
+        for throughput, split in ((TRAIN_THROUGHPUT, "train"), (INFERENCE_THROUGHPUT, "test"))
+    ]
+
+
+def _rate(throughput: RunMetric, split: str, counts: str) -> RunMetric:
+    """Return the metric that multiplies a throughput in samples per second by the mean count per example of a split.
+
+    The counts exclude padding.
+    """
+
+    def read(record: RunRecord) -> float | None:
+        info, samples_per_s = record.provenance.data, throughput.value(record)
+        if info is None or info.counts != counts or samples_per_s is None:
+            return None
+        facts = info.splits[split]
+        return samples_per_s * facts.counted / facts.examples
+
+    name = f"{throughput.title}_{counts}_per_s"
+    return RunMetric(name, throughput.title, f"{counts.replace('_', ' ')}/s", True, read)
+
+
 def available(
     records: Sequence[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
@@ -448,15 +480,28 @@ def available(
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)
-    scores = [score(name, meaning(name, records, metrics)) for name in dict.fromkeys((*names, *primaries))]
+    scores = [
+        dataclasses.replace(
+            score(name, meaning(name, records, metrics)),
+            per_example=metrics[name].per_example if name in metrics else "",
+        )
+        for name in dict.fromkeys((*names, *primaries))
+    ]
     primary = next((metric for metric in scores if {metric.name} == primaries), None)
     if primary is not None:
         unit, better = primary.unit, primary.higher_is_better
         scores += [
-            dataclasses.replace(QUALITY, title=primary.title, unit=unit, higher_is_better=better, score=primary.name),
+            dataclasses.replace(
+                QUALITY,
+                title=primary.title,
+                unit=unit,
+                higher_is_better=better,
+                score=primary.name,
+                per_example=primary.per_example,
+            ),
             dataclasses.replace(REFERENCE, unit=unit, higher_is_better=better),
         ]
-    return {metric.name: metric for metric in (*scores, *at_price(price_per_hour))}
+    return {metric.name: metric for metric in (*rates(records), *scores, *at_price(price_per_hour))}
 
 
 def comparable(

@@ -152,7 +152,7 @@ class Results(Sequence[RunRecord]):
             raise UsageError("these results have no results directory; load them with harness.load")
         return tuple(Run(self._directory / record.run_id, record) for record in self.records)
 
-    def table(self, *, price_per_hour: float | None = None) -> Table:
+    def table(self, *, price_per_hour: float | None = None, metrics: Sequence[str] = ()) -> Table:
         """Return the comparison table, aggregated over seeds and splits.
 
         The table has one row for each task, dataset, model, backend, device and precision.
@@ -161,6 +161,8 @@ class Results(Sequence[RunRecord]):
         ----------
         price_per_hour : float, optional
             Hourly price of the machine, in any currency. If given, the table includes the cost per million samples.
+        metrics : sequence of str, optional
+            Names of metrics to show in addition to the default columns.
 
         Returns
         -------
@@ -169,7 +171,9 @@ class Results(Sequence[RunRecord]):
         """
         from harness.analysis.comparison_table import build_table
 
-        return build_table(self.records, self._verdicts, price_per_hour=price_per_hour, metrics=self._metrics)
+        return build_table(
+            self.records, self._verdicts, price_per_hour=price_per_hour, metrics=self._metrics, shown=metrics
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the comparison table as a pandas DataFrame.

@@ -143,7 +143,8 @@ def check(which: str | None, format_: str) -> None:
     harness are checked.
 
     Backends and networks are executed in separate processes, and compared with another backend that implements the same
-    model. The check takes about a minute for each network. The exit status is 1 if a rule is violated.
+    model. The check takes about a minute for each network, and shows what is being checked on stderr. Networks for
+    backends that are not installed are not checked. The exit status is 1 if a rule is violated.
 
     \b
     Examples:
@@ -156,10 +157,17 @@ def check(which: str | None, format_: str) -> None:
     from harness.testing.check import check_plugin
 
     catalog, chosen = _chosen(which)
-    findings = []
-    with console().status("") as status:
+    findings, screen = [], console()
+    with screen.status("") as status:
+
+        def show(text: str) -> None:
+            if screen.is_terminal:
+                status.update(Text(f"checking {text}"))
+            else:
+                echo(f"checking {text}", err=True)
+
         for ref in chosen:
-            for finding in check_plugin(ref, catalog, lambda text: status.update(Text(f"checking {text}"))):
+            for finding in check_plugin(ref, catalog, show):
                 findings.append(finding)
                 if format_ == "text" and finding.passed is False:
                     echo(str(finding))

@@ -54,6 +54,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @options.results
 @click.option("--all-ratios", is_flag=True, help="Also show ratios between rows that failed a parity check.")
 @options.price_per_hour
+@options.names("--metric", "Metric to show in addition to the default columns, such as log_loss or first_step_s.")
 @options.filters(
     *_FILTERS, backend="Use only runs with this backend. Ratios are relative to the first backend that has runs."
 )
@@ -70,6 +71,7 @@ def report(
     status: tuple[str, ...],
     since: str | None,
     until: str | None,
+    metric: tuple[str, ...],
     **filters: tuple[str, ...],
 ) -> None:
     """Write a comparison of the runs in a results directory. The table has one row for each task, dataset, model,
@@ -82,6 +84,7 @@ def report(
       harness report
       harness report --task nlp --backend torch,tensorflow
       harness report --status success --since 2026-11-01
+      harness report --task tabular --metric log_loss,mcc
       harness report --format markdown --output comparison.md
       harness report --format html --output site/
       harness report --plot pareto --output pareto.svg
@@ -95,6 +98,8 @@ def report(
     from harness.report.report import Report
     from harness.tuning.study import load_all as load_studies
 
+    if plot is not None and metric:
+        raise UsageError("--plot and --metric cannot be combined; use only one of them")
     if plot is not None and (format_ is not None or format_option):
         raise UsageError("--plot and --format cannot be combined; use only one of them")
     output = None if output == "-" else output
@@ -131,6 +136,7 @@ def report(
         verdicts=tuple(load_verdicts(directory).values()),
         all_ratios=all_ratios,
         price_per_hour=price_per_hour,
+        metrics=metric,
         title=title,
         problems=tuple(loaded.problems),
         studies=tuple(study for study in studies if options.matches(study.spec, filters)),

@@ -52,13 +52,19 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None, part: Part = WHOLE
+    split: Split,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    augment: Augment | None = None,
+    part: Part = WHOLE,
+    validation: Split | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch. Shuffling and augmentation depend only on `seed` and `epoch`.
 
     Batches have a fixed size, so backends compile only once. Examples that do not fill the last batch are dropped from
-    the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Raises
-    `harness.PluginError` if `augment` changes a shape or dtype.
+    the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Each
+    batch contains `validation`. Raises `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
     rng = np.random.default_rng([seed, epoch, 1])
@@ -77,7 +83,7 @@ def training_batches(
         weights = None if split.weights is None else split.weights[index[rows]]
         logits = None if split.teacher_logits is None else np.ascontiguousarray(split.teacher_logits[index[rows]])
         share = part.weight(targets)
-        yield Batch(inputs, np.ascontiguousarray(targets[rows]), share, example_weights=weights, teacher_logits=logits)
+        yield Batch(inputs, np.ascontiguousarray(targets[rows]), share, weights, logits, validation)
 
 
 def _augmented(inputs: dict[str, NDArray[Any]], augment: Augment, rng: np.random.Generator) -> dict[str, NDArray[Any]]:

@@ -18,6 +18,7 @@ import msgspec
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
 from harness.execute import teacher_logits
+from harness.execute.networks import checked_build
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
@@ -128,7 +129,7 @@ def _model_source(
         network = catalog.network(model.name, spec.backend)
         if network is None:
             raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
-        return plugins.resolve(network.build), None, {}
+        return checked_build(network), None, {}
     if executable is None or spec.weights is None or spec.weights.exported is None:
         raise UnsupportedError(
             f"backend {spec.backend!r} executes exported models; use it with `harness run --weights RUN`"
@@ -161,7 +162,9 @@ def fit_at_once(session: Session, prepared: Preparation) -> None:
     """
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
-        batch = Batch(dict(train.inputs), train.targets, example_weights=train.weights)
+        batch = Batch(
+            dict(train.inputs), train.targets, example_weights=train.weights, validation=prepared.data.validation
+        )
         session.fetch(session.train_step(batch, 0.0))
 
 
@@ -270,6 +273,7 @@ def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
     """Validate the raw and prepared data, and return them with their descriptions. The cache is not used."""
+    from harness.data.counts import with_counts
     from harness.data.near_copies import between_splits
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
@@ -301,7 +305,8 @@ def load_and_prepare(
         digest=dataset_digest(data),
         reading=raw.reading or named_columns(raw),
     )
-    return raw, dataclasses.replace(data, info=described(data, 0 if own else CONTRADICTORY))
+    data = dataclasses.replace(data, info=described(data, 0 if own else CONTRADICTORY))
+    return raw, dataclasses.replace(data, info=with_counts(task, data))
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:

@@ -289,25 +289,27 @@ class Run:
 
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
         """Train on the training split, and score on the validation split. The test split of `prepared` is empty."""
+        from harness.execute.networks import wrong_outputs_named
         from harness.execute.weights import check
         from harness.measure import training
         from harness.measure.inference import predict
         from harness.records.arrays import digest
 
         spec, data, by_steps = self.spec, prepared.data, self.backend.trains_by_steps
-        trained = training.train(
-            session,
-            data,
-            spec,
-            judge,
-            self.phases,
-            self._emit,
-            machine.read,
-            by_steps=by_steps,
-            group=self._ranks,
-            step_events=self._step_events,
-            timed=self._trial == "speed",
-        )
+        with wrong_outputs_named(session, data, spec):
+            trained = training.train(
+                session,
+                data,
+                spec,
+                judge,
+                self.phases,
+                self._emit,
+                machine.read,
+                by_steps=by_steps,
+                group=self._ranks,
+                step_events=self._step_events,
+                timed=self._trial == "speed",
+            )
         with self.phases("score"):
             weights = session.get_weights()
             check(weights, prepared.request.parameters)
@@ -339,26 +341,28 @@ class Run:
         )
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
+        from harness.execute.networks import wrong_outputs_named
         from harness.measure import inference, training
 
         spec, data, phases = self.spec, prepared.data, self.phases
         trained = checkpoints = None
         if spec.weights is None:
             checkpoints = self._checkpoints()
-            trained = training.train(
-                session,
-                data,
-                spec,
-                judge,
-                phases,
-                self._emit,
-                machine.read,
-                by_steps=self.backend.trains_by_steps,
-                group=self._ranks,
-                step_events=self._step_events,
-                timed=not self._quality_only,
-                checkpoints=checkpoints,
-            )
+            with wrong_outputs_named(session, data, spec):
+                trained = training.train(
+                    session,
+                    data,
+                    spec,
+                    judge,
+                    phases,
+                    self._emit,
+                    machine.read,
+                    by_steps=self.backend.trains_by_steps,
+                    group=self._ranks,
+                    step_events=self._step_events,
+                    timed=not self._quality_only,
+                    checkpoints=checkpoints,
+                )
         use = None if checkpoints is None else checkpoints.use()
         batch_size = min(spec.recipe.batch_size, len(data.test))
         if self._quality_only:

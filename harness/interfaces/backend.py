@@ -405,7 +405,8 @@ class Backend(ABC):
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
     """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
-    training split, and learning rates and gradients are not used. Models need not have canonical parameters."""
+    training split and the validation split (`Batch.validation`), and learning rates and gradients are not used. Models
+    need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``. The sessions of this backend are instances of `InferenceSession`."""

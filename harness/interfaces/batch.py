@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.interfaces.data import Split
 from harness.records import IGNORED
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class Batch(NamedTuple):
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`. The
     logits are float32 ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
+    validation: Split | None = None
+    """Prepared validation split, for early stopping. Only sessions of backends that fit the whole training split in one
+    call (`Backend.trains_by_steps` is False) receive the split."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Split the batch for gradient accumulation.

@@ -290,6 +290,10 @@ class Task(ABC, Generic[OptionsT]):
     reported: ClassVar[Sequence[str]] = ()
     """Names of those entries in `DataInfo.details` that are computed from the validation or test split and are used
     only in reports."""
+    counts: ClassVar[str] = ""
+    """Name of what `count` counts, such as ``tokens``. The name consists of lowercase letters, digits and underscores.
+    Reports also show the training and inference throughput in this unit. The name is empty if throughput is reported
+    only in samples."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
@@ -311,6 +315,25 @@ class Task(ABC, Generic[OptionsT]):
         PreparedData
             Prepared splits. Each prepared split contains one prepared example for each raw example, in the same order.
         """
+
+    def count(self, split: Split, info: DataInfo) -> Array:
+        """Return the number of `counts` in each prepared example, such as its number of tokens.
+
+        The core calls this method if `counts` is set. Only real content is counted, not padding.
+
+        Parameters
+        ----------
+        split : Split
+            Prepared examples. The arrays are read-only.
+        info : DataInfo
+            Description of the prepared data.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            Integers or floats, at least 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets counts, but does not implement the method count")
 
     def transform(
         self,

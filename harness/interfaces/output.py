@@ -46,6 +46,11 @@ class Metric:
     spaces."""
     in_tables: bool = False
     """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
+    per_example: str = ""
+    """Location of a function that returns the value of each example, ``"module:callable"``. The string is empty if the
+    metric is not a mean over examples. The function is called with the same arguments as `function` and returns a float
+    array ``[N]`` of finite numbers. The mean of the numbers must be the value of the metric. A metric with this
+    function has confidence intervals, and two runs can be compared example by example."""
 
     def __post_init__(self) -> None:
         if not self.title:

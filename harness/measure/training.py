@@ -88,6 +88,7 @@ class Training:
         self._every_steps = None if checkpoints is None else checkpoints.every_steps
         self._group = group or Group()
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
+        self._validation = None if by_steps else data.validation
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self.steps = planned_steps(spec.recipe, self._per_epoch)
         """Number of planned training steps."""
@@ -233,7 +234,9 @@ class Training:
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
         part = Part(self._group.rank, self._group.size)
-        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
+        return training_batches(
+            data.train, self.batch_size, spec.seed, epoch, data.augment, part, validation=self._validation
+        )
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
         """Add a point to the learning curves, and update the learning rate schedule.

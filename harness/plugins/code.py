@@ -20,6 +20,7 @@ from harness.plugins.hookspecs import API_VERSION
 from harness.records import PluginRef
 
 DECLARATION = "HARNESS_API_VERSION"
+_VERSION = re.compile(r"(\d+)(?:\.(\d+))?", re.ASCII)
 _DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", re.MULTILINE)
 
 
@@ -34,12 +35,12 @@ def import_object(value: str) -> Any:
     A file is imported as a module with the name of the file, so that ``"my_plugin:build"`` refers to ``build`` in
     ``my_plugin.py``.
 
-    Raises `harness.PluginError` if the plugin was written for a different major version of the plugin API. Exceptions
-    that the module raises are not caught.
+    Raises `harness.PluginError` if the plugin was written for a version of the plugin API that this version of harness
+    does not provide. Exceptions that the module raises are not caught.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else source_of(module_name)
-    _refuse_other_major(source)
+    _refuse_other_version(source)
     imported = _import_file(Path(value)) if is_file(value) else importlib.import_module(module_name)
     for attribute in filter(None, attributes.split(".")):
         imported = getattr(imported, attribute)
@@ -60,10 +61,11 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def check_api_version(plugin: Any) -> None:
-    """Raise `harness.PluginError` if the plugin was written for a different major version of the plugin API."""
+    """Raise `harness.PluginError` if the plugin was written for a version of the plugin API that this version of
+    harness does not provide, or if the declared version is not a string."""
     declared = getattr(plugin, DECLARATION, None)
     if declared is not None:
-        _check(str(declared))
+        _check(declared)
 
 
 def with_digest(ref: PluginRef) -> PluginRef:
@@ -133,8 +135,9 @@ def _import_file(path: Path) -> Any:
     return module
 
 
-def _refuse_other_major(source: Path | None) -> None:
-    """Raise `harness.PluginError` if the source code declares a different major version of the plugin API.
+def _refuse_other_version(source: Path | None) -> None:
+    """Raise `harness.PluginError` if the source code declares a version of the plugin API that this version of harness
+    does not provide.
 
     The version is checked before the code is executed, because the code may use names that this version of harness does
     not provide.
@@ -147,10 +150,19 @@ def _refuse_other_major(source: Path | None) -> None:
         _check(declared[1])
 
 
-def _check(declared: str) -> None:
-    if declared.partition(".")[0] != API_VERSION.partition(".")[0]:
+def _check(declared: Any) -> None:
+    """Raise `harness.PluginError` unless the declared version has the same major version as `API_VERSION`, and no
+    larger minor version, because each minor version adds names that the plugin may use."""
+    version = _VERSION.fullmatch(declared) if isinstance(declared, str) else None
+    if version is None:
+        raise PluginError(
+            f"its {DECLARATION} is {declared!r}, which is not a version; write it as a string, such as "
+            f'{DECLARATION} = "{API_VERSION}"'
+        )
+    major, minor = map(int, API_VERSION.split("."))
+    if int(version[1]) != major or int(version[2] or 0) > minor:
         raise PluginError(
             f"it was written for version {declared} of the plugin API, but this harness provides version "
-            f"{API_VERSION}; install a release of the plugin for API {API_VERSION.partition('.')[0]}.x, or another "
+            f"{API_VERSION}; install a release of the plugin for API {API_VERSION} or an earlier {major}.x, or another "
             "version of harness"
         )

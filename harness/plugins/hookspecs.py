@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GROUP = "harness"
 
-API_VERSION = "1.1"
+API_VERSION = "1.2"
 """Version of the plugin API, which consists of the hooks and `harness.__all__`. The major version is incremented for
 changes that may break plugins, and the minor version for additions. A plugin declares in ``HARNESS_API_VERSION`` the
 version for which it was written."""

@@ -94,12 +94,16 @@ RESERVED = frozenset(
 reports."""
 
 
+_RATE = re.compile("(train|inference)_.+_per_s")
+"""Names of the throughput in a unit that a task counts (`harness.Task.counts`), which are also reserved."""
+
+
 def _check_metric(metric: Metric) -> None:
     """Raise `harness.PluginError` if the name is reserved.
 
     The error is also raised if the metric's direction, bounds, unit, title or summary cannot be stored in a record.
     """
-    if metric.name in RESERVED:
+    if metric.name in RESERVED or _RATE.fullmatch(metric.name):
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
     fields |= {"title": metric.title, "summary": metric.summary, "in_tables": metric.in_tables}
@@ -107,6 +111,11 @@ def _check_metric(metric: Metric) -> None:
         declared = msgspec.convert(fields, MetricInfo)
     except msgspec.ValidationError as error:
         raise PluginError(f"metric {metric.name!r} is not valid: {error}") from None
+    if not isinstance(metric.per_example, str):
+        raise PluginError(
+            f"metric {metric.name!r} is not valid: per_example is of type {type(metric.per_example).__name__}; write "
+            'the location of the function as "module:callable"'
+        )
     low, high = declared.bounds
     if low is not None and high is not None and not low <= high:
         raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")

@@ -302,6 +302,8 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     shared: int = 0
     """Number of examples with the same prepared inputs as an example in the training split. Always 0 for the training
     split."""
+    counted: float = 0.0
+    """Total of `DataInfo.counts` in all examples, without padding, or 0 if the task counts only examples."""
 
 
 class TableColumns(Struct, frozen=True, kw_only=True):
@@ -344,6 +346,9 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """
     columns: TableColumns | None = None
     """Layout of the prepared columns of a table, or None if it is not known, for example in older records."""
+    counts: str = ""
+    """Name of what the task counts in addition to examples, such as ``tokens``, or an empty string if the task counts
+    only examples (`Task.counts`). `SplitInfo.counted` contains the totals."""
 
     @property
     def units(self) -> tuple[str, ...]:

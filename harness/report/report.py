@@ -35,6 +35,8 @@ class Report:
     price_per_hour : float or None, default=None
         Price of the machine per hour, used to compute the price per million samples. If None, the table does not show
         prices.
+    metrics : tuple of str, default=()
+        Names of metrics that have a column in the table in addition to the default ones.
     title : str, default="Benchmark results"
         Title of the report.
     problems : tuple of str, default=()
@@ -48,6 +50,7 @@ class Report:
     verdicts: tuple[ParityVerdict, ...] = ()
     all_ratios: bool = False
     price_per_hour: float | None = None
+    metrics: tuple[str, ...] = ()
     title: str = "Benchmark results"
     problems: tuple[str, ...] = field(default=())
     studies: tuple[Study, ...] = ()
@@ -63,6 +66,7 @@ class Report:
             all_ratios=self.all_ratios,
             price_per_hour=self.price_per_hour,
             metrics=[provided.value for provided in self.catalog.metrics.values()],
+            shown=self.metrics,
         )
 
     @cached_property

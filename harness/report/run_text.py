@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.metrics import WALL, better_value, named_with_unit, score
+from harness.analysis.metrics import WALL, better_value, fitted_in_one_call, named_with_unit, score
 from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success, Trial
 from harness.report.confusion import matrix, mistakes
 from harness.report.costs import Section, epochs, sections, text
@@ -100,9 +100,8 @@ def run_section(record: RunRecord) -> Section:
     )
     rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
     rows += [("metric", spec.metric)] if spec.metric else []
-    recipe = _fields(spec.recipe) if spec.weights is None else {"batch_size": spec.recipe.batch_size}
     groups: dict[str, dict[str, Any]] = {
-        "recipe": recipe,
+        "recipe": _used_recipe(record),
         "protocol": _fields(spec.protocol),
         "task": spec.task_options,
         "dataset": spec.dataset_options,
@@ -139,6 +138,15 @@ def run_section(record: RunRecord) -> Section:
         cores = f"cores {', '.join(map(str, place.cores))}{gpu}"
         started.append(("placement", f"{cores}, up to {place.jobs} runs at the same time"))
     return "run", started + rows
+
+
+def _used_recipe(record: RunRecord) -> dict[str, Any]:
+    """Return the fields of the recipe that the run used. A run that did not train, or that fitted the model in one
+    call, used only the batch size, for predictions."""
+    trained = record.spec.weights is None
+    at_once = trained and isinstance(record.outcome, Success) and fitted_in_one_call(record)
+    fields = _fields(record.spec.recipe)
+    return fields if trained and not at_once else {"batch_size": fields["batch_size"]}
 
 
 def _fields(struct: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from harness.errors import HarnessError
@@ -29,6 +30,10 @@ from harness.testing.workbench import Workbench
 LIMIT_S = 900.0
 """Time limit for checking all rules for one object, in seconds."""
 
+PARITY_STEPS = 20
+"""Number of training steps in the comparison of a network with another backend, which keeps a check short. ``harness
+parity`` compares more steps."""
+
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,
     "dataset": DATASET_RULES,
@@ -41,8 +46,8 @@ RULES: dict[str, tuple[Rule[Any], ...]] = {
 }
 """Rules for each kind of object."""
 
-_NO_BACKEND = "set NetworkRef(backend=...) to a backend in `harness list backends` or in your plugin"
 Progress = Callable[[str], None]
+"""Function that receives a description of what is being checked."""
 
 
 class Subject(Struct, frozen=True):
@@ -65,8 +70,9 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, the
-    only finding contains the reason.
+    `progress` is called before each object is checked, with a text such as ``network vit/torch (2 of 3)``. If the
+    plugin fails to load, the only finding contains the reason. If the plugin provides networks of a model for two
+    backends, the networks are compared only once.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -75,11 +81,28 @@ def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda t
         return
     for rule in PLUGIN_RULES:
         yield rule.apply(f"plugin {ref.name}", whole)
-    for subject in subjects(ref, catalog):
-        progress(str(subject))
+    offered, compared = subjects(ref, catalog), dict[tuple[str, frozenset[str]], Finding]()
+    for number, subject in enumerate(offered, 1):
+        position = f"({number} of {len(offered)})"
+        progress(f"{subject} {position}")
         yield from check(subject, catalog)
-        if subject.kind == "network" and subject.name.rpartition("/")[2] in catalog.backends:
-            yield parity(subject, catalog)
+        model, _, backend = subject.name.rpartition("/")
+        if subject.kind == "network" and backend in catalog.backends:
+            other = rival(subject, catalog)
+            pair = model, frozenset((backend, other or ""))
+            if pair not in compared:
+                place = f"parity of {subject} {position}"
+                progress(place)
+                compared[pair] = parity(subject, catalog, partial(_say, progress, place))
+                yield compared[pair]
+            elif compared[pair].passed is False:
+                yield _not_checked(PARITY, subject, f"the comparison with {other} is reported for that network")
+            else:
+                yield msgspec.structs.replace(compared[pair], subject=str(subject))
+
+
+def _say(progress: Progress, place: str, text: str) -> None:
+    progress(f"{place}: {text}")
 
 
 def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
@@ -110,9 +133,9 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     rules = RULES[subject.kind]
     try:
         environment = thread_environment(1) | environment_of(subject, catalog)
-    except HarnessError as error:  # the network's backend does not exist
-        wrong = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=_NO_BACKEND)
-        return [wrong, *(_not_checked(rule.name, subject, "the backend does not exist") for rule in rules[1:])]
+    except HarnessError as error:  # the network's backend is not installed
+        reason = f"{error}; install the plugin that provides the backend, or correct NetworkRef(backend=...)"
+        return [_not_checked(rule.name, subject, reason) for rule in rules]
     failure = call_in_child(
         check_rules,
         CheckJob(subject=subject, plugins=tuple(plugin.ref for plugin in catalog.plugins)),
@@ -142,8 +165,9 @@ def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
     return dict(catalog.backend(subject.name.rpartition("/")[2]).environment)
 
 
-def parity(subject: Subject, catalog: Catalog) -> Finding:
-    """Compare a network with the same model on another installed backend."""
+def parity(subject: Subject, catalog: Catalog, progress: Progress = lambda text: None) -> Finding:
+    """Compare a network with the same model on another installed backend. `progress` is called when a part of the
+    comparison begins."""
     from harness.checks.parity.check import check as compare
     from harness.checks.parity.text import render
     from harness.plan.expand import expand
@@ -156,26 +180,37 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
         return not_checked("the backend only computes predictions; compare it with `harness evaluate`")
     if not catalog.backend(backend).trains_by_steps:
         return not_checked("each training step of the backend fits the model from scratch")
-    others = [
-        name
-        for name, provided in catalog.backends.items()
-        if name != backend
-        and provided.value.trains
-        and catalog.network(model, name)
-        and missing(provided.value.requires) is None
-    ]
-    if not others:
+    other = rival(subject, catalog)
+    if other is None:
         return not_checked("no other installed backend has a network for the model")
     try:
         spec = Workbench(catalog.backend(backend), catalog, model).spec
     except NotChecked as reason:
         return not_checked(str(reason))
-    selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(others[0], backend), devices=("cpu",))
-    one, other = expand(selection, catalog)
-    verdict = compare(one, other, catalog)
-    seen = f"the results match those of {others[0]}" if verdict.passed else render(verdict)
+    selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(other, backend), devices=("cpu",))
+    base, new = expand(selection, catalog)
+    verdict = compare(base, new, catalog, steps=PARITY_STEPS, say=progress)
+    seen = f"the results of {other} and {backend} match" if verdict.passed else render(verdict)
     return Finding(
         rule=PARITY, subject=str(subject), passed=verdict.passed, seen=seen, fix="" if verdict.passed else PARITY_FIX
+    )
+
+
+def rival(subject: Subject, catalog: Catalog) -> str | None:
+    """Return the installed backend with which a network is compared, or None if no other backend trains the model in
+    steps."""
+    model, _, backend = subject.name.rpartition("/")
+    return next(
+        (
+            name
+            for name, provided in catalog.backends.items()
+            if name != backend
+            and provided.value.trains
+            and provided.value.trains_by_steps
+            and catalog.network(model, name)
+            and missing(provided.value.requires) is None
+        ),
+        None,
     )
 
 

@@ -155,13 +155,14 @@ class Workbench:
         return initial_weights(tuple(self.model.parameters(config, self.data.info)), 0)
 
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
-        """Return consecutive examples from the shuffled training split."""
+        """Return consecutive examples from the shuffled training split, with the same validation split as in a run."""
         import numpy as np
 
         order = np.random.default_rng(0).permutation(len(self.data.train))  # The examples may be sorted by class.
         split = self.data.train.take(order[(start + np.arange(examples)) % len(order)])
         inputs = {name: np.ascontiguousarray(array) for name, array in split.inputs.items()}
-        return Batch(inputs, np.ascontiguousarray(split.targets))
+        validation = None if self.backend.trains_by_steps else self.data.validation
+        return Batch(inputs, np.ascontiguousarray(split.targets), validation=validation)
 
     @contextlib.contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:

@@ -56,6 +56,7 @@ class TextClassification(Task[NlpOptions]):
     default_dataset = "cldr-langid"
     default_model = "bert-tiny"
     metric = "accuracy"
+    counts = "tokens"
     metrics = CLASSIFICATION_METRICS
     recipe = Recipe(
         epochs=4,
@@ -129,6 +130,10 @@ class TextClassification(Task[NlpOptions]):
             ),
             fitted={"tokenizer": text.serialized(tokenizer)},
         )
+
+    def count(self, split: Split, info: DataInfo) -> Any:
+        """Return the number of tokens of each example, without padding."""
+        return split.inputs["attention_mask"].sum(axis=1)
 
     def transform(
         self,

@@ -71,6 +71,7 @@ class Speech(Task[SpeechOptions]):
     default_dataset = "espeak-digits"
     default_model = "wav2vec2-tiny"
     metric = "accuracy"
+    counts = "audio_seconds"
     metrics = CLASSIFICATION_METRICS
     recipe = Recipe(
         epochs=10, batch_size=32, learning_rate=1e-3, weight_decay=0.01, schedule="linear", warmup_fraction=0.1
@@ -109,7 +110,7 @@ class Speech(Task[SpeechOptions]):
             facts[name] = recordings.facts(split.inputs["waveform"], waveforms, samples)
             values = fixed_length(waveforms, samples, normalized=options.normalize)
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
-            groups = {"seconds": seconds, **split.groups}
+            groups = {**split.groups, "seconds": seconds}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)
 
         splits = (
@@ -128,6 +129,13 @@ class Speech(Task[SpeechOptions]):
             warnings=tuple(recordings.warnings(facts, samples, rate_hz, own_rates)),
         )
         return PreparedData(train=splits[0], validation=splits[1], test=splits[2], info=info)
+
+    def count(self, split: Split, info: DataInfo) -> Any:
+        """Return the duration of each prepared recording in seconds, without padding."""
+        import numpy as np
+
+        (samples,) = info.inputs["input_values"].shape
+        return np.minimum(split.groups["seconds"], samples / float(info.details["sample_rate_hz"]))
 
     def transform(
         self,

@@ -18,7 +18,7 @@ def test_reserved_names_are_those_of_the_columns_and_costs() -> None:
     assert not {metric.name for metric in QUALITY_METRICS} & RESERVED
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("name", [*sorted(RESERVED), "train_tokens_per_s", "inference_audio_seconds_per_s"])
 def test_metric_with_a_reserved_name_is_rejected(name: str) -> None:
     metric = Metric(name=name, objective="regression", function="m:f", higher_is_better=True, summary="x")
     with pytest.raises(PluginError, match=f"a metric cannot have the name '{name}'"):

@@ -202,3 +202,23 @@ def test_report_to_a_full_disk_fails(results: Path) -> None:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith("Error: cannot write to stdout: no space left")
+
+
+@pytest.mark.parametrize("format_", ["text", "markdown", "csv", "json", "latex"])
+def test_report_metric_adds_a_column_to_every_format(format_: str, invoke: Invoke, results: Path) -> None:
+    result = invoke("report", "--format", format_, "--metric", "worker_peak_mib,quality")
+    assert result.exit_code == 0
+    assert "worker" in result.stdout
+    assert "worker" not in invoke("report", "--format", format_).stdout
+
+
+def test_report_metric_without_values_is_an_error(invoke: Invoke, results: Path) -> None:
+    result = invoke("report", "--metric", "first_step")
+    assert result.exit_code == 2
+    assert "unknown metric 'first_step'; did you mean 'first_step_s'?" in result.stderr
+
+
+def test_report_metric_with_plot_is_an_error(invoke: Invoke, results: Path) -> None:
+    result = invoke("report", "--metric", "accuracy", "--plot", "pareto", "--output", "a.svg")
+    assert result.exit_code == 2
+    assert "--plot and --metric cannot be combined" in result.stderr

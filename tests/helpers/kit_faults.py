@@ -204,7 +204,12 @@ def not_a_number(targets: Any, outputs: Any, info: Any) -> float:
     return float("nan") if len(set(predicted)) == 1 else accuracy(targets, outputs, info)
 
 
-def metric(function: str, *, higher_is_better: bool = True) -> Metric:
+def errors(targets: Any, outputs: Any, info: Any) -> Any:
+    """Return 1 for wrong predictions, whose mean is not the accuracy."""
+    return outputs.argmax(axis=1) != targets
+
+
+def metric(function: str, *, higher_is_better: bool = True, per_example: str = "") -> Metric:
     return Metric(
         name="faulty",
         objective="classification",
@@ -212,6 +217,7 @@ def metric(function: str, *, higher_is_better: bool = True) -> Metric:
         higher_is_better=higher_is_better,
         summary="",
         bounds=(0.0, 1.0),
+        per_example=per_example,
     )
 
 
@@ -221,6 +227,7 @@ METRICS = {
     "metric-prefers-correct-predictions": lambda: metric("kit_faults:accuracy", higher_is_better=False),
     "metric-ignores-the-order": lambda: metric("kit_faults:first_half"),
     "metric-modifies-nothing": lambda: metric("kit_faults:sorts_in_place"),
+    "metric-is-the-mean-of-its-values": lambda: metric("kit_faults:accuracy", per_example="kit_faults:errors"),
 }
 
 

@@ -26,10 +26,12 @@ from harness.records import (
 )
 
 
-def trained(session: Session, spec: RunSpec, data: PreparedData | None = None) -> tuple[Training, list[Event]]:
+def trained(
+    session: Session, spec: RunSpec, data: PreparedData | None = None, *, by_steps: bool = True
+) -> tuple[Training, list[Event]]:
     data, events = data or make_data(), []
     judge = scorer(data.info, "rmse", [metric for metric in METRICS if metric.name == "rmse"])
-    return train(session, data, spec, judge, Phases(events.append), events.append), events
+    return train(session, data, spec, judge, Phases(events.append), events.append, by_steps=by_steps), events
 
 
 def test_every_step_is_in_a_window_and_the_first_is_alone(clock: Clock) -> None:
@@ -40,6 +42,24 @@ def test_every_step_is_in_a_window_and_the_first_is_alone(clock: Clock) -> None:
     assert result.first_step_s == 0.125
     assert all(seconds == 0.125 * steps for steps, seconds in result.timed.windows)
     assert result.losses == [1 / step for step in range(1, 31)]
+
+
+@pytest.mark.parametrize("by_steps", [True, False])
+def test_only_models_fitted_in_one_call_receive_the_validation_split(by_steps: bool) -> None:
+    validation, sizes = [], []
+
+    class Remembers(Doubler):
+        def train_step(self, batch: Batch, rate: float) -> Any:
+            validation.append(batch.validation)
+            sizes.append(len(batch.targets))
+            return super().train_step(batch, rate)
+
+    data = make_data(40)
+    result, _ = trained(Remembers(), make_spec(epochs=1, batch_size=4), data, by_steps=by_steps)
+    result.sample()
+    assert len(sizes) > result.steps
+    assert all(each is (None if by_steps else data.validation) for each in validation)
+    assert set(sizes) == {4 if by_steps else 40}
 
 
 def test_device_is_synchronized_at_the_edges_of_windows_only() -> None:

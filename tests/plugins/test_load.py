@@ -14,6 +14,7 @@ from toy_plugin import TOY_REF
 
 from harness.errors import UsageError
 from harness.plugins import discover, load
+from harness.plugins.hookspecs import API_VERSION
 from harness.plugins.offers import YIELDS
 
 BROKEN = {
@@ -179,16 +180,32 @@ def test_interrupt_while_a_plugin_loads_propagates(install: Install) -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "loads"), [("1", True), ("1.0", True), ("1.9", True), ("2.0", False), ("0.4", False), ("new", False)]
+    ("declared", "loads"),
+    [("1", True), ("1.0", True), (API_VERSION, True), ("1.99", False), ("2.0", False), ("0.4", False)],
 )
-def test_plugin_for_another_major_version_is_not_imported(declared: str, loads: bool, install: Install) -> None:
+def test_plugin_for_an_api_version_that_is_not_provided_is_not_imported(
+    declared: str, loads: bool, install: Install
+) -> None:
     ref = install(f"HARNESS_API_VERSION = {declared!r}\nRAN = 1\n" + metric("versioned"))
     catalog = load([ref])
     assert ("versioned" in catalog.metrics) is loads
     if not loads:
         message = failure(catalog, ref)
-        assert f"was written for version {declared} of the plugin API, but this harness provides version 1.1" in message
+        assert (
+            f"was written for version {declared} of the plugin API, but this harness provides version {API_VERSION}"
+            in message
+        )
         assert ref.value not in sys.modules, "the plugin's code was run"
+
+
+@pytest.mark.parametrize("declared", ["'new'", "''", "'1.x'", "'-1.0'", "1.0", "2", "(1, 0)", "True"])
+def test_plugin_whose_api_version_is_not_a_version_is_refused(declared: str, install: Install) -> None:
+    ref = install(f"HARNESS_API_VERSION = {declared}\n" + metric("versioned"))
+    catalog = load([ref])
+    assert "versioned" not in catalog.metrics
+    assert f"its HARNESS_API_VERSION is {declared}, which is not a version; write it as a string" in failure(
+        catalog, ref
+    )
 
 
 def test_computed_api_version_is_checked(install: Install) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,7 @@ def test_fit_in_one_call_is_labeled_and_has_no_flops(tmp_path: Path) -> None:
     text = " ".join(render(run, tmp_path).split())
     assert "speed (steady state) fit in one call 50000 samples/s" in text
     assert "GFLOP/s" not in text
+    assert re.findall(r"recipe\.\w+", text) == ["recipe.batch_size"]
     names = [name for name, _, _ in context(StoredRun(tmp_path, run), "", {})["figures"]]
     assert "fit in one call" in names
     assert "training" not in names

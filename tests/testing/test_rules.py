@@ -19,8 +19,10 @@ from harness.measure.cgroup import available_cores
 from harness.plugins import discover, load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import IGNORED
+from harness.testing import check as kit
 from harness.testing.check import RULES, Subject, apply_rules, check, check_plugin, subjects
 from harness.testing.rule import Finding
+from harness.testing.rules.networks import PARITY
 
 RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
 
@@ -211,6 +213,40 @@ def test_session_without_methods_lists_the_methods_to_write(faults: ModuleType, 
     methods = "fetch, get_weights, gradients, predict, set_weights, synchronize, train_step"
     assert opens.fix == f"write the methods {methods} of Unfinished"
     assert "an abstract method is not implemented" in opens.seen
+
+
+def test_network_of_a_backend_that_is_not_installed_is_not_checked(catalog: Catalog) -> None:
+    ref = harness.NetworkRef(model="toy", backend="elsewhere", build="harness_toy:build")
+    catalog.networks["toy", "elsewhere"] = Provided(ref, TOY_REF)
+    findings = check(Subject("network", "toy/elsewhere"), catalog)
+    assert [finding.passed for finding in findings] == [None] * len(RULES["network"])
+    assert all("unknown backend 'elsewhere'" in finding.seen for finding in findings)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_networks_of_a_plugin_are_compared_once(
+    passed: bool, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison itself is replaced, because it takes too long here; `tests/builtin` runs it."""
+    absent = type(catalog.backend("toy-absent"))
+    monkeypatch.setattr(absent, "requires", {})
+    compared, texts = [], []
+
+    def compare(subject: Subject, catalog: Catalog, progress: Any) -> Finding:
+        compared.append(subject.name)
+        progress("one backend")
+        return Finding(rule=PARITY, subject=str(subject), passed=passed, seen="seen")
+
+    monkeypatch.setattr(kit, "parity", compare)
+    monkeypatch.setattr(kit, "check", lambda subject, catalog: [])
+    findings = [each for each in check_plugin(TOY_REF, catalog, texts.append) if each.rule == PARITY]
+    assert compared == ["toy/toy-numpy"]
+    assert [finding.passed for finding in findings] == [passed, passed or None]
+    count = len(subjects(TOY_REF, catalog))
+    assert any(text.endswith(f"(1 of {count})") for text in texts)
+    assert any(
+        text.startswith("parity of network toy/toy-numpy (") and text.endswith(": one backend") for text in texts
+    )
 
 
 # ---- crashes ----------------------------------------------------------------------------------------------

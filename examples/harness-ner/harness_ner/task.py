@@ -73,6 +73,7 @@ class NamedEntities(Task[NerOptions]):
     summary = "named-entity recognition: a tag for each word"
     default_dataset = "cldr-sentences"
     default_model = "bert-tagger-tiny"
+    counts = "tokens"
     metric = "entity_f1"
     metrics = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
     recipe = Recipe(
@@ -135,6 +136,10 @@ class NamedEntities(Task[NerOptions]):
                 warnings=tuple(_warnings(tokens, unknown, max_length, options)),
             ),
         )
+
+    def count(self, split: Split, info: DataInfo) -> Any:
+        """Return the number of tokens of each sentence, without padding."""
+        return split.inputs["attention_mask"].sum(axis=1)
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
         """Return the option that selects the checkpoint's tokenizer.

@@ -31,6 +31,8 @@ from harness.analysis.compare.order import pairs
 from harness.analysis.grouping import overlap
 from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
 from harness.errors import UnknownNameError, UsageError
+from harness.measure.quality.call import values_of
+from harness.plugins import resolve
 from harness.records import RunRecord
 from harness.records.samples import predictions, stored
 from harness.records.store import StoredRun
@@ -161,7 +163,7 @@ def _of_scores(
         spec = matched.base[0].record.spec
         unit = "seed" if spec.split is None else spec.split_kind
         return _of_draws(by_draw, confidence, unit=unit, resolution=resolution, overlaps=overlaps)
-    return _of_one_run(matched, metric.score, confidence)
+    return _of_one_run(matched, metric, confidence)
 
 
 def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
@@ -214,7 +216,7 @@ def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
     return f"{base} and {new} {unit}s; at least {MIN_RUNS} are required on each side (harness run --repeat)"
 
 
-def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
+def _of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:
     """Compare two runs with the same seed and split example by example. The score must be a mean over test examples."""
     pairs = [
         (base, new)
@@ -224,13 +226,19 @@ def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect 
         and base.record.provenance.dataset_digest == new.record.provenance.dataset_digest
     ]
     few = f"fewer than {MIN_RUNS} seeds"
-    if not pairs or metric not in _PER_EXAMPLE or _several_targets(matched):
+    built_in = metric.score in _PER_EXAMPLE and not _several_targets(matched)
+    if not pairs or not (built_in or metric.per_example):
         return None, f"{few}, and this score cannot be compared example by example; run more seeds"
     base, new = (_predictions(run) for run in pairs[0])
     if base is None or new is None:
         return None, f"{few}, and the predictions were not saved; run more seeds"
-    each, effect_of = _PER_EXAMPLE[metric]
-    before, after = each(*base), each(*new)
+    effect_of: Callable[[Any, Any, float], Effect]
+    if metric.per_example:
+        before, after = (_own_values(metric, run, arrays) for run, arrays in zip(pairs[0], (base, new), strict=True))
+        effect_of = of_hits if _are_hits(before) and _are_hits(after) else _of_differences
+    else:
+        each, effect_of = _PER_EXAMPLE[metric.score]
+        before, after = each(*base), each(*new)
     if len(before) < MIN_RUNS:
         return None, f"{few}, and fewer than {MIN_RUNS} test examples; run more seeds"
     return effect_of(before, after, confidence), f"{len(before)} examples of one seed"
@@ -240,13 +248,26 @@ def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
     return predictions(run.record, stored(run))
 
 
+def _own_values(metric: RunMetric, run: StoredRun, arrays: tuple[Any, Any]) -> Any:
+    """Return the values of a plugin's metric for each test example, float64 ``[N]``."""
+    info, (targets, outputs) = run.record.provenance.data, arrays
+    assert info is not None  # the predictions are known
+    outputs = outputs if info.objective == "regression" else outputs.astype("float32")
+    return values_of(metric.score, resolve(metric.per_example), (None, None), targets, outputs, info)
+
+
+def _are_hits(values: Any) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def _of_differences(base: Any, new: Any, confidence: float) -> Effect:
+    return of_pairs(new - base, confidence)
+
+
 _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, float], Effect]]] = {
     "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), of_hits),
     "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, of_squares),
-    "mae": (
-        lambda targets, outputs: abs(outputs - targets)[:, 0],
-        lambda base, new, confidence: of_pairs(new - base, confidence),
-    ),
+    "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], _of_differences),
 }
 """Pairs of functions for comparing two runs example by example, keyed by metric.
 

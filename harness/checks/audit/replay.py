@@ -88,6 +88,9 @@ def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
     if recorded is not None and recorded.columns is None:
         info = msgspec.structs.replace(info, columns=None)
+    if recorded is not None and not recorded.counts:
+        splits = {name: msgspec.structs.replace(split, counted=0.0) for name, split in info.splits.items()}
+        info = msgspec.structs.replace(info, counts="", splits=splits)
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
     known = {name: value for name, value in info.details.items() if name in recorded.details}

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
+PerExample = Callable[["Array", "Array", DataInfo], "Array"]
 
+MEAN_TOLERANCE = 1e-4
+"""Largest difference, relative or absolute, between a metric and the mean of its values per example that can be caused
+by rounding in float32."""
 ROUNDING = 1e-6
 """Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
@@ -40,6 +44,47 @@ def call(
         advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
         raise PluginError(f"the metric {name!r} failed: {described_with_place(error)}{advice}") from error
     return checked(name, value, declared.bounds)
+
+
+def values_of(
+    name: str,
+    function: PerExample,
+    bounds: tuple[float | None, float | None],
+    targets: Array,
+    outputs: Array,
+    data: DataInfo,
+    *,
+    mean: float | None = None,
+) -> Array:
+    """Call the function of `Metric.per_example` with read-only arrays, and return its values as float64 ``[N]``.
+
+    Raises `harness.PluginError` if the function raises an exception, if it does not return one finite number within
+    `bounds` for each example, or if the mean of the values differs from `mean`, the value of the metric.
+    """
+    import numpy as np
+
+    try:
+        values = np.asarray(function(read_only(targets), read_only(outputs), data), np.float64)
+    except (HarnessError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"the function per_example of the metric {name!r} failed: {described_with_place(error)}"
+        ) from error
+    subject = f"the function per_example of the metric {name!r}"
+    if values.shape != (len(targets),):
+        raise PluginError(f"{subject} returned an array of shape {values.shape}, expected ({len(targets)},)")
+    if not np.isfinite(values).all():
+        raise PluginError(f"{subject} returned values that are not finite")
+    checked(name, float(values.min()), bounds)
+    checked(name, float(values.max()), bounds)
+    average = float(values.mean())
+    if mean is not None and not math.isclose(average, mean, rel_tol=MEAN_TOLERANCE, abs_tol=MEAN_TOLERANCE):
+        raise PluginError(
+            f"{subject} returned values with the mean {average:.6g}, but the metric is {mean:.6g}; return the values "
+            "whose mean is the metric, or omit per_example"
+        )
+    return values
 
 
 def checked(

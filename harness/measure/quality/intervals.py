@@ -218,6 +218,32 @@ def _examples(number: int) -> str:
     return f"{number or 'no'} example{'s' if number != 1 else ''}"
 
 
+def of_mean(values: Array, bounds: tuple[float | None, float | None]) -> Interval | str:
+    """Return the interval of the mean of one value per example ``[N]``, or the reason why there is none.
+
+    If the metric has a lower and an upper bound, the mean is scaled to [0, 1], and its interval is that of a proportion
+    with an effective number of examples, as for scores that are averaged over classes. Otherwise, the interval is
+    Student's t interval, limited to the bound if there is one.
+    """
+    n, (low, high) = len(values), bounds
+    if n < MIN_EXAMPLES:
+        return _too_small(n)
+    mean, variance = float(values.mean()), float(values.var(ddof=1)) / n
+    if low is not None and high is not None:
+        score = min(max((mean - low) / (high - low), 0.0), 1.0)
+        scaled = variance / (high - low) ** 2
+        estimated = 0 < score < 1 and scaled > 0
+        ends = proportion(score, min(score * (1 - score) / scaled, n) if estimated else n)
+        return low + ends[0] * (high - low), low + ends[1] * (high - low)
+    if not variance:
+        return "the values of the test examples do not vary"
+    reach = student(1 - TAIL, n - 1) * math.sqrt(variance)
+    return (
+        max(mean - reach, -math.inf if low is None else low),
+        min(mean + reach, math.inf if high is None else high),
+    )
+
+
 def effective(counts: Array) -> float:
     """Return the effective number of examples for a mean over classes, given the number of examples in each class.
 

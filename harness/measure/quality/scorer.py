@@ -10,7 +10,7 @@ import msgspec
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
-from harness.measure.quality.call import Function, call
+from harness.measure.quality.call import Function, PerExample, call, values_of
 from harness.plugins import resolve
 from harness.records import IGNORED, ClassScore, DataInfo, MetricInfo, Scores, SliceScore, TargetScore
 from harness.records.arrays import digest
@@ -43,9 +43,10 @@ class Scorer:
         functions: dict[str, Function],
         declared: dict[str, MetricInfo],
         announce: Callable[[str], None] = lambda name: None,
+        per_example: Mapping[str, PerExample] | None = None,
     ) -> None:
         self._info, self._primary, self._functions, self._declared = info, primary, functions, declared
-        self._announce = announce
+        self._announce, self._per_example = announce, per_example or {}
 
     @property
     def primary(self) -> str:
@@ -192,22 +193,33 @@ class Scorer:
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
         """Return the intervals by metric, and the reasons why other metrics in `scores` do not have an interval.
 
-        A built-in metric that a plugin replaces has no interval.
+        A metric that a plugin provides has an interval only if it has a value for each example (`Metric.per_example`).
         """
-        from harness.measure.quality.intervals import intervals
+        from harness.measure.quality.intervals import intervals, of_mean
 
-        if self._info.objective == "token_classification" or outputs.ndim != 2:
-            return {}, dict.fromkeys(scores, "the positions of an example are not independent of each other")
-        given, reasons = intervals(self._info.objective, *self._in_target_unit(targets, outputs))
-        missing = {}
+        in_unit = self._in_target_unit(targets, outputs)
+        by_position = self._info.objective == "token_classification" or outputs.ndim != 2
+        known, reasons = ({}, {}) if by_position else intervals(self._info.objective, *in_unit)
+        given, missing = {}, {}
         for name, value in scores.items():
-            if self._functions[name] is not getattr(core_metrics, name, None):
-                missing[name] = "no method is known for metrics that plugins provide"
-            elif value is None:
-                missing[name] = "the metric is undefined for the test split"
-            elif name not in given:
-                missing[name] = reasons[name]
-        return {name: given[name] for name in scores if name not in missing}, missing
+            found: tuple[float, float] | str
+            if value is None:
+                found = "the metric is undefined for the test split"
+            elif name in self._per_example:
+                bounds = self._declared[name].bounds
+                each = values_of(name, self._per_example[name], bounds, *in_unit, self._info, mean=value)
+                found = of_mean(each, bounds)
+            elif by_position:
+                found = "the positions of an example are not independent of each other"
+            elif self._functions[name] is not getattr(core_metrics, name, None):
+                found = "the plugin's metric has no values per example (Metric.per_example)"
+            else:
+                found = known[name] if name in known else reasons[name]
+            if isinstance(found, str):
+                missing[name] = found
+            else:
+                given[name] = found
+        return given, missing
 
     def _slices(self, targets: Array, outputs: Array, groups: Mapping[str, Array]) -> list[SliceScore]:
         from harness.measure.quality.slices import slices
@@ -236,4 +248,5 @@ def scorer(
     """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric function cannot be imported."""
     functions = {metric.name: resolve(metric.function) for metric in metrics}
     declared = {metric.name: core_metrics.info_of(metric, info) for metric in metrics}
-    return Scorer(info, primary, functions, declared, announce)
+    per_example = {metric.name: resolve(metric.per_example) for metric in metrics if metric.per_example}
+    return Scorer(info, primary, functions, declared, announce, per_example)

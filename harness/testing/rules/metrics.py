@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
-from harness.measure.quality.call import checked
+from harness.measure.quality.call import checked, values_of
 from harness.plugins import resolve
 from harness.records import IGNORED, DataInfo
 from harness.testing.rule import Broken, Rule
@@ -51,10 +51,18 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
         yield name, targets, outputs
 
 
-def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
-    """Compute the metric on copies of the arrays, so that a metric that modifies its arguments does not violate other
-    rules."""
-    return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
+def _value(metric: Metric, name: str, targets: Array, outputs: Array) -> float | None:
+    """Return the value of the metric for the predictions `name`.
+
+    The metric is computed on copies of the arrays, so that a metric that modifies its arguments does not violate other
+    rules. Raises `Broken` if the metric does not return a number or None. All rules raise the same message, so that it
+    is reported once.
+    """
+    value = resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
+    try:
+        return checked(metric.name, value, (None, None))
+    except (PluginError, BadResultError) as error:  # In a run, these exceptions are recorded as failures.
+        raise Broken(f"for {name} predictions: {error}") from None
 
 
 def _resolves(metric: Metric) -> None:
@@ -64,22 +72,19 @@ def _resolves(metric: Metric) -> None:
 
 def _returns_numbers(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
-        try:
-            checked(metric.name, _value(metric, targets, outputs), (None, None))
-        except (PluginError, BadResultError) as error:  # In a run, these exceptions are recorded as failures.
-            raise Broken(f"for {name} predictions: {error}") from None
+        _value(metric, name, targets, outputs)
 
 
 def _stays_within_bounds(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
         try:
-            checked(metric.name, _value(metric, targets, outputs), metric.bounds, rounding=1e-9)
+            checked(metric.name, _value(metric, name, targets, outputs), metric.bounds, rounding=1e-9)
         except BadResultError as error:
             raise Broken(f"for {name} predictions: {error}") from None
 
 
 def _prefers_correct_predictions(metric: Metric) -> None:
-    values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
+    values = {name: _value(metric, name, t, o) for name, t, o in synthetic(metric)}
     perfect, wrong = values["perfect"], values["wrong"]
     if perfect is None or wrong is None:
         raise Broken("the metric is undefined for perfect or wrong predictions, although the classes are balanced")
@@ -96,8 +101,8 @@ def _ignores_the_order(metric: Metric) -> None:
 
     for name, targets, outputs in synthetic(metric):
         order = np.random.default_rng(1).permutation(len(targets))
-        one, other = _value(metric, targets, outputs), _value(metric, targets[order], outputs[order])
-        if (one is None) != (other is None) or (one is not None and abs(one - other) > 1e-9 * max(1, abs(one))):
+        one, other = (_value(metric, name, t, o) for t, o in ((targets, outputs), (targets[order], outputs[order])))
+        if one != other and (one is None or other is None or abs(one - other) > 1e-9 * max(1, abs(one))):
             raise Broken(f"reordering the {name} predictions and their targets changes the value from {one} to {other}")
 
 
@@ -110,6 +115,18 @@ def _modifies_nothing(metric: Metric) -> None:
         function(targets, outputs, info_for(metric))
         if not (np.array_equal(before[0], targets) and np.array_equal(before[1], outputs)):
             raise Broken(f"the function modified its arguments when called with {name} predictions")
+
+
+def _is_the_mean_of_its_values(metric: Metric) -> None:
+    if not metric.per_example:
+        return
+    function = resolve(metric.per_example)
+    for name, targets, outputs in synthetic(metric):
+        value = _value(metric, name, targets, outputs)
+        try:
+            values_of(metric.name, function, metric.bounds, targets, outputs, info_for(metric), mean=value)
+        except (PluginError, BadResultError) as error:
+            raise Broken(f"for {name} predictions: {error}") from None
 
 
 METRIC_RULES: tuple[Rule[Metric], ...] = (
@@ -143,5 +160,11 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
         "The function does not modify its arguments.",
         "copy the arrays before sorting or normalizing them in place",
         _modifies_nothing,
+    ),
+    Rule(
+        "metric-is-the-mean-of-its-values",
+        "If Metric.per_example is set, its function returns one value per example, and the metric is their mean.",
+        "return a float array [N] whose mean is the metric, or omit per_example",
+        _is_the_mean_of_its_values,
     ),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from harness.interfaces import Model
+from harness.errors import UsageError
+from harness.interfaces import Model, Parameter
 from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
 from harness.records import DataInfo
@@ -50,6 +51,21 @@ class SizedModel:
             except (msgspec.ValidationError, ValueError) as error:
                 raise Broken(f"the variant {name!r} is not a valid Config: {error}") from None
 
+    def suitable_variants(self) -> Iterator[tuple[str, Any, Sequence[Parameter]]]:
+        """Yield the name, the config and the parameters of each variant.
+
+        A variant is omitted if `Model.parameters` refuses the data with `harness.UsageError`, for example because the
+        images are too small for it. The default variant must accept the data.
+        """
+        for number, (name, config) in enumerate(self.variants()):
+            try:
+                parameters = tuple(self.model.parameters(config, self.info))
+            except UsageError:
+                if number == 0:
+                    raise
+                continue
+            yield name, config, parameters
+
 
 def _parameters_are_valid(sized: SizedModel) -> None:
     from harness.execute.weights import initial_weights
@@ -75,13 +91,13 @@ def _parameters_are_valid(sized: SizedModel) -> None:
 
 
 def _variants_are_valid(sized: SizedModel) -> None:
-    for name, config in sized.variants():
-        if not tuple(sized.model.parameters(config, sized.info)) and sized.trained_by_steps:
+    for name, _, parameters in sized.suitable_variants():
+        if not parameters and sized.trained_by_steps:
             raise Broken(f"the variant {name!r} has no parameters")
 
 
 def _has_flops(sized: SizedModel) -> None:
-    for name, config in sized.variants():
+    for name, config, _ in sized.suitable_variants():
         flops = sized.model.flops_per_sample(config, sized.info)
         if not (math.isfinite(flops) and (flops > 0 or (flops == 0 and not sized.trained_by_steps))):
             raise Broken(f"the variant {name!r} has {flops} FLOPs per example")

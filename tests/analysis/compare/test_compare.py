@@ -15,8 +15,10 @@ from harness.analysis.compare.gates import parse
 from harness.analysis.compare.judge import Comparison, compare_all
 from harness.analysis.compare.match import find, match
 from harness.errors import UnknownNameError, UsageError
+from harness.interfaces import Metric
 from harness.plugins import discover, load
-from harness.records import RunRecord
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import PluginRef, RunRecord
 from harness.records.store import ARRAYS, Store
 
 CATALOG = load([])
@@ -42,9 +44,9 @@ def speeds(values: list[float], *, minute: int = 0, every: int = 1, **changes: A
     ]
 
 
-def compared(base: Path, new: Path, *metrics: str) -> dict[str, Comparison]:
+def compared(base: Path, new: Path, *metrics: str, catalog: Catalog = CATALOG) -> dict[str, Comparison]:
     matches, _ = match(find(str(base), base, discover), find(str(new), new, discover))
-    (pair,) = compare_all(matches, CATALOG, metrics)
+    (pair,) = compare_all(matches, catalog, metrics)
     return {comparison.metric: comparison for comparison in pair.comparisons}
 
 
@@ -164,6 +166,47 @@ def test_compare_quality_of_one_seed_uses_examples(tmp_path: Path) -> None:
     assert (found.verdict, found.evidence) == ("better", "100 examples of one seed")
     same = compared(base, base, "accuracy")["accuracy"]
     assert same.verdict == "inconclusive"
+
+
+def own_hits(targets: Any, outputs: Any, info: Any) -> Any:
+    assert outputs.dtype == np.float32
+    return outputs.argmax(axis=1) == targets
+
+
+def own_margins(targets: Any, outputs: Any, info: Any) -> Any:
+    return np.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
+
+
+def with_metric(per_example: str) -> Catalog:
+    metric = Metric(
+        name="own",
+        objective="classification",
+        function=f"{__name__}:own",
+        per_example=per_example and f"{__name__}:{per_example}",
+        higher_is_better=True,
+        summary="a metric of a plugin",
+    )
+    catalog = load([])
+    catalog.metrics["own"] = Provided(metric, PluginRef(name="own", value=__name__, distribution="own", version="1.0"))
+    return catalog
+
+
+def test_compare_metric_of_a_plugin_uses_its_values_per_example(tmp_path: Path) -> None:
+    right = np.eye(2)[np.arange(100) % 2]
+    half = np.where(np.arange(100)[:, None] < 50, right[:, ::-1], right)
+    base, new = (
+        keep(tmp_path / name, [record(success(score, test={"accuracy": score, "own": score}))], [outputs])
+        for name, score, outputs in (("base", 0.5, half), ("new", 1.0, right))
+    )
+    by_hits = compared(base, new, "own", catalog=with_metric("own_hits"))["own"]
+    assert (by_hits.verdict, by_hits.evidence) == ("better", "100 examples of one seed")
+    accuracy = compared(base, new, "accuracy")["accuracy"]
+    assert (by_hits.low, by_hits.high) == (accuracy.low, accuracy.high)
+    by_margins = compared(base, new, "own", catalog=with_metric("own_margins"))["own"]
+    assert (by_margins.verdict, by_margins.change) == ("better", 0.5)
+    without = compared(base, new, "own", catalog=with_metric(""))["own"]
+    assert (without.verdict, without.low) == ("inconclusive", None)
+    assert "cannot be compared example by example" in without.evidence
 
 
 def test_compare_more_metrics_widens_each_interval(slower: tuple[Path, Path]) -> None:

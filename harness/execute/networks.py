@@ -1,0 +1,63 @@
+"""Checks of networks, with errors that name the network at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from harness.errors import HarnessError, PluginError
+from harness.interfaces import BuildNetwork, Network, NetworkRef, PreparedData, Session
+from harness.plugins import resolve
+from harness.records import DataInfo, RunSpec
+
+
+def checked_build(network: NetworkRef) -> BuildNetwork:
+    """Return the function that builds a network. It raises `harness.PluginError` if the result is not a network."""
+    build = resolve(network.build)
+
+    def checked(config: Any, info: DataInfo, dropout: float) -> Network:
+        built = build(config, info, dropout)
+        if not isinstance(built, Network):
+            raise PluginError(
+                f"the network of model {network.model!r} for backend {network.backend!r} cannot be used: "
+                f"{network.build} returned {type(built).__name__}, but it must return a harness.Network"
+            )
+        return built
+
+    return checked
+
+
+@contextmanager
+def wrong_outputs_named(session: Session, data: PreparedData, spec: RunSpec) -> Iterator[None]:
+    """Raise `harness.PluginError` if training fails because the network's outputs have the wrong shape.
+
+    The loss function of a framework reports such outputs with a message that does not name the network. The shape is
+    computed only after training has failed.
+    """
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:
+        if problem := _wrong_shape(session, data, spec.recipe.batch_size):
+            raise PluginError(
+                f"the network of model {spec.model!r} for backend {spec.backend!r} {problem}; fix the network's outputs"
+            ) from error
+        raise
+
+
+def _wrong_shape(session: Session, data: PreparedData, batch_size: int) -> str:
+    """Return a description of outputs with an unexpected shape, or an empty string if the shape is correct or cannot be
+    determined."""
+    import numpy as np
+
+    from harness.data.batches import output_shape
+
+    examples = data.train.take(np.arange(min(batch_size, len(data.train))))
+    try:
+        shape = np.shape(session.fetch(session.predict(dict(examples.inputs))))
+    except Exception:  # the error in training is reported instead
+        return ""
+    expected = output_shape(examples.targets, len(examples), data.info.outputs)
+    return "" if shape == expected else f"returns outputs of shape {shape}, expected {expected}"
