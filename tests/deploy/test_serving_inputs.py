@@ -163,7 +163,7 @@ def test_file_with_the_maximum_number_of_examples_is_read(texts: Example, name: 
 
 @pytest.mark.plugins("vision")
 def test_images_are_prepared_like_those_of_a_folder(images: Example, tmp_path: Path) -> None:
-    for number, suffix in enumerate(("png", "jpg", "gif")):
+    for number, suffix in enumerate(("png", "jpg", "gif", "bmp", "jp2", "ppm", "tiff", "webp")):
         write_image(tmp_path / "new" / f"{number}.{suffix}", (9 + number, 7, 3), seed=number)
     files = [File(f"a/{path.name}", path.read_bytes()) for path in sorted((tmp_path / "new").iterdir())]
     expected = images.expected(tmp_path / "new")
@@ -174,7 +174,7 @@ def test_images_are_prepared_like_those_of_a_folder(images: Example, tmp_path: P
 
 @pytest.mark.plugins("speech")
 def test_recordings_are_prepared_like_those_of_a_folder(sounds: Example, tmp_path: Path) -> None:
-    for number, suffix in enumerate(("wav", "flac", "ogg")):
+    for number, suffix in enumerate(("wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64")):
         write_sound(tmp_path / "new" / f"{number}.{suffix}", 600, seed=number)
     files = [File(path.name, path.read_bytes()) for path in sorted((tmp_path / "new").iterdir())]
     expected = sounds.expected(tmp_path / "new")
@@ -252,9 +252,23 @@ def test_ghostscript_is_not_started_for_an_image(images: Example, monkeypatch: p
     assert images.refusal(Part(files=[File("a.png", eps)]))[0] == 422
 
 
-def test_heic_image_is_recognized_by_its_content_type() -> None:
-    request: Any = SimpleNamespace(headers={"content-type": "image/heic"})
-    assert asyncio.run(Bodies("image", DEFAULT)._parsed(request, b"a")) == Part(files=[File("body.heic", b"a")])
+@pytest.mark.plugins("vision")
+def test_heif_image_is_recognized_by_its_content(images: Example, tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="HEIF images are read by pillow-heif")
+    from PIL import Image
+
+    heif.register_heif_opener()
+    Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)).save(tmp_path / "a.heic", quality=100)
+    content = (tmp_path / "a.heic").read_bytes()
+    encoded = msgspec.json.encode({"instances": [content]})  # as Base64
+    parts = [
+        asyncio.run(Bodies("image", DEFAULT)._parsed(SimpleNamespace(headers={"content-type": sent}), body))  # type: ignore[arg-type]
+        for sent, body in (("application/json", encoded), ("image/heic", content))
+    ]
+    parts += [Part(files=[File(name, content)]) for name in ("", "a.heif", "a.jpg")]
+    expected = images.expected(tmp_path / "a.heic")
+    for part in parts:
+        assert_same(images.prepared(part).inputs, expected)
 
 
 @pytest.mark.plugins("vision")
