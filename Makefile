@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
-EXAMPLES := harness-jax harness-ner harness-vit harness-lightgbm harness-markdown-badge
+EXAMPLES := harness-jax harness-ner harness-vit harness-lightgbm harness-markdown-badge harness-openvino
 
 # Each test that starts Python would otherwise compile the imported modules again where this variable is set.
 export PYTHONDONTWRITEBYTECODE :=

@@ -41,7 +41,7 @@ SAME_LABELS, CLOSE = 0.999, 1e-4
 label as in the run, and the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
 """Batch sizes, in addition to the batch size of the run, for which an exported model must produce the same outputs."""
-CALIBRATION = 128
+CALIBRATION = 256
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0
 """Maximum duration of an export or a conversion during a run, in seconds."""

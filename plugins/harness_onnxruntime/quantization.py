@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 import harness
-from harness_onnxruntime.session import MODEL
+from harness_onnxruntime.session import CPU, MODEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,53 +25,116 @@ PRODUCTS = ["MatMul", "Gemm"]
 """Operators that are quantized in every model."""
 BATCH = 32
 """Number of examples per batch in calibration."""
+LARGEST_ERROR = 0.1
+"""Maximum difference between the outputs of a quantized model and those of the fp32 model (norm-wise, relative)."""
 
 
 def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dict[str, str]:
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
-    In a model without convolutions, the weights of the operators in `PRODUCTS` are quantized per tensor. The
-    activations are quantized at each batch, with ranges computed from the batch (dynamic quantization). A model with
-    convolutions is quantized statically. The activations of `PRODUCTS` and convolutions are quantized with the smallest
-    and largest values that occur for `examples`. The weights are quantized per channel. All other operators compute in
-    fp32. Raises `harness.UnsupportedError` if none of the weights can be quantized.
+    In a model with convolutions, the weights and activations of `PRODUCTS` and of the convolutions are quantized, with
+    the smallest and largest activations that occur for half of the examples (static quantization). If the outputs for
+    the other half differ too much from those of the fp32 model, and in models without convolutions, only `PRODUCTS` are
+    quantized. The ranges of their activations are computed for each batch (dynamic quantization). All other operators
+    compute in fp32. The weights are quantized per channel to 7 bits (``reduce_range``), because processors without
+    VNNI instructions add products of two 8-bit numbers with saturation.
+
+    Raises `harness.UnsupportedError` if none of the weights can be quantized, or if the outputs differ by more than
+    `LARGEST_ERROR`.
     """
     source, target = exported / MODEL, folder / MODEL
-    static = any(node.op_type == "Conv" for node in onnx.load(source).graph.node)
     logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime recommends preprocessing, which the exporters have done
-    if static:
-        quantize_static(
-            source,
-            target,
-            _Calibration(examples),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            op_types_to_quantize=["Conv", *PRODUCTS],
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+    ranges, held_out = ({name: array[start::2] for name, array in examples.items()} for start in (0, 1))
+    expected = _outputs(source, held_out)
+    notes = {}
+    if any(node.op_type == "Conv" for node in onnx.load(source).graph.node):
+        notes = _static(source, target, ranges)
+        error = _difference(_outputs(target, held_out), expected)
+        if error <= LARGEST_ERROR:
+            return notes | _described(source, target, error)
+        notes = {"convolutions": f"fp32; quantized, they change the outputs by {100 * error:.0f}%"}
+    notes |= _dynamic(source, target)
+    error = _difference(_outputs(target, held_out), expected)
+    described = _described(source, target, error)
+    if not error <= LARGEST_ERROR:
+        raise harness.UnsupportedError(
+            f"for training examples, the outputs of the quantized model differ from those of the fp32 model by "
+            f"{100 * error:.0f}% (norm-wise; allowed: {100 * LARGEST_ERROR:.0f}%); use --precision fp32"
         )
-    else:
-        quantize_dynamic(source, target, op_types_to_quantize=PRODUCTS, weight_type=QuantType.QInt8)
-    sizes = [(array.data_type, math.prod(array.dims)) for array in onnx.load(target).graph.initializer]
-    quantized = sum(size for kind, size in sizes if kind == onnx.TensorProto.INT8)
-    if not quantized:
-        raise harness.UnsupportedError("the model contains no matrix products whose weights can be quantized")
+    return notes | described
+
+
+def _static(source: Path, target: Path, examples: Mapping[str, Array]) -> dict[str, str]:
+    quantize_static(
+        source,
+        target,
+        _Calibration(examples),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        reduce_range=True,
+        op_types_to_quantize=["Conv", *PRODUCTS],
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
     count = len(next(iter(examples.values())))
     return {
-        "quantization": f"static, ranges of {count} training examples" if static else "dynamic",
-        "quantized_operators": ", ".join((["Conv"] if static else []) + PRODUCTS),
-        "quantized_weights": f"{100 * quantized / sum(size for _, size in sizes):.1f}% of all weights",
+        "quantization": f"static, ranges of {count} training examples",
+        "quantized_operators": ", ".join(["Conv", *PRODUCTS]),
     }
+
+
+def _dynamic(source: Path, target: Path) -> dict[str, str]:
+    quantize_dynamic(
+        source,
+        target,
+        per_channel=True,
+        reduce_range=True,
+        op_types_to_quantize=PRODUCTS,
+        weight_type=QuantType.QInt8,
+    )
+    return {"quantization": "dynamic", "quantized_operators": ", ".join(PRODUCTS)}
+
+
+def _described(source: Path, target: Path, error: float) -> dict[str, str]:
+    """Return the fraction of quantized weights and the difference of the outputs. Raises `harness.UnsupportedError` if
+    no weights are quantized."""
+    quantized = _size(target, onnx.TensorProto.INT8, dimensions=2)  # arrays with one dimension are zero points
+    if not quantized:
+        raise harness.UnsupportedError("the model contains no matrix products whose weights can be quantized")
+    return {
+        "quantized_weights": f"{100 * quantized / _size(source, onnx.TensorProto.FLOAT):.1f}% of all weights",
+        "quantization_error": f"{error:.1e}",
+    }
+
+
+def _size(model: Path, dtype: int, dimensions: int = 0) -> int:
+    """Return the total size of the constants with a dtype and at least this number of dimensions."""
+    constants = onnx.load(model).graph.initializer
+    return sum(math.prod(c.dims) for c in constants if c.data_type == dtype and len(c.dims) >= dimensions)
+
+
+def _outputs(model: Path, examples: Mapping[str, Array]) -> Array:
+    session = onnxruntime.InferenceSession(str(model), providers=[CPU])
+    return np.concatenate([session.run(["outputs"], batch)[0] for batch in _batches(examples)])
+
+
+def _difference(outputs: Array, expected: Array) -> float:
+    """Return the norm of the difference relative to that of the expected outputs. Outputs that are not finite differ
+    infinitely."""
+    error = float(np.linalg.norm(outputs - expected) / np.linalg.norm(expected))
+    return error if math.isfinite(error) else math.inf
+
+
+def _batches(examples: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    for start in range(0, len(next(iter(examples.values()))), BATCH):
+        yield {name: np.ascontiguousarray(array[start : start + BATCH]) for name, array in examples.items()}
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # the types of onnxruntime are not read
     """Batches of examples."""
 
     def __init__(self, examples: Mapping[str, Array]) -> None:
-        starts = range(0, len(next(iter(examples.values()))), BATCH)
-        self._batches = iter(
-            [{name: np.ascontiguousarray(a[start : start + BATCH]) for name, a in examples.items()} for start in starts]
-        )
+        self._batches = _batches(examples)
 
     def get_next(self) -> dict[str, Array] | None:
         return next(self._batches, None)

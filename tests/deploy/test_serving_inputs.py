@@ -17,8 +17,8 @@ import pytest
 from own_files import photos, reviews, write_csv, write_image, write_sound
 
 from harness.data.batches import batch_sizes
+from harness.data.user_files import delimited
 from harness.data.user_files.dataset import UserDataset
-from harness.data.user_files.new_data import Reader
 from harness.deploy.predict import read_new, reader_of, transformed
 from harness.deploy.serving.bodies import Bodies
 from harness.deploy.serving.frames import File, Frames, Part, framed
@@ -130,40 +130,64 @@ def test_text_file_that_is_not_utf8_is_refused(texts: Example) -> None:
     assert (status, "UTF-8" in detail) == (422, True), detail
 
 
+TWO_LINES = b'"good\nfilm"\n'
+MOST = Limits().request_examples
+
+
 @pytest.mark.plugins("nlp")
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "allowed"),
     [
-        ("a.txt", b"good\n" * 1025),
-        ("a.txt", b"good\r" * 1025),
-        ("a.txt", b"a" + b"\n" * 1024 + b"b"),
-        ("a.jsonl", b'{"review": "good"}\n\n' * 1025),
+        ("a.txt", b"good\n" * (MOST + 1), "1,024 lines"),
+        ("a.txt", b"good\r" * (MOST + 1), "1,024 lines"),
+        ("a.txt", b"a" + b"\n" * MOST + b"b", "1,024 lines"),
+        ("a.jsonl", b'{"review": "good"}\n\n' * (MOST + 1), "1,024 rows"),
+        ("a.json", b"[" + b",".join([b'{"review": "good"}'] * (MOST + 1)) + b"]", "1,024 rows"),
+        ("a.csv", b"review\n" + TWO_LINES * (MOST + 1), "1,024 rows"),
+        ("a.csv", b"review\n" + b'good "film\n' * (MOST + 1), "1,024 rows"),  # bad rows count
+        ("a.tsv", b"review\tlabel\n" + b"good\t\n" * (MOST + 1), "1,024 rows"),
+        ("a.csv", b"review\ngood" + b"\n" * (1000 * MOST) + b"good", "1,024,000 lines"),
     ],
 )
-def test_file_with_too_many_lines_is_refused_before_it_is_read(
-    texts: Example, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
-) -> None:
-    monkeypatch.setattr(Reader, "rows", lambda *_: pytest.fail("the file was read"))
-    status, detail = texts.refusal(Part(files=[File(name, content)]))
-    assert (status, detail) == (413, "the file contains more than 1,024 lines; send at most 1,024 examples")
+def test_file_with_too_many_rows_is_refused(texts: Example, name: str, content: bytes, allowed: str) -> None:
+    what = allowed.partition(" ")[2]
+    detail = f"upload-0{name[1:]}: the file contains more than {allowed}; pass a file with fewer {what}"
+    assert texts.refusal(Part(files=[File(name, content)])) == (413, detail)
+
+
+@pytest.mark.plugins("nlp")
+def test_rows_of_a_file_are_not_read_beyond_the_maximum(texts: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[delimited.Record] = []
+
+    def record(*values: Any) -> delimited.Record:
+        read.append(delimited_record(*values))
+        return read[-1]
+
+    delimited_record = delimited.Record
+    monkeypatch.setattr(delimited, "Record", record)
+    assert texts.refusal(Part(files=[File("a.csv", b"review\n" + b"good\n" * 9 * MOST)]))[0] == 413
+    assert len(read) == MOST + 1
 
 
 @pytest.mark.plugins("nlp")
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.txt", b"good\r\n" * 1024 + b"\n" * 9),
-        ("a.jsonl", b'{"review": "good"}\n \n' * 1024),
-        ("a.jsonl", b"[" + b",\n".join([b'{"review":\n"good"\n}'] * 1024) + b"]"),
+        ("a.txt", b"good\r\n" * MOST + b"\n" * 9),
+        ("a.jsonl", b'{"review": "good"}\n \n' * MOST),
+        ("a.jsonl", b"[" + b",\n".join([b'{"review":\n"good"\n}'] * MOST) + b"]"),
+        ("a.csv", b"review\r\n" + b'"good\r\n\r\nfilm ""3"""\r\n\r\n' * MOST),
+        ("a.csv", b"review;a\n" + b'"good\n,""";x\n' * MOST),
+        ("a.csv", b"review\n" + TWO_LINES * MOST + b"\n" * 3 * MOST),
     ],
 )
 def test_file_with_the_maximum_number_of_examples_is_read(texts: Example, name: str, content: bytes) -> None:
-    assert texts.prepared(Part(files=[File(name, content)])).counts == [1024]
+    assert texts.prepared(Part(files=[File(name, content)])).counts == [MOST]
 
 
 @pytest.mark.plugins("vision")
 def test_images_are_prepared_like_those_of_a_folder(images: Example, tmp_path: Path) -> None:
-    for number, suffix in enumerate(("png", "jpg", "gif")):
+    for number, suffix in enumerate(("png", "jpg", "gif", "bmp", "jp2", "ppm", "tiff", "webp")):
         write_image(tmp_path / "new" / f"{number}.{suffix}", (9 + number, 7, 3), seed=number)
     files = [File(f"a/{path.name}", path.read_bytes()) for path in sorted((tmp_path / "new").iterdir())]
     expected = images.expected(tmp_path / "new")
@@ -174,7 +198,7 @@ def test_images_are_prepared_like_those_of_a_folder(images: Example, tmp_path: P
 
 @pytest.mark.plugins("speech")
 def test_recordings_are_prepared_like_those_of_a_folder(sounds: Example, tmp_path: Path) -> None:
-    for number, suffix in enumerate(("wav", "flac", "ogg")):
+    for number, suffix in enumerate(("wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64")):
         write_sound(tmp_path / "new" / f"{number}.{suffix}", 600, seed=number)
     files = [File(path.name, path.read_bytes()) for path in sorted((tmp_path / "new").iterdir())]
     expected = sounds.expected(tmp_path / "new")
@@ -252,9 +276,23 @@ def test_ghostscript_is_not_started_for_an_image(images: Example, monkeypatch: p
     assert images.refusal(Part(files=[File("a.png", eps)]))[0] == 422
 
 
-def test_heic_image_is_recognized_by_its_content_type() -> None:
-    request: Any = SimpleNamespace(headers={"content-type": "image/heic"})
-    assert asyncio.run(Bodies("image", DEFAULT)._parsed(request, b"a")) == Part(files=[File("body.heic", b"a")])
+@pytest.mark.plugins("vision")
+def test_heif_image_is_recognized_by_its_content(images: Example, tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="HEIF images are read by pillow-heif")
+    from PIL import Image
+
+    heif.register_heif_opener()
+    Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)).save(tmp_path / "a.heic", quality=100)
+    content = (tmp_path / "a.heic").read_bytes()
+    encoded = msgspec.json.encode({"instances": [content]})  # as Base64
+    parts = [
+        asyncio.run(Bodies("image", DEFAULT)._parsed(SimpleNamespace(headers={"content-type": sent}), body))  # type: ignore[arg-type]
+        for sent, body in (("application/json", encoded), ("image/heic", content))
+    ]
+    parts += [Part(files=[File(name, content)]) for name in ("", "a.heif", "a.jpg")]
+    expected = images.expected(tmp_path / "a.heic")
+    for part in parts:
+        assert_same(images.prepared(part).inputs, expected)
 
 
 @pytest.mark.plugins("vision")

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from harness.data.user_files.encodings import is_utf8
-from harness.data.user_files.problems import Problems
+from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
@@ -48,16 +48,20 @@ class Record(NamedTuple):
 
 
 def read_delimited(
-    source: str, text: str, problems: Problems, separator: str | None
+    source: str, text: str, problems: Problems, separator: str | None, most_rows: int | None = None
 ) -> tuple[list[str], list[Row], list[str]]:
     """Return the column names, the rows and a list of warnings. Rows that cannot be read are added to `problems`.
 
-    Raises `harness.DataError` if the header is invalid or does not match the rows.
+    Raises `harness.DataError` if the header is invalid or does not match the rows, and `TooManyRowsError` as soon as
+    more than `most_rows` rows, good or bad, have been found.
     """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB per cell is too small for long documents
     lines = list(io.StringIO(text, newline=""))  # with newline="", lines end at \n, \r\n or \r
     file = _File(source, lines, tabs=source.lower().endswith(".tsv"), separator=separator)
-    header, records = file.header(), list(file.records())
+    header = file.header()
+    records = list(islice(file.records(), None if most_rows is None else most_rows + 1))
+    if most_rows is not None and len(records) > most_rows:
+        raise TooManyRowsError(source, most_rows)
     if any(record.unclear for record in records):
         long = next((r for r in records if not r.problem and r.last - r.first > 1), None)
         bad = next(record for record in records if record.unclear)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from harness.data.user_files.delimited import Row, check_decoded
 from harness.data.user_files.encodings import is_utf8
-from harness.data.user_files.problems import Problems
+from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
@@ -25,17 +26,22 @@ class _RepeatedKeyError(ValueError):
     """An object that contains a key more than once."""
 
 
-def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], list[Row], list[str]]:
+def read_json(
+    source: str, text: str, problems: Problems, most_rows: int | None = None
+) -> tuple[list[str], list[Row], list[str]]:
     """Return the column names, the rows and a list of warnings. Rows that cannot be read are added to `problems`.
 
     ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them. Raises
-    `harness.DataError` if nearly all cells of the table would be missing, because the rows have different keys.
+    `harness.DataError` if nearly all cells of the table would be missing, because the rows have different keys. Raises
+    `TooManyRowsError` if there are more than `most_rows` rows, good or bad.
     """
     rows: list[Row] = []
     undecoded: list[str] = []
-    lines = re.split("\r\n|\r|\n", text)  # str.splitlines() would also split at U+2028
     items = _array(text)
-    for where, item in _lines(source, lines) if items is None else items:
+    found = _lines(source, text) if items is None else items
+    if most_rows is not None and len(found) > most_rows:
+        raise TooManyRowsError(source, most_rows)
+    for where, item in found:
         if items is None and not is_utf8(item):
             problems.add(where, "the row contains bytes that are not UTF-8")
             undecoded.append(where)
@@ -107,15 +113,16 @@ def _array(text: str) -> list[tuple[str, Any]] | None:
     return [(f"row {number}", item) for number, item in enumerate(items, start=1)]
 
 
-def _lines(source: str, lines: list[str]) -> list[tuple[str, str]]:
+def _lines(source: str, text: str) -> Sequence[tuple[str, Any]]:
     """Return the position and text of each non-empty line."""
-    found = [(number, text) for number, text in enumerate(lines, start=1) if text.strip()]
+    lines = re.split("\r\n|\r|\n", text)  # str.splitlines() would also split at U+2028
+    found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if found and found[0][1].strip() in ("{", "["):
         raise DataError(
             f"{source}: line {found[0][0]} contains only {found[0][1].strip()!r}, so a row spans several lines; "
             "write each object on one line, or all objects as one JSON array"
         )
-    return [(f"row {row} (line {line})", text) for row, (line, text) in enumerate(found, start=1)]
+    return [(f"row {row} (line {line})", content) for row, (line, content) in enumerate(found, start=1)]
 
 
 def _absent(partial: list[tuple[str, int]], rows: int) -> list[str]:

@@ -7,11 +7,9 @@ from collections.abc import Container
 from pathlib import Path
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-HEIF = (".heic", ".heif")
-"""Suffixes of image files that Pillow can read only with the package pillow-heif."""
 MEDIA = {
     "image": (
-        *(".avif", ".bmp", ".gif", *HEIF, ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
         *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
     ),
     "audio": (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.user_files.location import HEIF, REMEDIES, placeholder
+from harness.data.user_files.location import REMEDIES, placeholder
 from harness.errors import RecordError
 from harness.records.reading import open_named
 
@@ -261,14 +261,32 @@ def _image(path: Path) -> Iterator[Any]:
 
     from PIL import Image
 
-    if path.suffix.lower() in HEIF:
-        _register_heif()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # problems are reported below
         with _as_unreadable(path):
+            if _is_heif(path):
+                _register_heif()
             opened = Image.open(path)
         with opened:
             yield opened
+
+
+HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
+"""Brands of HEIF files (ISO/IEC 23008-12, annexes B and E), which Pillow can read only with the package pillow-heif."""
+AVIF = frozenset((b"avif", b"avis"))
+"""Brands of AVIF files, which may also have brands of HEIF files."""
+
+
+def _is_heif(path: Path) -> bool:
+    """Return whether a file has the brands of an HEIF image. The suffix of the file is ignored, because uploaded files
+    may have none, and programs save photos in this format with the suffix .jpg."""
+    with path.open("rb") as file:
+        head = file.read(256)
+    if head[4:8] != b"ftyp":
+        return False
+    brands = head[8 : int.from_bytes(head[:4], "big")]  # in units of four bytes: major brand, version, other brands
+    found = {brands[start : start + 4] for start in range(0, len(brands), 4)}
+    return bool(found & HEIF) and not found & AVIF
 
 
 def _register_heif() -> None:

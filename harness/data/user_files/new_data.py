@@ -23,7 +23,7 @@ from harness.data.user_files.notations import PLAIN, Notation, with_missing
 from harness.data.user_files.options import OPTIONS, ImageOptions, TableOptions, UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.table_examples import PATHS, TARGETS, TEXTS, resolved
-from harness.data.user_files.tables import Table, read_table
+from harness.data.user_files.tables import Table, check_lines, read_table
 from harness.errors import CombinationError, DataError, RecordError, UsageError
 from harness.interfaces import RawData
 from harness.records.reading import read_named
@@ -79,6 +79,9 @@ class Reader:
     """
     reading: Mapping[str, Any]
     """`RawData.reading` of the training data."""
+    most_rows: int | None = None
+    """Maximum number of rows in a text file or table, except Parquet files. `TooManyRowsError` is raised for files with
+    more rows, before their cells are examined."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ class Reader:
             raise UsageError(f"{source}: unsupported file; pass {form}a CSV, TSV, JSONL or Parquet file")
         separator = self.options.separator if suffix == ".csv" else None
         encoding = self.options.encoding if suffix != ".parquet" else None
-        table = read_table(source, problems, encoding=encoding, separator=separator)
+        table = read_table(source, problems, encoding=encoding, separator=separator, most_rows=self.most_rows)
         return self._from_table(table, problems, source.parent)
 
     def _from_lines(self, path: Path, problems: Problems) -> Rows:
@@ -143,6 +146,8 @@ class Reader:
             text, warnings = decoded(path.name, read_named(path, MAX_LINES_BYTES), self.options.encoding)
         except RecordError as error:
             raise DataError(str(error)) from None
+        if self.most_rows is not None:
+            check_lines(path.name, text, self.most_rows)
         lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
         where = [f"row {number}" for number in range(1, len(lines) + 1)]
         for position, line in zip(where, lines, strict=True):

@@ -12,6 +12,13 @@ NAMED = 5
 """Maximum number of problems listed in a message."""
 
 
+class TooManyRowsError(DataError):
+    """Error for a file with more rows than the reader accepts."""
+
+    def __init__(self, source: str, most: int, what: str = "rows") -> None:
+        super().__init__(f"{source}: the file contains more than {most:,} {what}; pass a file with fewer {what}")
+
+
 class Problems:
     """Bad rows of a single source, and the first problem found in each row."""
 

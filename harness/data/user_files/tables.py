@@ -16,7 +16,7 @@ from harness.data.user_files.encodings import decoded
 from harness.data.user_files.headers import header_warnings
 from harness.data.user_files.json_rows import read_json
 from harness.data.user_files.location import TABLES, placeholder
-from harness.data.user_files.problems import Problems
+from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.errors import DataError, RecordError, UsageError
 from harness.records.reading import open_named, read_named
 
@@ -35,6 +35,10 @@ MARKS = {
     b"%PDF-": "a PDF document",
 }
 """Initial bytes of files in binary formats."""
+LINES_PER_ROW = 1000
+"""Maximum number of lines, including empty ones, for each row that a file may contain if the number of rows is limited.
+The lines of a file are kept in memory while its rows are counted, because a row can contain line breaks.
+"""
 JSON = (".json", ".jsonl", ".ndjson")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 
@@ -60,14 +64,23 @@ class Table:
         return len(self.where)
 
 
-def read_table(path: Path, problems: Problems, *, encoding: str | None = None, separator: str | None = None) -> Table:
+def read_table(
+    path: Path,
+    problems: Problems,
+    *,
+    encoding: str | None = None,
+    separator: str | None = None,
+    most_rows: int | None = None,
+) -> Table:
     """Return the file's table. Unreadable rows are omitted and added to `problems`.
 
     `encoding` is the encoding of a text file, and `separator` is the character that separates the cells of a CSV file.
-    By default, the encoding is UTF-8, and the separator is inferred.
+    By default, the encoding is UTF-8, and the separator is inferred. `most_rows` is the maximum number of rows, good or
+    bad, in a text file.
 
-    Raises `harness.DataError` if the file is not a valid table. Raises `harness.UsageError` for an unknown format or an
-    option that does not apply to the format.
+    Raises `TooManyRowsError` if a text file has more rows, or more than `LINES_PER_ROW` times as many lines. Raises
+    `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format or an option
+    that does not apply to the format.
     """
     suffix = path.suffix.lower()
     known = (*TABLES, ".json")
@@ -81,10 +94,12 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
         table = _read_parquet(path)
     else:
         text, warnings = decoded(path.name, _bytes(path), encoding)
+        if most_rows is not None:
+            check_lines(path.name, text, LINES_PER_ROW * most_rows)
         if suffix in JSON:
-            names, rows, more = read_json(path.name, text, problems)
+            names, rows, more = read_json(path.name, text, problems, most_rows)
         else:
-            names, rows, more = read_delimited(path.name, text, problems, separator)
+            names, rows, more = read_delimited(path.name, text, problems, separator, most_rows)
         if suffix in JSON and any(not name.strip() for name in names):
             warnings.append("values with an empty key were ignored")
         # Drop columns without a name, in which pandas and other programs store the index.
@@ -98,6 +113,14 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
     if len(table.columns) == 1 and suffix in (".csv", ".tsv"):
         _check_separated(table)
     return table
+
+
+def check_lines(source: str, text: str, most: int) -> None:
+    """Raise `TooManyRowsError` if a text, without line breaks at its end, has more than `most` lines."""
+    end = len(text.rstrip("\r\n"))
+    breaks = text.count("\n", 0, end) + text.count("\r", 0, end) - text.count("\r\n", 0, end)
+    if breaks >= most:
+        raise TooManyRowsError(source, most, "lines")
 
 
 def _check_separated(table: Table) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE_TYPES: dict[str, dict[str, str]] = {
     "text": {"text/plain": ".txt", "text/csv": ".csv", "application/x-ndjson": ".jsonl"},
     "table": {"text/csv": ".csv", "application/x-ndjson": ".jsonl"},
-    "image": {"image/heic": ".heic", "image/heif": ".heif", "image/*": ""},
+    "image": {"image/*": ""},
     "audio": {"audio/*": ""},
 }
 """File suffix for each content type of a request body that consists of a single file, keyed by the kind of raw input.

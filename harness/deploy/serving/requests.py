@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import MEDIA
 from harness.data.user_files.new_data import Reader, Rows
+from harness.data.user_files.problems import TooManyRowsError
 from harness.data.user_files.tables import Table
 from harness.deploy.serving.frames import File, Part
 from harness.deploy.serving.limits import Limits
@@ -48,7 +49,8 @@ class Requests:
     """
 
     def __init__(self, reader: Reader, folder: Path, limits: Limits) -> None:
-        self._reader, self._folder, self._limits = reader, folder, limits
+        self._reader = dataclasses.replace(reader, most_rows=limits.request_examples)
+        self._folder, self._limits = folder, limits
         if reader.kind == "image":
             from PIL import EpsImagePlugin, Image
 
@@ -63,6 +65,8 @@ class Requests:
 
         try:
             found = list(self._sources(part))
+        except TooManyRowsError as error:
+            raise RefusedError(413, str(error)) from None
         except HarnessError as error:
             raise RefusedError(422, _shown(str(error), self._folder)) from None
         bad, first = [], 0
@@ -148,28 +152,12 @@ class Requests:
         elif suffix not in (*TABLES, *([".txt"] if kind == "text" else [])):
             forms = ", ".join((*TABLES, *([".txt"] if kind == "text" else [])))
             raise RefusedError(415, f"the file {file.name!r} has an unsupported format; send one of: {forms}")
-        else:
-            self._check_lines(suffix, file.content)
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             path = Path(folder) / f"upload-{number}{suffix}"
             path.write_bytes(file.content)
             if kind == "audio":
                 self._check_length(path)
             yield path
-
-    def _check_lines(self, suffix: str, content: bytes) -> None:
-        """Raise `RefusedError` if a file with one example per line has too many lines, before it is decoded. Files with
-        other formats are not checked."""
-        most = self._limits.request_examples
-        if suffix == ".txt":  # empty lines are bad examples, except at the end
-            content = content.rstrip(b"\r\n\0")
-            lines = 1 + max(content.count(b"\n"), content.count(b"\r"))
-        elif suffix == ".jsonl" and not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-            lines = sum(1 for _ in islice(re.finditer(rb"[^\s][^\r\n]*", content), most + 1))
-        else:
-            return
-        if lines > most:
-            raise RefusedError(413, f"the file contains more than {most:,} lines; send at most {most:,} examples")
 
     def _check_length(self, path: Path) -> None:
         """Raise `RefusedError` if a recording is too long, before it is decoded."""

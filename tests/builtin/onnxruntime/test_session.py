@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,42 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 import harness  # noqa: E402
 from harness.records import DataInfo, InputSpec, Recipe  # noqa: E402
 
-SHAPES = {"dense": (4,), "convolution": (1, 6, 6), "sum": (4,)}
+SHAPES = {"dense": (4,), "outlier": (4,), "convolution": (1, 6, 6), "normalized": (1, 6, 6), "sum": (4,)}
 
 
 def write(kind: str, folder: Path) -> dict[str, Any]:
     """Write a model to a folder, and return its weights."""
     rng = np.random.default_rng(0)
-    weights = {
+    by_kind: dict[str, dict[str, Any]] = {
         "dense": {"w": rng.standard_normal((4, 3)), "b": rng.standard_normal(3)},
         "convolution": {"k": rng.standard_normal((2, 1, 3, 3)), "w": rng.standard_normal((2, 3))},
         "sum": {"b": rng.standard_normal(4)},
-    }[kind]
+    }
+    weights = by_kind["dense" if kind == "outlier" else "convolution" if kind == "normalized" else kind]
+    if kind == "outlier":  # the first input determines the range of all inputs, although its weights are 0
+        weights["w"][0] = 0
+    if kind == "normalized":  # the first channel determines the range of all channels
+        weights["k"][0] *= 1000
+        weights |= {"scale": np.ones(2), "shift": np.zeros(2)}
     weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    pooled = [
+        helper.make_node("ReduceMax", ["h", "axes"], ["m"], keepdims=0),
+        helper.make_node("MatMul", ["m", "w"], ["outputs"]),
+    ]
+    gemm = [helper.make_node("Gemm", ["x", "w", "b"], ["outputs"])]
     nodes = {
-        "dense": [helper.make_node("Gemm", ["x", "w", "b"], ["outputs"])],
-        "convolution": [
-            helper.make_node("Conv", ["x", "k"], ["h"]),
-            helper.make_node("ReduceMax", ["h", "axes"], ["m"], keepdims=0),
-            helper.make_node("MatMul", ["m", "w"], ["outputs"]),
+        "dense": gemm,
+        "outlier": gemm,
+        "convolution": [helper.make_node("Conv", ["x", "k"], ["h"]), *pooled],
+        "normalized": [
+            helper.make_node("Conv", ["x", "k"], ["c"]),
+            helper.make_node("InstanceNormalization", ["c", "scale", "shift"], ["h"]),
+            *pooled,
         ],
         "sum": [helper.make_node("Add", ["x", "b"], ["outputs"])],
     }[kind]
     constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    if kind == "convolution":
+    if kind in ("convolution", "normalized"):
         constants.append(numpy_helper.from_array(np.array([2, 3], np.int64), "axes"))
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *SHAPES[kind]])
     returned = helper.make_tensor_value_info("outputs", TensorProto.FLOAT, None)
@@ -65,7 +79,10 @@ def request(folder: Path, **changes: Any) -> harness.SessionRequest:
 
 def inputs_of(kind: str, examples: int = 8) -> dict[str, Any]:
     rng = np.random.default_rng(1)
-    return {"x": rng.standard_normal((examples, *SHAPES[kind])).astype(np.float32)}
+    x = rng.standard_normal((examples, *SHAPES[kind])).astype(np.float32)
+    if kind == "outlier":
+        x[:, 0] *= 1000
+    return {"x": x}
 
 
 def outputs_of(folder: Path, kind: str, **changes: Any) -> Any:
@@ -106,21 +123,64 @@ def test_unsupported_settings_are_refused(changes: dict[str, Any], message: str,
         OnnxRuntimeBackend().open(request(tmp_path / "model", **changes))
 
 
-@pytest.mark.parametrize(("kind", "method"), [("dense", "dynamic"), ("convolution", "static, ranges of 40 training")])
-def test_int8_is_close_to_fp32_but_not_equal(kind: str, method: str, tmp_path: Path) -> None:
-    write(kind, tmp_path / "model")
-    (tmp_path / "int8").mkdir()
-    notes = OnnxRuntimeBackend().convert(tmp_path / "model", tmp_path / "int8", "int8", inputs_of(kind, 40))
-    assert notes["quantization"].startswith(method)
-    assert float(notes["quantized_weights"].partition("%")[0]) > 50
-    assert ("Conv" in notes["quantized_operators"]) == (kind == "convolution")
+def quantized(kind: str, folder: Path) -> dict[str, str]:
+    write(kind, folder / "model")
+    (folder / "int8").mkdir()
+    return OnnxRuntimeBackend().convert(folder / "model", folder / "int8", "int8", inputs_of(kind, 256))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("dense", {"quantization": "dynamic", "quantized_operators": "MatMul, Gemm", "quantized_weights": "80.0%"}),
+        (
+            "convolution",
+            {
+                "quantization": "static, ranges of 128 training examples",
+                "quantized_operators": "Conv, MatMul, Gemm",
+                "quantized_weights": "100.0%",
+            },
+        ),
+    ],
+)
+def test_int8_is_close_to_fp32_but_not_equal(kind: str, expected: dict[str, str], tmp_path: Path) -> None:
+    notes = quantized(kind, tmp_path)
+    error = notes.pop("quantization_error")
+    notes["quantized_weights"] = notes["quantized_weights"].partition(" ")[0]
+    assert notes == expected
+    assert 0 < float(error) < 0.05
     exact = outputs_of(tmp_path / "model", kind)
     rounded = outputs_of(tmp_path / "int8", kind, precision="int8")
     assert 0 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.05
 
 
+def test_convolutions_that_lose_too_much_in_int8_remain_in_fp32(tmp_path: Path) -> None:
+    notes = quantized("normalized", tmp_path)
+    assert notes["quantization"] == "dynamic"
+    assert notes["quantized_operators"] == "MatMul, Gemm"
+    assert re.fullmatch(r"fp32; quantized, they change the outputs by \d+%", notes["convolutions"])
+    assert float(notes["quantization_error"]) < 0.05
+    types = {array.name: array.data_type for array in onnx.load(tmp_path / "int8" / "model.onnx").graph.initializer}
+    assert types["k"] == TensorProto.FLOAT
+
+
+def test_model_that_loses_too_much_in_int8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        harness.UnsupportedError, match=r"differ from those of the fp32 model by \d+% .*use --precision"
+    ):
+        quantized("outlier", tmp_path)
+
+
+def test_weights_have_7_bits_so_that_no_processor_saturates(tmp_path: Path) -> None:
+    quantized("dense", tmp_path)
+    weights = [
+        numpy_helper.to_array(array)
+        for array in onnx.load(tmp_path / "int8" / "model.onnx").graph.initializer
+        if array.data_type == TensorProto.INT8 and array.dims
+    ]
+    assert 60 <= max(int(abs(array.astype(int)).max()) for array in weights) <= 64
+
+
 def test_model_without_matrix_products_cannot_be_quantized(tmp_path: Path) -> None:
-    write("sum", tmp_path / "model")
-    (tmp_path / "int8").mkdir()
     with pytest.raises(harness.UnsupportedError, match="contains no matrix products whose weights can be quantized"):
-        OnnxRuntimeBackend().convert(tmp_path / "model", tmp_path / "int8", "int8", inputs_of("sum"))
+        quantized("sum", tmp_path)

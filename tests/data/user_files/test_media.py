@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,24 @@ def test_frames_that_are_not_used_are_counted(tmp_path: Path) -> None:
     ]
 
 
-def test_heif_image_without_its_package_is_refused_with_the_package(tmp_path: Path) -> None:
-    write_image(tmp_path / "p" / "a" / "0.png", (6, 6))
-    (tmp_path / "p" / "b").mkdir()
-    (tmp_path / "p" / "b" / "0.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
-    with pytest.raises((DataError, UsageError), match=r"pip install pillow-heif|cannot be decoded"):
-        loaded(tmp_path / "p")
+@pytest.mark.parametrize("name", ["0.heic", "0.jpg"])
+def test_heif_image_without_its_package_is_refused_with_the_package(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    with pytest.raises(UnreadableError, match="pip install pillow-heif"):
+        read_image(tmp_path / name, 256)
+
+
+@pytest.mark.parametrize("brands", [b"isom\0\0\0\0mp42avc1", b"mif1\0\0\0\0avifmiaf"])
+def test_file_with_other_brands_does_not_need_the_package_for_heif(
+    brands: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "0.heic").write_bytes((8 + len(brands)).to_bytes(4, "big") + b"ftyp" + brands + b"heicheic")
+    with pytest.raises(UnreadableError, match="cannot be decoded"):
+        read_image(tmp_path / "0.heic", 256)
 
 
 # ---- recordings ----------------------------------------------------------------------------------------------
