@@ -200,7 +200,7 @@ def test_measured_part_is_decided_by_the_newest_check(specs: tuple[RunSpec, ...]
     (folder,) = Path(os.environ["HARNESS_CACHE"]).glob(side_by_side.FOLDER)
     for path in folder.iterdir():
         path.write_text("{")
-    assert "no check" in measured_part(specs, catalog, 2, quality_only=False).reason
+    assert "not checked" in measured_part(specs, catalog, 2, quality_only=False).reason
 
 
 @pytest.mark.parametrize("kind", [{"threads": 2}, {"precisions": ("bf16",)}, {"models": ("toy-through-origin",)}])
