@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import struct
 import subprocess
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from harness.data.user_files import delimited
 from harness.data.user_files.dataset import UserDataset
 from harness.deploy.predict import read_new, reader_of, transformed
 from harness.deploy.serving.bodies import Bodies
-from harness.deploy.serving.frames import File, Frames, Part, framed
+from harness.deploy.serving.frames import File, Frames, Part, framed, received
 from harness.deploy.serving.limits import Limits
 from harness.deploy.serving.model import Prepared, Preparing
 from harness.deploy.serving.requests import Requests
@@ -317,3 +319,14 @@ def test_frames_are_split_anywhere() -> None:
         frames = Frames()
         found = [content for start in range(0, len(data), step) for content in frames.feed(data[start : start + step])]
         assert [msgspec.msgpack.decode(content, type=Part) for content in found] == messages
+
+
+def test_frames_larger_than_the_buffer_are_received() -> None:
+    messages = [Part(instances=["a" * size]) for size in (0, 1, 3_000_000, 300)]
+    ours, theirs = socket.socketpair()
+    with ThreadPoolExecutor(1) as threads, theirs:
+        found = threads.submit(lambda: [msgspec.msgpack.decode(content, type=Part) for content in received(theirs)])
+        with ours:
+            for message in messages:
+                ours.sendall(framed(message))
+        assert found.result() == messages

@@ -82,7 +82,7 @@ class Frames:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Add received data, and yield the content of each complete frame."""
         self._data += data
         while len(self._data) >= HEADER.size:
@@ -97,6 +97,8 @@ class Frames:
 
 def received(connection: socket.socket) -> Iterator[bytes]:
     """Yield the content of each frame from a blocking socket until the other end is closed."""
-    frames = Frames()
-    while data := connection.recv(1 << 20):
-        yield from frames.feed(data)
+    # A buffer is reused, because `recv` would allocate a large object each time and shrink it to the size of the data.
+    # The small remainders fragment the heap, and the memory of a process would grow with the number of messages.
+    frames, buffer = Frames(), memoryview(bytearray(1 << 20))
+    while size := connection.recv_into(buffer):
+        yield from frames.feed(buffer[:size])
