@@ -15,7 +15,7 @@ from toy_plugin import SET_FAST, install_toy
 
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
-from harness.execute.exporting import executable_model
+from harness.execute.exporting import CALIBRATION, executable_model, slice_of
 from harness.plan.expand import expand
 from harness.plan.exporter import exporter_for
 from harness.plan.rerun import selection as selection_of
@@ -74,6 +74,13 @@ def exported(run: StoredRun, folder: Path) -> Path:
     return folder
 
 
+def test_calibration_examples_are_spread_evenly_over_the_split() -> None:
+    assert slice_of(3).tolist() == [0, 1, 2]
+    positions = slice_of(10_000)
+    assert (len(positions), positions[0], positions[-1]) == (CALIBRATION, 0, 9999)
+    assert set(np.diff(positions)) <= {39, 40}
+
+
 def test_engine_has_a_row_with_quality_and_cost(runs: list[StoredRun]) -> None:
     trained, fp32, int8 = runs
     source = trained.record.outcome
@@ -94,7 +101,7 @@ def test_engine_has_a_row_with_quality_and_cost(runs: list[StoredRun]) -> None:
         assert weights.exported == ExportedModel(exporter="toy-exporter")
     assert fp32.record.outcome.scores.test != int8.record.outcome.scores.test  # type: ignore[union-attr]
     assert "converted_digest" not in fp32.record.provenance.notes
-    assert int8.record.provenance.notes["toy_calibration"] == "128"
+    assert int8.record.provenance.notes["toy_calibration"] == "160"  # all training examples
     names = {(ref.name, ref.value) for ref in fp32.record.provenance.plugins}
     assert any("engine_plugin" in value for _, value in names)
 
