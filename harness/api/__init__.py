@@ -247,6 +247,7 @@ def run(
     from harness.plan.overrides import as_overrides, own_data_overrides
     from harness.plan.selection import Selection
     from harness.plan.suite import Suite, load
+    from harness.plan.weights import unsavable_warning
     from harness.plugins import check_loaded, discover
     from harness.plugins.trackers import with_trackers
     from harness.records.printing import note
@@ -326,6 +327,8 @@ def run(
     say = (lambda text: None) if progress is False else note
     plan = plan._replace(specs=only_available(plan.specs, reasons, skip=skip_unavailable, say=say))
     warned = planned_warnings(plan.specs)
+    if save_weights and (unsavable := unsavable_warning(plan.specs, catalog)):
+        say(unsavable)
     tracked = with_trackers(catalog, trackers, store.path)
 
     def execute(specs: tuple[RunSpec, ...], *, budget_s: float | None, teachers: bool) -> Results:

@@ -14,12 +14,11 @@ from harness.execute.child import ChildContext, call_in_child
 from harness.execute.exporting import executable_model
 from harness.execute.preparation import opened_session, prepare, saved_weights
 from harness.execute.variables import child_environment
-from harness.plan.weights import served_weights
+from harness.plan.weights import check_servable, served_weights
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays
-from harness.records.reading import is_stored
 from harness.records.recipe import for_inference
 from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
@@ -74,15 +73,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
     """
     record = stored.record
     weights = stored.path / WEIGHTS
-    if isinstance(record.outcome, Success) and not record.outcome.model.parameters:
-        raise UsageError(
-            f"run {record.run_id!r} has no weights that another backend can load: its model, {record.spec.model!r}, is "
-            "not trained step by step"
-        )
-    if not isinstance(record.outcome, Success) or not is_stored(weights):
-        raise UsageError(
-            f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
-        )
+    check_servable(stored)
     spec = msgspec.structs.replace(
         record.spec,
         backend=catalog.backend(backend).name,

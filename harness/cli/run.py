@@ -188,6 +188,7 @@ def run(
     from harness.execute.runner import check_executor
     from harness.plan.left_out import describe, left_out
     from harness.plan.suite import Suite, load
+    from harness.plan.weights import unsavable_warning
     from harness.plugins.trackers import check, with_trackers
     from harness.records.store import Store, results_dir
     from harness.report.progress import planned_warnings
@@ -213,7 +214,8 @@ def run(
     if unused := {} if asked else left_out(plan.specs, catalog):
         say(describe(unused))
     warned = [] if quiet else planned_warnings(plan.specs)
-    for line in warned:
+    unsavable = unsavable_warning(plan.specs, catalog) if save_weights else ""
+    for line in (*warned, *filter(None, [unsavable])):
         say(line)
     if dry_run:
         from harness.report.dry_run import plan_text

@@ -88,8 +88,12 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stored_preprocessing(run: StoredRun) -> Preprocessing:
-    """Return the fitted preprocessing of a run. Raises `harness.UsageError` if the preprocessing was not saved, and
-    `harness.RecordError` if the file is damaged or has a different version."""
+    """Return the fitted preprocessing of a run.
+
+    Raises `harness.UsageError` if the run has no saved weights or its preprocessing was not saved with them, and
+    `harness.RecordError` if the file is damaged or has a different version.
+    """
+    check_servable(run)
     path = run.path / PREPROCESSING
     if not is_stored(path):
         raise UsageError(

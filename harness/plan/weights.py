@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,8 +37,8 @@ def check_servable(run: StoredRun) -> Success:
         )
     if not record.outcome.model.parameters:
         raise UsageError(
-            f"the weights of run {record.run_id!r} cannot be loaded again, because its model, {record.spec.model!r}, "
-            f"is not trained step by step"
+            f"run {record.run_id!r} has no trained model: the model {record.spec.model!r} of backend "
+            f"{record.spec.backend!r} has no weights that can be saved; pass a run of another model"
         )
     if not is_stored(run.path / WEIGHTS):
         raise UsageError(
@@ -54,6 +54,21 @@ def is_servable(run: StoredRun) -> bool:
     except UsageError:
         return False
     return True
+
+
+def unsavable_warning(specs: Sequence[RunSpec], catalog: Catalog) -> str:
+    """Return a warning that lists the models whose weights cannot be saved. Return an empty string if there are none.
+
+    Backends that do not train in steps have no canonical weights.
+    """
+    chosen = [spec for spec in specs if spec.weights is None and not catalog.backend(spec.backend).trains_by_steps]
+    if not chosen:
+        return ""
+    names = ", ".join(dict.fromkeys(f"{spec.model} ({spec.backend})" for spec in chosen))
+    return (
+        f"Warning: --save-weights: these models have no weights that can be saved, so their runs cannot predict new "
+        f"data or be used by other commands that need trained weights: {names}"
+    )
 
 
 def trained_weights(run: StoredRun) -> TrainedWeights:

@@ -132,8 +132,30 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     assert "FAILED" not in told
     assert "the model has no canonical weights" in told
     assert "has seen no training split" not in told
-    command = ("evaluate", "regression-ridge-baseline-s0", "--backend", "baseline")
-    assert "its model, 'ridge', is not trained step by step" in harness_cli(*command, results=fitted, status=2).stderr
+
+
+@pytest.mark.plugins("regression")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "--backend", "baseline"),
+        ("predict", "new.csv"),
+        ("serve",),
+        ("export", "--format", "onnx", "--output", "new"),
+    ],
+)
+def test_command_that_needs_weights_refuses_a_model_without_them(fitted: Path, command: tuple[str, ...]) -> None:
+    refused = harness_cli(command[0], "regression-ridge-baseline-s0", *command[1:], results=fitted, status=2)
+    assert "the model 'ridge' of backend 'baseline' has no weights that can be saved" in refused.stderr
+
+
+@pytest.mark.plugins("regression")
+def test_save_weights_warns_about_models_without_weights(tmp_path: Path) -> None:
+    chosen = ("--task", "regression", "--backend", "baseline", "--model", "ridge,mean", "--dry-run")
+    planned = harness_cli("run", *chosen, "--save-weights", results=tmp_path)
+    assert "no weights that can be saved" in planned.stderr
+    assert "ridge (baseline), mean (baseline)" in planned.stderr
+    assert "no weights" not in harness_cli("run", *chosen, results=tmp_path).stderr
 
 
 def predicted(model: str, batch: harness.Batch, inputs: Any) -> np.ndarray:
