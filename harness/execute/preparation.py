@@ -281,6 +281,7 @@ def load_and_prepare(
     from harness.data.suspicions import CONTRADICTORY, described
     from harness.data.user_files.dataset import UserDataset
     from harness.data.user_files.new_data import named_columns
+    from harness.data.user_files.training_values import training_values
     from harness.data.weights import weighted
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
@@ -303,7 +304,7 @@ def load_and_prepare(
         test=dataclasses.replace(data.test, rows=raw.test.rows),
         info=info,
         digest=dataset_digest(data),
-        reading=raw.reading or named_columns(raw),
+        reading=training_values(raw, raw.reading or named_columns(raw)),
     )
     data = dataclasses.replace(data, info=described(data, 0 if own else CONTRADICTORY))
     return raw, dataclasses.replace(data, info=with_counts(task, data))

@@ -290,6 +290,26 @@ def test_columns_are_read_with_the_notation_of_the_training_data(catalog: Catalo
         assert row.shape == (1, *preprocessing.info.inputs["features"].shape)
 
 
+def test_values_that_do_not_occur_in_training_give_warnings(catalog: Catalog, tmp_path: Path) -> None:
+    columns = sold_houses()
+    columns["rooms"] = [str(3 + number % 4) for number in range(60)]
+    columns["area"][1] = columns["area"][3] = ""
+    options = {"target_column": "price", "date_columns": ["sold"]}
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    new = rows_of(columns, [1, 2, 3, 5, 6], "price")
+    assert read_new(preprocessing, write_csv(tmp_path / "same.csv", new)).warnings == ()
+    new["town"][1:4] = ["Gold", "", "Gold"]
+    new["rooms"][0] = new["rooms"][1] = new["sold"][2] = ""
+    new["town"][4], new["rooms"][4] = "Silver", "many"  # a bad row, which is skipped
+    _, *warnings = read_new(preprocessing, write_csv(tmp_path / "new.csv", new), "skip").warnings
+    assert warnings == [
+        "column 'town': the categories of 2 new rows do not occur in the training split ('Gold'); they are "
+        "encoded as all zeros",
+        "column 'rooms': 2 new rows have no value, but all training rows have one",
+        "column 'sold': 1 new row has no value, but all training rows have one",
+    ]
+
+
 def test_table_of_a_dataset_without_column_names_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     preprocessing, _ = prepared(
         write_csv(tmp_path / "all.csv", houses()), "regression", catalog, {"target_column": "price"}

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from own_files import photos, reviews, write_csv, write_image, write_sound
+from own_files import houses, photos, reviews, write_csv, write_image, write_sound
 
 from harness.data.batches import batch_sizes
 from harness.data.user_files import delimited
@@ -124,6 +124,19 @@ def test_texts_are_prepared_like_those_of_a_file(texts: Example, tmp_path: Path)
     assert together.counts == [1, 2]
     assert [answer is None for answer in together.answers] == [True, False, True]
     assert texts.refusal(Part(instances=["a", " "])) == (422, "example 1: the text in column 'review' is empty")
+
+
+@pytest.mark.plugins("regression")
+def test_unknown_category_is_answered_with_a_warning(catalog: Catalog, tmp_path: Path) -> None:
+    columns = houses()
+    columns["target"] = columns.pop("price")
+    tables = Example(tmp_path, write_csv(tmp_path / "houses.csv", columns), "regression", catalog)
+    known, unknown = ({"rooms": 3, "area": 50.5, "town": town} for town in ("Ulm", "Gold"))
+    found = tables.prepared(Part(instances=[known]), Part(instances=[unknown]))
+    assert found.counts == [1, 1]
+    assert found.warnings[0] == []
+    (warning,) = found.warnings[1]
+    assert "column 'town': the categories of 1 new row do not occur in the training split ('Gold')" in warning
 
 
 @pytest.mark.plugins("nlp")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.user_files import functions
+from harness.data.user_files.training_values import unknown_categories
 from harness.errors import DataError
 
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
@@ -312,15 +313,7 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
     for name, cells in categories.items():
         known = {cells[row] for row in train}
         for part in ("validation", "test"):
-            unknown = [cells[row] for row in parts[part] if cells[row] not in known]
-            if unknown:
-                values = list(dict.fromkeys("missing" if cell is None else repr(cell) for cell in unknown))
-                shown = ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
-                found.append(
-                    f"column {name!r}: the categories of {len(unknown):,} {part} "
-                    f"{'row' if len(unknown) == 1 else 'rows'} do not occur in the training split ({shown}); "
-                    f"they are encoded as all zeros"
-                )
+            found += unknown_categories(name, [cells[row] for row in parts[part]], known, f"{part} row")
     return found
 
 

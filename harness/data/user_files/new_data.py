@@ -24,6 +24,7 @@ from harness.data.user_files.options import OPTIONS, ImageOptions, TableOptions,
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.table_examples import PATHS, TARGETS, TEXTS, resolved
 from harness.data.user_files.tables import Table, check_lines, read_table
+from harness.data.user_files.training_values import new_values
 from harness.errors import CombinationError, DataError, RecordError, UsageError
 from harness.interfaces import RawData
 from harness.records.reading import read_named
@@ -203,12 +204,15 @@ class Reader:
         for name in names:
             columns.require(name)
         numbers: list[list[float]] = []
+        first_parts: dict[str, list[float]] = {}
         categories: dict[str, list[str | None]] = {}
         warnings: list[str] = []
         for name in names:
             if name in dates:
                 parts, _ = date_parts(table, name, problems, options.date_format, declared, dates[name])
                 numbers += parts.values()
+                if parts:
+                    first_parts[name] = next(iter(parts.values()))
             elif name in categorical:
                 is_declared = name in options.categorical_columns
                 cells, more = values.categories(table, name, problems, declared, declared=is_declared, new=True)
@@ -218,7 +222,14 @@ class Reader:
                 notation = Notation.from_json(self.reading["numbers"][name])
                 column, more = values.numbers(table, name, problems, notation, new=True)
                 numbers.append(column)
+                first_parts[name] = column
                 warnings += more
+        good = [row for row, where in enumerate(table.where) if where not in problems]
+        warnings += new_values(
+            self.reading,
+            {name: [cells[row] for row in good] for name, cells in first_parts.items()},
+            {name: [cells[row] for row in good] for name, cells in categories.items()},
+        )
         count = len(table)
         inputs: dict[str, Array] = {
             "features": np.ascontiguousarray(np.array(numbers, np.float64).reshape(-1, count).T)

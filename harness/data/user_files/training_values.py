@@ -1,0 +1,72 @@
+"""Values that occur in a training split, and warnings about other values in new or held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from harness.interfaces import RawData
+
+CATEGORIES, COMPLETE = "known_categories", "complete"
+"""Keys of `harness.PreparedData.reading` that `training_values` adds."""
+
+
+def training_values(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `reading` with a description of the values in the training split, as JSON values.
+
+    For a table, ``known_categories`` contains the categories of each column of categories, with null for a missing
+    value. ``complete`` lists the columns of numbers and dates that have a value in every training row.
+    """
+    if "categories" not in reading:
+        return dict(reading)
+    inputs = raw.train.inputs
+    known = {
+        name: [*([None] if None in found else []), *sorted(found - {None})]
+        for number, name in enumerate(reading["categories"])
+        for found in [set(inputs["categories"][:, number].tolist())]
+    }
+    gaps = dict(zip(raw.feature_names, np.isnan(inputs["features"]).any(axis=0).tolist(), strict=True))
+    complete = [name for name in reading["numbers"] if not gaps.get(name, True)]
+    complete += [
+        name
+        for name, parts in reading["dates"].items()
+        if parts and not any(gaps[f"{name} ({part})"] for part in parts)
+    ]
+    return {**reading, CATEGORIES: known, COMPLETE: complete}
+
+
+def unknown_categories(column: str, cells: Sequence[str | None], known: Collection[str | None], rows: str) -> list[str]:
+    """Return a warning if `cells` contain categories that are not in `known`. `rows` describes the rows in one or
+    several words, such as ``test row``."""
+    unknown = [cell for cell in cells if cell not in known]
+    if not unknown:
+        return []
+    values = list(dict.fromkeys("missing" if cell is None else repr(cell) for cell in unknown))
+    shown = ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
+    return [
+        f"column {column!r}: the categories of {len(unknown):,} {rows}{'s' * (len(unknown) != 1)} do not occur in the "
+        f"training split ({shown}); they are encoded as all zeros"
+    ]
+
+
+def new_values(
+    reading: Mapping[str, Any], numbers: Mapping[str, Sequence[float]], categories: Mapping[str, Sequence[str | None]]
+) -> list[str]:
+    """Return warnings about categories and missing numbers in new rows that do not occur in the training split.
+
+    `numbers` maps the columns of numbers and dates to their values, with NaN for a missing value. There are no warnings
+    if `reading` was written by a version without `training_values`.
+    """
+    warnings = []
+    for name, cells in categories.items():
+        if name in reading.get(CATEGORIES, {}):
+            warnings += unknown_categories(name, cells, set(reading[CATEGORIES][name]), "new row")
+    for name in reading.get(COMPLETE, ()):
+        count = int(np.isnan(numbers[name]).sum())
+        if count:
+            rows = "new row has" if count == 1 else "new rows have"
+            warnings.append(f"column {name!r}: {count:,} {rows} no value, but all training rows have one")
+    return warnings
