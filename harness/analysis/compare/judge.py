@@ -211,9 +211,16 @@ def _of_draws(
     return of_samples(base, new, confidence, resolution, overlaps), f"{len(base)} and {len(new)} {unit}s"
 
 
+_MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {
+    "run": f"harness run --repeat {MIN_RUNS}"
+}
+"""Command that adds runs, by the unit that is counted."""
+
+
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
     base, new = map(len, sides)
-    return f"{base} and {new} {unit}s; at least {MIN_RUNS} are required on each side (harness run --repeat)"
+    counts = f"{base} {unit}{'s' * (base != 1)} on each side" if base == new else f"{base} and {new} {unit}s"
+    return f"{counts}; at least {MIN_RUNS} are required{' on each side' * (base != new)} ({_MORE[unit]})"
 
 
 def _of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:

@@ -41,7 +41,7 @@ class BackendLead:
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str
-    """Backend with the best mean."""
+    """Backend with the best mean, or an empty string if the two best means are equal at the precision shown."""
     amount: str
     """Ratio or difference between the best mean and the second best, with its 95% confidence interval if available."""
     evidence: str
@@ -118,16 +118,27 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
     leader = ranked[0]
     matches = [Match(sides[other], sides[leader]) for other in ranked[1:]]
     at_95 = [compare(matched, metric, 0.95, by_example=False) for matched in matches]
+    equal = _equal_as_shown(at_95[0])
     won = all(comparison.verdict == "better" and comparison.interleaved for comparison in at_95)
     corrected = [compare(matched, metric, confidence, by_example=False) for matched in matches] if won else []
     certain = won and all(comparison.verdict == "better" for comparison in corrected)
     return BackendLead(
         winner=leader if won else "",
         certainty=CORRECTED if certain else SIGNIFICANT if won else INCONCLUSIVE,
-        leader=leader,
+        leader="" if equal and not won else leader,
         amount=_amount(at_95[0], metric.title),
         evidence=(at_95[0].evidence or "too few runs") + ("" if at_95[0].interleaved else ", not interleaved"),
     )
+
+
+def _equal_as_shown(comparison: Comparison) -> bool:
+    """Return whether the printed ratio is 1 or, for scores, whether both means have the same four significant
+    digits."""
+    if comparison.base is None or comparison.new is None or comparison.change is None:
+        return False
+    if comparison.relative:
+        return f"{1 + comparison.change:.2f}" == "1.00"
+    return f"{comparison.base:.4g}" == f"{comparison.new:.4g}"
 
 
 def _amount(comparison: Comparison, title: str) -> str:

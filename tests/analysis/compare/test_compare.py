@@ -143,7 +143,7 @@ def test_compare_two_runs_per_side_has_no_interval(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds([100.0, 50.0])) for name in ("base", "new"))
     found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
     assert (found.verdict, found.low, found.change) == ("inconclusive", None, 0.0)
-    assert "at least 3 are required on each side" in found.evidence
+    assert found.evidence == "2 runs on each side; at least 3 are required (harness run --repeat 3)"
 
 
 def test_compare_quality_over_equal_seeds_is_paired(tmp_path: Path) -> None:

@@ -192,10 +192,32 @@ def test_contest_difference_has_metric_and_unit(tmp_path: Path) -> None:
     assert contest.leads["quality"].amount.startswith("RMSE -1 score (")
 
 
+@pytest.mark.parametrize(("error", "leader"), [(5.0, ""), (5.0 - 2.55e-8, ""), (4.99, "tensorflow")])
+def test_contest_names_no_leader_if_the_difference_is_not_visible(tmp_path: Path, error: float, leader: str) -> None:
+    records = [
+        record(success(score, primary="rmse"), backend=backend)
+        for backend, score in (("torch", 5.0), ("tensorflow", error))
+    ]
+    report = report_of(write(tmp_path, records))
+    (contest,) = contests(report)
+    assert contest.leads["quality"].leader == leader
+    page = build(report)["index.html"]
+    assert page.count("no difference at the precision shown") == len(
+        [lead for lead in contest.leads.values() if not lead.leader]
+    )
+    assert ("tensorflow ahead" in page) == (leader == "tensorflow")
+
+
 def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
-    (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
-    assert contest.leads["train_samples_per_s"].winner == ""
-    assert "at least 3 are required" in contest.leads["train_samples_per_s"].evidence
+    records = [record(), record(success(train=9.0), backend="tensorflow")]
+    (contest,) = contests(report_of(write(tmp_path, records)))
+    evidence = {name: (lead.winner, lead.evidence) for name, lead in contest.leads.items()}
+    few = "on each side; at least 3 are required"
+    assert evidence["train_samples_per_s"] == ("", f"1 run {few} (harness run --repeat 3)")
+    assert evidence["quality"] == ("", f"1 seed {few} (harness run --seed 0,1,2)")
+    records.append(record(backend="tensorflow", seed=1))
+    (contest,) = contests(report_of(write(tmp_path / "more", records)))
+    assert "2 and 1 seeds; at least 3 are required on each side" in contest.leads["quality"].evidence
 
 
 def test_home_page_of_failures_only_has_no_best_backend(tmp_path: Path) -> None:
