@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from harness.data.user_files.encodings import is_utf8
 from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.data.user_files.spelling import lookalikes
+from harness.data.user_files.swallowed_rows import swallowed_rows
 from harness.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
@@ -128,6 +129,8 @@ class _File:
     def __init__(self, source: str, lines: list[str], *, tabs: bool, separator: str | None) -> None:
         self.source, self.lines, self.quotes = source, lines, not tabs
         self.notes: Counter[str] = Counter()
+        self.spans: list[tuple[int, int]] = []
+        """First and last line, as in `Record`, of the rows in which each line has as many cells as the header."""
         self.start = self._skip_empty(0)
         stated = re.fullmatch(r"\"?sep=(.)\"?\s*", self.lines[self.start]) if self.start < len(lines) else None
         if stated and self.quotes:  # some spreadsheet programs declare the separator in this line
@@ -238,7 +241,7 @@ class _File:
                 return Record(first, end, [], (f"lines {first + 1} to {end}: " if end - first > 1 else "") + problem)
         if cells is not None and whole and (len(cells) == self.width or not rows):
             if rows:
-                self.notes["rows with a quoted cell whose lines look like separate rows"] += 1
+                self.spans.append((first, last))
             return Record(first, last, cells)
         if cells is None and last == len(self.lines) and self._ends_open(first):
             problem = "the quote opened in this row is never closed"
@@ -356,6 +359,9 @@ def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str
     """Return warnings about unusual rows, unnamed columns, and column names that look alike."""
     warnings = [f"{what}: {count:,}" for what, count in file.notes.items()]
     good = [record.cells for record in records if not record.problem and len(record.cells) == len(header)]
+    lone = [each for each in records if each.last - each.first == 1 and not each.problem] if file.spans else []
+    single = [record.cells[: len(header)] for record in lone if len(record.cells) == file.width]
+    warnings += swallowed_rows(file.lines, file.spans, single, file.separator)
     if file.extra:
         warnings.append("the separator at the end of each row was ignored")
     for column, name in enumerate(header):

@@ -242,7 +242,8 @@ UNUSUAL = [
     ("t.csv", b"b,B\n1,2\n", {"b": ["1"], "B": ["2"]}, "column names that look alike"),
     ("t.csv", b'a\n"x \\"\n"y"\n', {"a": ["x \\", "y"]}, ""),
     ("t.csv", b'a\n5" pipe\n', {"a": ['5" pipe']}, ""),
-    ("t.csv", b'a,b\n"1,2\n3",4\n', {"a": ["1,2\n3"], "b": ["4"]}, "whose lines look like separate rows: 1"),
+    ("t.csv", b'a,b\n"1,2\n3",4\n', {"a": ["1,2\n3"], "b": ["4"]}, ""),
+    ("t.csv", b'a\n"1\n2"\nx\n', {"a": ["1\n2", "x"]}, ""),
     ("t.tsv", b'a\tb\n"1"\t2\n', {"a": ['"1"'], "b": ["2"]}, "1 cells of column 'a' are enclosed in quotes"),
     ("t.jsonl", b'[{"a": 1},\n {"a": 2}]', {"a": [1, 2]}, ""),
     ("t.jsonl", b'{"a": 1, "": 3}\n', {"a": [1]}, "values with an empty key were ignored"),
@@ -272,6 +273,36 @@ def test_read_table_unusual_file_is_read_and_reported(
     problems.settle(left=len(table))
     assert table.columns == columns
     assert (warning in "; ".join(table.warnings)) if warning else table.warnings == []
+
+
+MESSAGES = "id,text,label\n1,fine,good\n2,so so,bad\n3,great,good\n4,poor,bad\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        ('a,b\n5,6\n"1,2\n3",4\n', "1 row contains a quoted cell whose lines look like separate rows (lines 3 to 4)"),
+        (MESSAGES + '5,"fine,good\n6,poor,bad\n7,great",good\n', "(lines 6 to 8)"),
+        (
+            MESSAGES + '"5,fine,good\n6",poor,bad\n' * 5,
+            "5 rows contain quoted cells whose lines look like separate rows (lines 6 to 7, 8 to 9, 10 to 11 and 2 "
+            "more)",
+        ),
+        (MESSAGES + '5,"Hello, Bob\nbye, Ann",good\n', ""),
+        (MESSAGES + '5,"Hello, Bob\nmilk, 2, eggs\nbye, Ann",good\n', ""),
+        (MESSAGES + '5,"Hello, good\nmilk, 2, eggs\nbye, Ann",good\n', ""),
+        ('text,label\nfine,good\npoor,bad\n"Hello, Bob\nbye",good\n"Hi, all\nfine, thanks\nbye",bad\n', ""),
+        ('label,text\ngood,fine\ngood,well\nbad,"Hello\nbye, Bob"\nbad,"Hello\nwell, well\nbye, Bob"\n', ""),
+        ('text\nfine\nfine\n"Hello\nBob\nbye"\n', ""),
+        ('text,label\n"Hello, Bob\nbye",good\n', ""),
+        ('a,b\n5,6,\n7,8,\n"1,2,\n3",4,\n', "(lines 4 to 5)"),
+    ],
+)
+def test_read_table_warns_about_quoted_cells_that_contain_rows(tmp_path: Path, content: str, places: str) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    warnings = [each for each in read(tmp_path / "t.csv")[0].warnings if "look like separate" in each]
+    assert len(warnings) == bool(places)
+    assert places in "".join(warnings)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
