@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from harness.checks.parity.children import Gathered, gather, gather_both, gather_roundings
+from harness.checks.parity.children import Gathered, Sent, gather, gather_both, gather_roundings, stage_lines
 from harness.checks.parity.evidence import LATE, ParityJob
 from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
 from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
@@ -120,10 +120,11 @@ def check(
         verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
-            say(f"{reference.report.spec.backend_in_env} in fp64, with the last bits of the weights perturbed")
+            title = f"{reference.report.spec.backend_in_env} in fp64"
+            say(f"{title}, with the last bits of the weights perturbed")
             spec = reference.report.spec
             job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
-            perturbed = gather_roundings(job, range(1, ROUNDINGS + 1), directory, timeout_s)
+            perturbed = gather_roundings(job, range(1, ROUNDINGS + 1), directory, timeout_s, stage_lines(title, say))
             if perturbed:
                 verdict = _verdict(one, other, gathered, reference, catalog, steps, start, perturbed)
         return verdict
@@ -158,7 +159,8 @@ def _reference(
         spec = msgspec.structs.replace(first.spec, backend=name, env=env, device="cpu", precision="fp64", compile=False)
         say(f"{spec.backend_in_env} in fp64, the reference")
         job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
-        gathered = gather(job, directory / f"reference-{number}", timeout_s)
+        show = stage_lines(f"{spec.backend_in_env} in fp64", say)
+        gathered = gather(job, directory / f"reference-{number}", timeout_s, event_type=Sent, on_event=show)
         if gathered.report is not None:
             return gathered
     return None

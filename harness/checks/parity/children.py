@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import io
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,7 +22,15 @@ from typing import Any
 
 import msgspec
 
-from harness.checks.parity.evidence import LATE, Handed, ParityJob, Ready, compute_evidence, compute_roundings
+from harness.checks.parity.evidence import (
+    LATE,
+    Handed,
+    ParityJob,
+    Ready,
+    StageStarted,
+    compute_evidence,
+    compute_roundings,
+)
 from harness.checks.parity.gate import Gate, gates
 from harness.checks.parity.report import ParityReport
 from harness.execute.child import call_in_child, children
@@ -37,6 +46,22 @@ class Gathered(msgspec.Struct, frozen=True):
     directory: Path
     report: ParityReport | None
     failure: Failure | None
+
+
+Sent = Ready | Handed | StageStarted
+"""Events that a child process sends."""
+
+
+def stage_lines(title: str, say: Callable[[str], None]) -> Callable[[Sent], None]:
+    """Return a function that passes a line to `say` for each stage that starts. The line contains `title` and the time
+    since this call."""
+    start = time.monotonic()
+
+    def on_event(event: Sent) -> None:
+        if isinstance(event, StageStarted):
+            say(f"{title}: {event.stage} (after {time.monotonic() - start:.0f} s)")
+
+    return on_event
 
 
 def gather(job: ParityJob, directory: Path, timeout_s: float, **more: Any) -> Gathered:
@@ -76,15 +101,22 @@ def gather_both(
     second = msgspec.structs.replace(second, turn=str(paths[1]), late=str(folders[0] / LATE), late_gate=str(paths[2]))
 
     def start_call(job: ParityJob, folder: Path, number: int) -> Future[Gathered]:
-        say(f"{job.spec.backend_in_env} in {job.spec.precision}")
+        title = f"{job.spec.backend_in_env} in {job.spec.precision}"
+        say(title)
+        show = stage_lines(title, say)
+
+        def on_event(event: Sent) -> None:
+            show(event)
+            turns.on_event(number, event)
+
         call = start(
             functools.partial(
                 gather,
                 job,
                 folder,
                 timeout_s,
-                event_type=Ready | Handed,
-                on_event=functools.partial(turns.on_event, number),
+                event_type=Sent,
+                on_event=on_event,
             )
         )
         call.add_done_callback(lambda _: turns.settle(number, None))
@@ -121,10 +153,10 @@ class _Turns:
         self._devices: dict[int, str | None] = {}
         self._changing = threading.Lock()
 
-    def on_event(self, number: int, event: Ready | Handed) -> None:
+    def on_event(self, number: int, event: Sent) -> None:
         if isinstance(event, Ready):
             self.settle(number, event.device)
-        elif self._side_by_side:
+        elif isinstance(event, Handed) and self._side_by_side:
             self._late.open()
 
     def settle(self, number: int, device: str | None) -> None:
@@ -147,10 +179,17 @@ class _Turns:
         self._late.open()
 
 
-def gather_roundings(job: ParityJob, numbers: Sequence[int], directory: Path, timeout_s: float) -> list[Path]:
+def gather_roundings(
+    job: ParityJob,
+    numbers: Sequence[int],
+    directory: Path,
+    timeout_s: float,
+    on_event: Callable[[Sent], None] = lambda _: None,
+) -> list[Path]:
     """Compute the float64 reference from perturbed weights, using two child processes if there are enough cores.
 
-    Return the directories that contain the arrays, or an empty list if a child process failed.
+    `on_event` receives the events of the child processes. Return the directories that contain the arrays, or an empty
+    list if a child process failed.
     """
     parts = 2 if 2 * job.spec.threads <= available_cores() else 1
     folders = [directory / f"roundings-{part}" for part in range(parts)]
@@ -158,7 +197,15 @@ def gather_roundings(job: ParityJob, numbers: Sequence[int], directory: Path, ti
     def compute(part: int, lifeline: io.FileIO) -> bool:
         own = msgspec.structs.replace(job, roundings=tuple(numbers[part::parts]))
         options = _options(own, folders[part])
-        returned = call_in_child(compute_roundings, own, timeout_s=timeout_s, lifeline=lifeline, **options)
+        returned = call_in_child(
+            compute_roundings,
+            own,
+            timeout_s=timeout_s,
+            lifeline=lifeline,
+            event_type=Sent,
+            on_event=on_event,
+            **options,
+        )
         return not isinstance(returned, Failure)
 
     with children(parts) as start:

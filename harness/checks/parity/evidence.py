@@ -63,6 +63,12 @@ class Handed(msgspec.Struct, frozen=True, tag="handed"):
     """Event sent by a child process after it has written its late weights."""
 
 
+class StageStarted(msgspec.Struct, frozen=True, tag="stage"):
+    """Event sent by a child process when it starts a part of its computations."""
+
+    stage: str
+
+
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
     """Run one backend's computations, and save the arrays as `ARRAYS` in the call's directory."""
     import numpy as np
@@ -79,7 +85,10 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
         write_arrays(context.directory / LATE, weights)
         context.send(Handed())
 
-    report, arrays = gather(job, prepared, late if job.late else None, hand_over)
+    def started(stage: str) -> None:
+        context.send(StageStarted(stage))
+
+    report, arrays = gather(job, prepared, late if job.late else None, hand_over, started)
     write_arrays(context.directory / ARRAYS, arrays)
     return report
 
@@ -90,7 +99,11 @@ def compute_roundings(job: ParityJob, context: ChildContext) -> tuple[int, ...]:
     import numpy as np
 
     prepared = prepare(job.spec, job.plugins)
-    write_arrays(context.directory / ARRAYS, roundings(job, prepared, dict(np.load(job.late))))
+
+    def started(stage: str) -> None:
+        context.send(StageStarted(stage))
+
+    write_arrays(context.directory / ARRAYS, roundings(job, prepared, dict(np.load(job.late)), started))
     return job.roundings
 
 
@@ -102,12 +115,13 @@ def gather(
     prepared: Preparation,
     late: Received | None = None,
     hand_over: Callable[[Mapping[str, Array]], None] = lambda _: None,
+    started: Callable[[str], None] = lambda _: None,
 ) -> tuple[ParityReport, dict[str, Array]]:
     """Run one backend's computations. Return the report and a dictionary of arrays.
 
     `late` is a function that returns the late weights of another backend, that is, its weights after training. The
     function is called only when these weights are needed. If `late` is None, the weights of this backend after training
-    are used and passed to `hand_over`.
+    are used and passed to `hand_over`. `started` is called with the name of each stage when the stage starts.
 
     Arrays computed at the probe weights:
 
@@ -140,6 +154,7 @@ def gather(
     spec, data, parameters = prepared.spec, prepared.data, prepared.request.parameters
     run, weights, initial = _computations(job, prepared)
     arrays: dict[str, Array] = {}
+    started("outputs, gradients and one optimizer step")
     with contextlib.ExitStack() as stack:
         # Open the trained session first, because a run also trains the first session of its process.
         trained = stack.enter_context(opened_session(prepared, weights, dropout=0.0))
@@ -149,17 +164,23 @@ def gather(
         if not prepared.model.has_dropout:
             arrays.update(run.evaluate(trained))
         arrays.update(run.step(probe, weights))
+        if job.steps:
+            started(f"{job.steps} training steps")
         reached = run.train(trained, probe, initial, arrays)
         if job.steps and not job.reference:
+            started("training on small batches")
             reached += run.train_long(trained, probe, arrays)
             run.train_clipped(probe, arrays)
             run.train_scaled(trained, probe, arrays)
         if late is None:
             hand_over({f"{k}/{name}": array for k, point in enumerate(reached, 1) for name, array in point.items()})
+        if job.steps:
+            started("outputs and gradients after training")
         points = reached if late is None else _points(late(), weights)
         for number, point in enumerate(points, 1):
             arrays.update({f"late/{number}/{name}": array for name, array in run.late(trained, probe, point).items()})
         if prepared.model.has_dropout:
+            started("dropout")
             arrays.update(run.dropout(probe))
         notes = trained.notes()
     backend = prepared.backend
@@ -183,7 +204,12 @@ def gather(
     )
 
 
-def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) -> dict[str, Array]:
+def roundings(
+    job: ParityJob,
+    prepared: Preparation,
+    late: Mapping[str, Array],
+    started: Callable[[str], None] = lambda _: None,
+) -> dict[str, Array]:
     """Repeat the reference's computations from weights with perturbed last bits.
 
     Return the arrays ``loss``, ``gradients``, ``step``, ``curve`` and ``trained`` (see `gather`), and the arrays
@@ -194,6 +220,7 @@ def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) 
     points = _points(late, weights)
     arrays: dict[str, Array] = {}
     for number in job.roundings:
+        started(f"perturbation {number}")
         rounded: dict[str, Array] = {}
         perturbed = _perturbed(weights, number)
         with opened_session(prepared, perturbed, dropout=0.0) as session:

@@ -4,6 +4,7 @@ like processes, except in the tests of whole checks."""
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -146,10 +147,19 @@ def test_early_failure_of_the_second_backend_does_not_stop_the_first(
 def test_verdict_does_not_depend_on_the_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backends differ, so the check also computes the perturbed reference, in one child or in two."""
     verdicts = []
+    said: list[list[str]] = []
     for cores in (1, 2):
         monkeypatch.setattr(children, "available_cores", lambda cores=cores: cores)
-        verdict = check(*specs(other="peer-hasty"), discover(), steps=3)
+        said.append([])
+        verdict = check(*specs(other="peer-hasty"), discover(), steps=3, say=said[-1].append)
         verdicts.append(msgspec.structs.replace(verdict, checked_at="", wall_s=0.0))
     assert verdicts[0] == verdicts[1]
     assert not verdicts[0].passed
     assert verdicts[0].reference == "peer-wide"
+    stages = ["outputs, gradients and one optimizer step", "3 training steps"]
+    later = "outputs and gradients after training"
+    own = [*stages, "training on small batches", later]
+    for lines in said:
+        shown = [re.sub(r" \(after \d+ s\)$", "", line) for line in lines if "(after " in line]
+        expected = [("toy-numpy in fp32", own), ("peer-hasty in fp32", own), ("peer-wide in fp64", [*stages, later])]
+        assert sorted(shown) == sorted(f"{title}: {stage}" for title, parts in expected for stage in parts)
