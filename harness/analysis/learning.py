@@ -31,6 +31,9 @@ flagged.
 
 The difference between the errors must also be larger than 5% of the standard deviation of the targets.
 """
+LONGER = 10
+"""Factor by which the flag suggests to increase the number of epochs. Linear models often need many epochs to reach the
+closed-form solution."""
 FALSE_ALARMS = 0.02
 """Probability of raising each flag if the validation curve is flat except for noise."""
 
@@ -80,7 +83,7 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     in_target_unit = best == 0 and worst is None  # false for R2, which has no unit
     spread = sum(data.target_scale) / len(data.target_scale) if in_target_unit else 1.0
     if error > FAR * least and error - least > (FAR - 1) * spread:
-        epochs = 2 * record.spec.recipe.epochs
+        epochs = LONGER * record.spec.recipe.epochs
         yield RunFlag(
             ("quality",),
             "worse than the closed-form solution",
