@@ -63,21 +63,34 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
         rows = [[row[0], row[1 if kind == "models" else -1]] for row in rows]
     if not rows:
         return f"{kind}\n  none"
-    shown = _wrapped(header, rows) if full else rows
-    grid = tabulate(shown, headers=header, tablefmt="simple") if full else tabulate(rows, tablefmt="plain")
+    if full:
+        grid = tabulate(_wrapped(header, rows), headers=header, tablefmt="simple")
+    else:
+        grid = tabulate(_wrapped(["", ""], rows), tablefmt="plain")
     return "\n".join([kind, *(f"  {line}".rstrip() for line in grid.splitlines())])
 
 
+_NARROWEST = 16
+"""Minimum width of a wrapped column, in characters."""
+
+
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    """Wrap the last column to the terminal's width. Rows are left unchanged if stdout is not a terminal."""
+    """Wrap the widest columns to the terminal's width. Rows are left unchanged if stdout is not a terminal."""
     import shutil
     import textwrap
 
-    if not stdout().isatty():
+    if not rows or not _is_terminal():
         return rows
-    used = sum(max(len(row[column]) for row in [header, *rows]) + 2 for column in range(len(header) - 1))
-    width = max(30, shutil.get_terminal_size().columns - used - 3)
-    return [[*row[:-1], textwrap.fill(row[-1], width)] for row in rows]
+    # tabulate makes each column at least two characters wider than its header.
+    widths = [max(len(name) + 2, *map(len, cells)) for name, *cells in zip(header, *rows, strict=True)]
+    available = shutil.get_terminal_size().columns - 2 * len(widths)
+    while sum(widths) > available and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    return [[textwrap.fill(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+
+
+def _is_terminal() -> bool:
+    return stdout().isatty()
 
 
 _Rows = tuple[list[str], list[list[str]]]

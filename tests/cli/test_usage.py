@@ -56,6 +56,19 @@ def test_help_lists_commands_in_order(invoke: Invoke) -> None:
     assert [line.split()[0] for line in listing.splitlines() if line.startswith("  ")][: len(COMMANDS)] == [*COMMANDS]
 
 
+@pytest.mark.parametrize("arguments", [("options",), ("metrics",), ("executors",), ("models",), ()])
+def test_list_on_a_terminal_fits_its_width(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    import harness.cli.list as listing
+
+    monkeypatch.setattr(listing, "_is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "110")
+    lines = invoke("list", *arguments).stdout.splitlines()
+    assert max(map(len, lines)) <= 110
+    assert len(lines) > 5
+
+
 def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
     from importlib.metadata import version
 
