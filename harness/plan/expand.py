@@ -512,10 +512,13 @@ def _training(
         )
     if catalog.network(model.name, backend) is None:
         others = sorted(name for family, name in catalog.networks if family == model.name)
-        hint = f"; without --model, backend {backend!r} trains its own default model" if trainer.default_models else ""
+        name = repr(model.name) if variant in ("", model.name) else f"{variant!r} (family {model.name!r})"
+        hint = "; select them in a separate command, and compare all runs with `harness report`" if others else ""
+        if trainer.default_models:
+            hint += f"; without --model, backend {backend!r} trains its own default model"
         raise CombinationError(
             catalog.conflicts.get(("network", f"{model.name}/{backend}"))
-            or f"no plugin implements model {model.name!r} for backend {backend!r}; it is implemented for: "
+            or f"no plugin implements model {name} for backend {backend!r}; it is implemented for: "
             f"{', '.join(others) or 'none'}{hint}"
         )
     unused = [f"recipe.{key}" for key in comparison.overrides["recipe"] if key != "batch_size"]

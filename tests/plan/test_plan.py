@@ -138,7 +138,8 @@ def test_backend_without_the_model_is_used_only_if_selected(catalog: Catalog) ->
     assert "toy-numpy" in planned
     assert not {"toy-other", "toy-absent"} & planned
     with pytest.raises(
-        CombinationError, match="no plugin implements model 'toy' for backend 'toy-other'; it is implemented for: toy"
+        CombinationError,
+        match="no plugin implements model 'toy' for backend 'toy-other'; it is implemented for: toy",
     ):
         plan(catalog, backends=("toy-numpy", "toy-other"))
 
@@ -470,8 +471,15 @@ def test_overrides_apply_to_the_backends_own_model_if_it_is_the_only_backend(at_
 
 def test_backend_that_is_not_selected_does_not_train_its_own_model(at_once: Catalog) -> None:
     assert "at-once" not in {spec.backend for spec in plan(at_once, backends=())}
-    with pytest.raises(CombinationError, match="no plugin implements model 'toy' for backend 'at-once'"):
-        plan(at_once, backends=("toy-numpy", "at-once"), models=("toy",))
+    for typed, shown in (("toy", "toy-linear"), ("toy-through-origin", "toy-through-origin")):
+        with pytest.raises(CombinationError) as caught:
+            plan(at_once, backends=("toy-numpy", "at-once"), models=(typed,))
+        start, _, end = str(caught.value).partition("; it is implemented for: ")
+        assert start == f"no plugin implements model '{shown}' (family 'toy') for backend 'at-once'"
+        assert end.partition("; ")[2] == (
+            "select them in a separate command, and compare all runs with `harness report`; without --model, backend "
+            "'at-once' trains its own default model"
+        )
 
 
 def test_left_out_backends_have_reasons(at_once: Catalog) -> None:
