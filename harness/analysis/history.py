@@ -97,7 +97,7 @@ def _history(
         points.append(
             Point(
                 first_at=runs[0].record.started_at,
-                commit=runs[0].record.environment.git_commit or "no checkout",
+                commit=runs[0].record.environment.git_commit or "not known",
                 runs=len(runs),
                 failed=len(runs) - len(done),
                 changed=[] if before is None else changes(_state(before[0].record), _state(runs[0].record)),

@@ -285,7 +285,7 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("memory", f"{env.memory_bytes / 2**30:.1f} GiB"),
             *(("gpu", f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}") for gpu in env.gpus),
             ("load before the run", env.load_1min),
-            ("harness commit", env.git_commit or "no checkout"),
+            ("harness commit", env.git_commit or "not known, because harness was installed as a package"),
             ("packages", env.packages),
         ],
     )

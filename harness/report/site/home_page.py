@@ -66,7 +66,7 @@ def _summary(report: Report) -> dict[str, Any]:
         "backends": report.backends,
         "machines": list(dict.fromkeys(_machine(record) for record in records)),
         "versions": sorted(versions),
-        "commits": list(dict.fromkeys(record.environment.git_commit or "no checkout" for record in records)),
+        "commits": list(dict.fromkeys(record.environment.git_commit or "not known" for record in records)),
         "since": started[0][:10] if started else "",
         "until": started[-1][:10] if started else "",
     }

@@ -191,7 +191,8 @@
       }
       heads.forEach((head, i) => { head.hidden = hidden.has(i); });
       body.replaceChildren(...page.map((row) => row.element));
-      const count = matching.length === model.length ? `${model.length} rows` : `${matching.length} of ${model.length} rows`;
+      const total = `${model.length} ${model.length === 1 ? "row" : "rows"}`;
+      const count = matching.length === model.length ? total : `${matching.length} of ${total}`;
       status.textContent = pages > 1 ? `page ${state.page + 1} of ${pages}, ${count}` : count;
       previous.disabled = state.page === 0;
       next.disabled = state.page === pages - 1;
