@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,7 @@ class Run:
         backend: str | None = None,
         device: str = "auto",
         on_bad_row: Literal["error", "skip"] | None = None,
+        keep: Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
         """Predict new data with the run's weights and preprocessing.
@@ -111,6 +112,8 @@ class Run:
             Device. ``"auto"`` selects the run's device or, if `backend` is specified, the first device of this backend.
         on_bad_row : {"error", "skip"}, optional
             Handling of bad rows. By default, the setting used in training.
+        keep : sequence of str, optional
+            Columns of the data that are added to the table, such as identifiers.
         timeout_s : float, default=3600.0
             Maximum duration of the computation, in seconds.
 
@@ -149,6 +152,7 @@ class Run:
                 backend=backend,
                 device=device,
                 on_bad_row=on_bad_row,
+                keep=keep,
                 timeout_s=timeout_s,
             )
         for warning in found.warnings:

@@ -88,6 +88,7 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     type=click.Choice(["error", "skip"]),
     help=options.with_default("How to handle bad rows: error lists them, skip drops them.", "as in training"),
 )
+@options.names("--keep", "Columns of DATA that are added to the table, such as identifiers.")
 @options.formats("csv", "parquet")
 @output
 @options.timeout("Time limit for the predictions, in seconds.")
@@ -98,6 +99,7 @@ def predict(
     backend: str | None,
     device: str | None,
     on_bad_row: Any,
+    keep: tuple[str, ...],
     format_: str,
     output: str | None,
     timeout: float,
@@ -117,6 +119,7 @@ def predict(
     Examples:
       harness run --task nlp --dataset reviews.csv --backend torch --save-weights
       harness predict nlp-bert-tiny-torch-s0 new_reviews.csv
+      harness predict nlp-bert-tiny-torch-s0 new_reviews.csv --keep review_id
       harness predict nlp-bert-tiny-torch-s0 new_reviews.csv --backend tensorflow --output predictions.csv
     """
     from harness.deploy.new_scores import described
@@ -132,6 +135,7 @@ def predict(
         backend=backend,
         device=device or "auto",
         on_bad_row=on_bad_row,
+        keep=keep,
         timeout_s=timeout,
     )
     for warning in found.warnings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from harness.data.prepared import check_inputs
 from harness.data.user_files.new_data import NewData, Reader, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.new_scores import NewScores, new_scores
-from harness.deploy.predictions import table
+from harness.deploy.predictions import check_kept, table
 from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.exporting import executable_model
@@ -117,20 +117,22 @@ def predict(
     backend: str | None = None,
     device: str = "auto",
     on_bad_row: Literal["error", "skip"] | None = None,
+    keep: Sequence[str] = (),
     timeout_s: float = 3600.0,
 ) -> Predicted:
     """Predict new data with the trained model of a run.
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
     is applied. Labels are optional; predictions for examples with labels are scored. By default, the run's `backend`
-    and `device` are used, and `on_bad_row` has the same value as for the training data. Raises `harness.UsageError` if
-    the run cannot be used, `harness.DataError` if the data are invalid, and `harness.HarnessError` if the backend
-    fails.
+    and `device` are used, and `on_bad_row` has the same value as for the training data. The columns of the data in
+    `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if the
+    data are invalid, and `harness.HarnessError` if the backend fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
     catalog = catalog.for_run(run.record.provenance.plugins)
-    new = read_new(preprocessing, source, on_bad_row)
+    new = read_new(preprocessing, source, on_bad_row, keep)
+    check_kept(preprocessing.info, new)
     prepared = transformed(preprocessing, new.inputs, catalog)
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
         directory = Path(scratch)
@@ -147,7 +149,7 @@ def predict(
         if isinstance(answered, Failure):
             raise HarnessError(f"backend {model.spec.backend} could not compute the predictions: {answered.message}")
         outputs = read_arrays(directory / ARRAYS)["outputs"]
-    frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
+    frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers, kept=new.kept)
     scores = new_scores(new, outputs, preprocessing.info, model.spec, catalog)
     return Predicted(frame, outputs, new.rows, (*new.warnings, *(scores.warnings if scores else ())), scores)
 
@@ -197,10 +199,13 @@ def _executing(source: ExportedRun, catalog: Catalog) -> str:
 
 
 def read_new(
-    preprocessing: Preprocessing, source: Path | Table, on_bad_row: Literal["error", "skip"] | None = None
+    preprocessing: Preprocessing,
+    source: Path | Table,
+    on_bad_row: Literal["error", "skip"] | None = None,
+    keep: Sequence[str] = (),
 ) -> NewData:
     """Return the raw inputs in `source`, which is read like the training data."""
-    return reader_of(preprocessing, on_bad_row).read(source)
+    return reader_of(preprocessing, on_bad_row).read(source, keep)
 
 
 def reader_of(preprocessing: Preprocessing, on_bad_row: Literal["error", "skip"] | None = None) -> Reader:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from harness.data.user_files.new_data import NewData
+
 
 def stored_predictions(run: StoredRun) -> pd.DataFrame:
     """Return the run's predictions for its test split as a table; see `table`.
@@ -103,14 +105,46 @@ def table(
     *,
     labels: Sequence[str | None] | None = None,
     numbers: Mapping[str, Sequence[float] | NDArray[Any]] | None = None,
+    kept: Mapping[str, Sequence[Any]] | None = None,
 ) -> pd.DataFrame:
     """Return a table with one row per example.
 
-    The first column is ``row`` or ``path``. For classification, the next columns are ``label`` (if `labels` are given),
-    ``predicted``, and ``probability_<class>`` for each class. For regression, the next columns are the true values,
-    named after the targets (if `numbers` are given), and the predictions ``predicted_<target>``. All of these values
-    are in the target's unit. `outputs` are logits ``[N, C]`` or standardized predictions ``[N, T]``.
+    The first column is ``row`` or ``path``, followed by the columns in `kept`. For classification, the next columns are
+    ``label`` (if `labels` are given), ``predicted``, and ``probability_<class>`` for each class. For regression, the
+    next columns are the true values, named after the targets (if `numbers` are given), and the predictions
+    ``predicted_<target>``. All of these values are in the target's unit. `outputs` are logits ``[N, C]`` or
+    standardized predictions ``[N, T]``.
+
+    Raises `harness.UsageError` if a column in `kept` has the name of another column.
     """
+    import pandas as pd
+
+    found = _predicted(info, outputs, rows, labels, numbers)
+    for place, (name, cells) in enumerate((kept or {}).items(), 1):
+        if name in found:
+            raise UsageError(
+                f"the table already has a column {name!r}; rename the column in the data, or do not keep it"
+            )
+        plain = [cell if cell is None or isinstance(cell, str | int | float) else str(cell) for cell in cells]
+        found.insert(place, name, pd.Series(plain, dtype=object))
+    return found
+
+
+def check_kept(info: DataInfo, new: NewData) -> None:
+    """Raise `harness.UsageError` if a column that is kept has the name of another column of `table`."""
+    nothing = np.zeros((0, info.outputs), np.float32)
+    labels = None if new.labels is None else []
+    numbers: dict[str, list[float]] = {name: [] for name in new.numbers}
+    table(info, nothing, new.rows[:0], labels=labels, numbers=numbers, kept=dict.fromkeys(new.kept, ()))
+
+
+def _predicted(
+    info: DataInfo,
+    outputs: NDArray[Any],
+    rows: NDArray[Any],
+    labels: Sequence[str | None] | None,
+    numbers: Mapping[str, Sequence[float] | NDArray[Any]] | None,
+) -> pd.DataFrame:
     import pandas as pd
 
     columns: dict[str, Any] = {"path" if rows.dtype.kind == "U" else "row": rows}

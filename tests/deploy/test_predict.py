@@ -172,6 +172,23 @@ def test_predict_prints_a_table_and_treats_bad_rows_as_in_training(results: Path
     assert "1 bad row was skipped: row 2 (line 3)" in done.stderr
 
 
+def test_kept_columns_follow_the_row_numbers(results: Path, catalog: Catalog, tmp_path: Path) -> None:
+    columns = rows_of(sold_houses(), TEST[:4], "price", "split")
+    columns = {"id": ["007", "=1", "", "9"], **columns}
+    columns["rooms"][1] = "many"
+    file = write_csv(tmp_path / "new.csv", columns)
+    arguments = ("predict", "toy-linear", str(file), "--on-bad-row", "skip", "--keep")
+    text = harness_cli(*arguments, "id,town", results=results).stdout
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    assert table.columns.tolist() == ["row", "id", "town", "predicted_price"]
+    assert table["id"].tolist() == ["007", "", "9"]
+    assert table["town"].tolist() == [columns["town"][n] for n in (0, 2, 3)]
+    assert "unknown column 'ids'; did you mean 'id'" in harness_cli(*arguments, "ids", results=results, status=2).stderr
+    (run,) = harness.load(results).runs
+    with pytest.raises(UsageError, match="the table already has a column 'row'"):
+        run.predict(pd.DataFrame({**sold_houses(), "row": 1}), keep=["row"])
+
+
 def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST, "town"))
     with pytest.raises(UnknownNameError, match="unknown column 'town'"):

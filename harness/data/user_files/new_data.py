@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from harness.data.user_files.problems import Problems
 from harness.data.user_files.table_examples import PATHS, TARGETS, TEXTS, resolved
 from harness.data.user_files.tables import Table, check_lines, read_table
 from harness.data.user_files.training_values import new_values
-from harness.errors import CombinationError, DataError, RecordError, UsageError
+from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.interfaces import RawData
 from harness.records.reading import read_named
 
@@ -51,6 +51,8 @@ class NewData:
     numbers: dict[str, list[float]]
     """Values of each regression target, with NaN for missing values, or an empty dictionary for classification."""
     warnings: tuple[str, ...]
+    kept: dict[str, list[Any]] = field(default_factory=dict)
+    """Cells of the columns that `Reader.read` keeps."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Rows:
     labels: list[str | None] | None = None
     numbers: dict[str, list[float]] | None = None
     warnings: Sequence[str] = ()
+    table: Table | None = None
+    """Table that contains the rows, or None for a file or folder of images or recordings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +93,25 @@ class Reader:
         """Names of the feature columns of a table."""
         return _columns(self.options, self.reading)
 
-    def read(self, source: Path | Table) -> NewData:
+    def read(self, source: Path | Table, keep: Sequence[str] = ()) -> NewData:
         """Return the examples of a table, a text file with one text per line, an image, a recording, or a folder of
         images or recordings.
 
-        Columns are identified by their names in the training data. The target columns are optional. Raises
-        `harness.DataError` if there are bad rows and they must not be skipped. Raises `harness.UsageError` or
+        Columns are identified by their names in the training data. The target columns are optional. The cells of the
+        columns in `keep` are returned unchanged.
+
+        Raises `harness.DataError` if there are bad rows and they must not be skipped. Raises `harness.UsageError` or
         `harness.DataError` if the whole source cannot be used.
         """
         import numpy as np
 
         found = self.rows(source)
+        if keep and found.table is None:
+            raise UsageError(f"{source}: columns can only be kept from a table; remove --keep")
+        columns = {} if found.table is None else found.table.columns
+        for name in keep:
+            if name not in columns:
+                raise UnknownNameError("column", name, columns)
         good = [number for number, where in enumerate(found.where) if where not in found.problems]
         found.problems.settle(left=len(good))
         labels, numbers = found.labels, found.numbers or {}
@@ -109,6 +121,7 @@ class Reader:
             labels=None if labels is None else [labels[row] for row in good],
             numbers={name: [cells[row] for row in good] for name, cells in numbers.items()},
             warnings=tuple(dict.fromkeys((*found.problems.warnings(), *found.warnings))),
+            kept={name: [columns[name][row] for row in good] for name in keep},
         )
 
     def rows(self, source: Path | Table) -> Rows:
@@ -243,7 +256,7 @@ class Reader:
     ) -> Rows:
         rows = [row_number(where) for where in table.where]
         labels, numbers = self._targets(table)
-        return Rows(table.where, problems, rows, inputs, labels, numbers, [*table.warnings, *warnings])
+        return Rows(table.where, problems, rows, inputs, labels, numbers, [*table.warnings, *warnings], table)
 
     def _targets(self, table: Table) -> tuple[list[str | None] | None, dict[str, list[float]] | None]:
         """Return the labels or the target values, if the table contains the target columns."""
@@ -310,7 +323,7 @@ class Reader:
         labels, numbers = (None, None) if table is None else self._targets(table)
         warnings = [] if table is None else list(table.warnings)
         warnings += [f"{count:,} images have {what}" for what, count in notes.items()]
-        return Rows(where, problems, names, inputs, labels, numbers, warnings)
+        return Rows(where, problems, names, inputs, labels, numbers, warnings, table)
 
     def _in_range(self, pixels: Array) -> Array:
         """Scale an image with more than 8 bits using the range of the training images. Raises `UnreadableError` if the
