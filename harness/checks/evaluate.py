@@ -73,7 +73,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
     """
     record = stored.record
     weights = stored.path / WEIGHTS
-    check_servable(stored)
+    trained = check_servable(stored)
     spec = msgspec.structs.replace(
         record.spec,
         backend=catalog.backend(backend).name,
@@ -104,7 +104,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
                 f"the data differ from those of run {record.run_id!r}; restore that version of the data, or train again"
             )
         outputs = read_arrays(directory / ARRAYS)["test_outputs"]
-    return _compared(stored, record.outcome, backend, evaluated, outputs)
+    return _compared(stored, trained, backend, evaluated, outputs)
 
 
 def _compared(

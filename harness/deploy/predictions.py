@@ -133,7 +133,7 @@ def table(
 def check_kept(info: DataInfo, new: NewData) -> None:
     """Raise `harness.UsageError` if a column that is kept has the name of another column of `table`."""
     nothing = np.zeros((0, info.outputs), np.float32)
-    labels = None if new.labels is None else []
+    labels: list[str | None] | None = None if new.labels is None else []
     numbers: dict[str, list[float]] = {name: [] for name in new.numbers}
     table(info, nothing, new.rows[:0], labels=labels, numbers=numbers, kept=dict.fromkeys(new.kept, ()))
 
