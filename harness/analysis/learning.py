@@ -20,6 +20,8 @@ _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
 """Score definitions for older records, which do not contain definitions."""
 PAST_BEST = "training past the best epoch"
 """Kind of the flag for runs that were trained for too many epochs."""
+ONE_CLASS = "one predicted class"
+"""Kind of the flag for runs that predict the same class for all test examples."""
 MIN_EPOCHS = 5
 """Minimum number of epochs for estimating the scatter of the scores. With fewer epochs, only a strong increase is
 flagged."""
@@ -103,7 +105,7 @@ def _one_class(outcome: Success) -> Iterator[RunFlag]:
     label = labels[predicted[0]] if len(labels) == len(confusion) else str(predicted[0])
     yield RunFlag(
         ("quality",),
-        "one predicted class",
+        ONE_CLASS,
         f"every test example is predicted as {label!r}, so the model has not learned to distinguish the classes; train "
         "longer (recipe.epochs), change recipe.learning_rate, or balance the classes",
     )

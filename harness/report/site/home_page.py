@@ -12,8 +12,12 @@ from harness.report.ranking import LEGEND
 from harness.report.report import Report
 from harness.report.site import overview, tables
 from harness.report.site.best_results import best_results
+from harness.report.site.notices import notices
 from harness.report.site.plot_data import MAX_PLOTTED, Figures
 from harness.report.site.ranks import rankings
+
+MAX_NOTICES = 50
+"""Maximum number of warnings on the page."""
 
 
 def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
@@ -34,6 +38,7 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "title": report.title,
         "summary": _summary(report),
         "problems": report.problems[:20],
+        "notices": notices(report.runs, addresses, "")[:MAX_NOTICES],
         "backends": report.backends,
         "best": best_results(report, addresses),
         "contests": contests,

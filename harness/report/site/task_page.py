@@ -12,6 +12,7 @@ from harness.report.plots.figure import PLOTS, drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
 from harness.report.site import tables
+from harness.report.site.notices import notices
 from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
@@ -41,6 +42,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         "view": tables.comparison(whole, "comparison", f"Comparison for task {task}", links, slug),
         "legend": legend([whole]),
         "flags": whole.flags,
+        "notices": notices(runs, addresses, "../"),
         "panels": plotted,
         "left_out": max(0, len(every_panel) - MAX_PLOTTED),
         "plots": figures.page(),

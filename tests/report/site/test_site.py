@@ -208,6 +208,24 @@ def test_contest_names_no_leader_if_the_difference_is_not_visible(tmp_path: Path
     assert ("tensorflow ahead" in page) == (leader == "tensorflow")
 
 
+def test_home_and_task_page_link_to_warnings_of_runs(tmp_path: Path) -> None:
+    made = record(
+        msgspec.structs.replace(success(), scores=msgspec.structs.replace(success().scores, confusion=[[3, 0], [2, 0]]))
+    )
+    data = msgspec.structs.replace(made.provenance.data, warnings=("3 rows are copies", "2 labels conflict"))  # type: ignore[type-var]
+    made = msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, data=data))
+    site = build(report_of(write(tmp_path, [made])))
+    (address,) = [name for name in site if name.startswith("runs/") and name.endswith(".html")]
+    (task,) = [name for name in site if name.startswith("tasks/") and name.endswith(".html")]
+    for name, up in (("index.html", ""), (task, "../")):
+        assert f'<a href="{up}{address}#data">nlp · ' in site[name]
+        assert ": 2 warnings about the data</a>" in site[name]
+        assert f'<a href="{up}{address}">nlp: 1 run predicts only one class</a>' in site[name]
+    assert 'id="data"' in site[address]
+    clean = build(report_of(write(tmp_path / "clean", [record()])))
+    assert "about the data</a>" not in clean["index.html"]
+
+
 def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
     records = [record(), record(success(train=9.0), backend="tensorflow")]
     (contest,) = contests(report_of(write(tmp_path, records)))
