@@ -28,8 +28,8 @@ def training_values(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Any]:
         for number, name in enumerate(reading["categories"])
         for found in [set(inputs["categories"][:, number].tolist())]
     }
-    missing = np.isnan(inputs["features"]).any(axis=0)
-    gaps = {name: bool(missing[number]) for number, name in enumerate(raw.feature_names)}
+    features = inputs["features"]
+    gaps = {name: bool(np.isnan(features[:, number]).any()) for number, name in enumerate(raw.feature_names)}
     complete = [name for name in reading["numbers"] if not gaps.get(name, True)]
     complete += [
         name

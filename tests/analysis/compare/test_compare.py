@@ -269,7 +269,7 @@ def test_bound_without_an_interval_fails(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds(values)) for name, values in (("b", [1.0, 2.0]), ("n", [0.1, 0.2])))
     done = invoke(base, new, "--fail-on", "train_samples_per_s:-5%")
     assert done.exit_code == 1
-    assert "not checked: there is no confidence interval: 2 and 2 runs" in done.stderr
+    assert "not checked: there is no confidence interval: 2 runs on each side" in done.stderr
 
 
 def test_output_has_units(slower: tuple[Path, Path]) -> None:
