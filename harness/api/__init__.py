@@ -11,7 +11,7 @@ from harness.api.execution import carry_out as carry_out
 from harness.api.execution import tune_selection as tune_selection
 from harness.api.results import Results as Results
 from harness.api.results import TuningResults as TuningResults
-from harness.records.printing import clean
+from harness.records.printing import show
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -365,7 +365,7 @@ def _print_plan(specs: Sequence[RunSpec], catalog: Catalog, store: Store, **sett
     from harness.report.dry_run import plan_text
 
     planned = plan_text(specs, catalog, store, **settings)
-    print(clean("\n".join(filter(None, [planned.note, planned.text]))))
+    show("\n".join(filter(None, [planned.note, planned.text])))
 
 
 def tune(

@@ -31,6 +31,11 @@ def escape_json(text: str) -> str:
     return text.translate(_ESCAPED)
 
 
+def show(text: str) -> None:
+    """Print text to stdout."""
+    print(clean(text))
+
+
 def note(text: str) -> None:
     """Print a message to stderr, on a line that starts with the program's name."""
     print(clean(f"harness: {text}"), file=sys.stderr, flush=True)

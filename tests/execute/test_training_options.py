@@ -75,7 +75,11 @@ def test_class_weights_have_a_mean_of_one_over_the_training_examples() -> None:
     ("recipe", "data", "message"),
     [
         (Recipe(class_weights=(1.0, 2.0)), info(), "2 weights for 3 classes"),
-        (Recipe(class_weights="balanced"), info(counts=(5, 0, 1)), "class 'b' has no training examples"),
+        (
+            Recipe(class_weights="balanced"),
+            info(counts=(5, 0, 1)),
+            "class 'b' is undefined because the class has no training examples",
+        ),
         (Recipe(class_weights="balanced"), info("regression"), "regression has no classes"),
     ],
 )

@@ -202,6 +202,7 @@ PLACES = {
     "harness/records/scratch.py": "files in new directories, and copies of them",
     "harness/measure/memory.py": "files of /proc",
     "harness/deploy/serving/requests.py": "uploaded files in a new temporary directory",
+    "harness/data/user_files/memory_files.py": "new files in a new directory, which is renamed when it is complete",
     "harness/tuning/collect.py": "a new directory, which is renamed when it is complete",
 }
 """Modules that open files for writing, with the reason why they cannot overwrite another file."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from toy_plugin import FAULTS_REF, TOY_REF, install_toy
 
-from harness.api import _speed_checked_at
+from harness.api.execution import _speed_checked_at
 from harness.checks.side_by_side import Part
 from harness.errors import CombinationError, UsageError
 from harness.interfaces import Coordinator, Executor, PlannedRun

@@ -133,7 +133,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
         del values[name]
     values["recipe"] = {k: v for k, v in without_added_defaults(values["recipe"]).items() if k not in LOOP_FIELDS}
     described = msgspec.to_builtins(data)
-    for name in ("warnings", "splits", "columns"):  # exclude fields that do not affect the computation
+    for name in ("warnings", "splits", "columns", "counts"):  # exclude fields that do not affect the computation
         del described[name]
     return _digest([values, described])
 

@@ -53,7 +53,7 @@ def test_a_model_with_another_name_can_declare_the_checkpoint_type(folder: Path)
     class Tagger(Bert):
         name = "tagger"
 
-    with pytest.raises(UsageError, match="has the model type 'bert', but model 'tagger' needs 'tagger'"):
+    with pytest.raises(UsageError, match="has the model type 'bert', but model 'tagger' requires 'tagger'"):
         model_options(locate(str(folder)), Tagger())
     Tagger.checkpoint_type = "bert"
     assert model_options(locate(str(folder)), Tagger()) == SIZES
@@ -115,11 +115,11 @@ def test_the_key_depends_on_the_content_not_the_path(folder: Path, tmp_path: Pat
         (
             {"model_type": "roberta"},
             {"models": ("bert",)},
-            "has the model type 'roberta', but model 'bert' needs 'bert'",
+            "has the model type 'roberta', but model 'bert' requires 'bert'",
         ),
         ({"hidden_act": "relu"}, {}, "has hidden_act='relu', but model 'bert' supports only 'gelu'"),
         ({}, {"models": ("bert-base",)}, "use --model bert"),
-        ({}, {"models": ("lstm",)}, "has the model type 'bert', but model 'lstm' needs 'lstm'"),
+        ({}, {"models": ("lstm",)}, "has the model type 'bert', but model 'lstm' requires 'lstm'"),
         ({"hidden_size": "wide"}, {}, "invalid value in section 'model'"),
     ],
 )
