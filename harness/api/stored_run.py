@@ -144,7 +144,7 @@ class Run:
         from harness.plugins import discover
         from harness.records.printing import note
 
-        with _source(data) as source:
+        with readable(data) as (source, warnings):
             found = predict(
                 StoredRun(self.path, self.record),
                 source,
@@ -155,20 +155,23 @@ class Run:
                 keep=keep,
                 timeout_s=timeout_s,
             )
-        for warning in found.warnings:
+        for warning in dict.fromkeys((*warnings, *found.warnings)):
             note(f"warning: {warning}")
         index, table = getattr(data, "index", None), found.table
-        if index is not None and not callable(index) and found.rows.dtype.kind == "i":
-            table = table.set_index(index[found.rows - 1])
+        if index is not None and not callable(index):  # a method of str, for example
+            table = table.set_index(index[found.positions])
         if found.scores is not None:
             table.attrs["scores"] = found.scores.values
         return table
 
 
 @contextmanager
-def _source(data: Any) -> Iterator[Path | Table]:
+def readable(data: Any) -> Iterator[tuple[Path | Table, Sequence[str]]]:
     """Yield the path of new data, or the table that contains data in memory. Images and recordings in memory are
-    written to a temporary folder."""
+    written to a temporary folder.
+
+    Also yield the warnings of the conversion of data in memory.
+    """
     import tempfile
 
     from harness.data.user_files.memory import from_memory
@@ -176,12 +179,12 @@ def _source(data: Any) -> Iterator[Path | Table]:
     from harness.data.user_files.tables import Table
 
     if isinstance(data, str | os.PathLike):
-        yield Path(data)
+        yield Path(data), ()
         return
     found = from_memory(data, keeps_index=True)
     if found.media is None:
         where = [f"row {number}" for number in range(1, found.rows + 1)]
-        yield Table(f"the {found.origin}", found.columns, where, warnings=found.warnings)
+        yield Table(f"the {found.origin}", found.columns, where), found.warnings
         return
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as folder:
-        yield write_data(found, Path(folder))
+        yield write_data(found, Path(folder)), found.all_warnings()

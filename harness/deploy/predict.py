@@ -58,6 +58,8 @@ class Predicted:
     """Outputs of the model, float32: logits ``[N, C]``, or standardized regression targets ``[N, T]``."""
     rows: NDArray[Any]
     """Row number of each example in the new data, counted from 1, or path of its file."""
+    positions: NDArray[Any]
+    """Position of each example among all rows of the new data, counted from 0."""
     warnings: tuple[str, ...]
     """Warnings about the new data, such as skipped rows."""
     scores: NewScores | None = None
@@ -151,7 +153,9 @@ def predict(
         outputs = read_arrays(directory / ARRAYS)["outputs"]
     frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers, kept=new.kept)
     scores = new_scores(new, outputs, preprocessing.info, model.spec, catalog)
-    return Predicted(frame, outputs, new.rows, (*new.warnings, *(scores.warnings if scores else ())), scores)
+    return Predicted(
+        frame, outputs, new.rows, new.positions, (*new.warnings, *(scores.warnings if scores else ())), scores
+    )
 
 
 def model_job(

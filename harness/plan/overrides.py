@@ -96,16 +96,36 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
 
 def own_data_overrides(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the overrides for options of the user's own data, such as ``{"target_column": "price"}``. Options that are
-    not set are omitted, and a single target column is passed as a string."""
+    not set are omitted, and a single target column is passed as a string.
+
+    The target, feature and slice columns are a string or an iterable of strings, such as an array or a pandas Index.
+    Raises `harness.UsageError` if they are not.
+    """
     values = dict(options)
-    targets = values.get("target_column")
-    if targets and not isinstance(targets, str):
-        targets = tuple(targets)
-        values["target_column"] = targets[0] if len(targets) == 1 else targets
-    for name in ("feature_columns", "slice_columns"):
-        if chosen := values.get(name):
-            values[name] = (chosen,) if isinstance(chosen, str) else tuple(chosen)
-    return as_overrides({f"dataset.{name}": value for name, value in values.items() if value})
+    for name in ("target_column", "feature_columns", "slice_columns"):
+        values[name] = _column_names(name, values.get(name))
+    targets = values["target_column"]
+    values["target_column"] = targets[0] if len(targets) == 1 else targets
+    return as_overrides(
+        {
+            f"dataset.{name}": value
+            for name, value in values.items()
+            if value is not None and not (isinstance(value, str | int | tuple) and not value)
+        }
+    )
+
+
+def _column_names(option: str, given: Any) -> tuple[str, ...]:
+    if given is None or isinstance(given, str):
+        return (given,) if given else ()
+    try:
+        names = tuple(given)
+    except TypeError:
+        names = (given,)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise UsageError(f"{option} contains {wrong[0]!r}, which is not a string; pass the names of columns")
+    return names
 
 
 def override_path(text: str) -> str:

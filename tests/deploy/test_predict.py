@@ -17,6 +17,7 @@ from own_files import houses, photos, reviews, write_csv, write_image, write_jso
 from toy_plugin import SET_FAST, install_toy
 
 import harness
+from harness.api.stored_run import readable
 from harness.data.user_files.dataset import UserDataset
 from harness.deploy.predict import predict, read_new, transformed
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
@@ -158,6 +159,21 @@ def test_run_predicts_a_data_frame_and_keeps_its_index(results: Path) -> None:
     scores = run.record.outcome.scores.test
     assert table.attrs["scores"] == pytest.approx(scores, rel=1e-6)
     assert run.predict(frame.drop(columns="price")).attrs == {}
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_new_images_in_a_data_frame_have_their_positions(catalog: Catalog, tmp_path: Path, is_file: bool) -> None:
+    preprocessing, _ = prepared(photos(tmp_path / "all"), "vision", catalog, {})
+    images: list[Any] = [np.full((8, 8, 3), 10 * number, np.uint8) for number in range(4)]
+    if is_file:
+        images = [str(write_image(tmp_path / f"{number}.png", (8, 8), seed=number)) for number in range(4)]
+    images[1] = None
+    frame = pd.DataFrame({"path" if is_file else "image": images, "label": "cat"}, index=list("abcd"))
+    with readable(frame) as (source, warnings):
+        new = read_new(preprocessing, source, "skip")
+    assert frame.index[new.positions].tolist() == ["a", "c", "d"]
+    assert new.rows.tolist() == ([images[n] for n in (0, 2, 3)] if is_file else [f"00000{n}.ppm" for n in (1, 3, 4)])
+    assert list(warnings) == []
 
 
 def test_predict_prints_a_table_and_treats_bad_rows_as_in_training(results: Path, tmp_path: Path) -> None:

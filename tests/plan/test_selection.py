@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -199,6 +201,39 @@ def test_run_accepts_numbers_of_numpy() -> None:
         overrides=("recipe.epochs=3", "recipe.learning_rate=0.1", "model.x=[0.5]"),
     )
     assert {type(seed) for seed in chosen.seeds} == {int}
+
+
+@pytest.mark.parametrize(
+    "several", [list, tuple, iter, np.array, pd.Index, pd.Series, lambda names: np.array(names, object)]
+)
+def test_run_accepts_column_names_in_every_form(several: Callable[[list[str]], Any]) -> None:
+    chosen = passed_to_run(
+        task="a",
+        target_column=several(["x"]),
+        feature_columns=several(["y", "z"]),
+        slice_columns=several([]),
+        text_column=np.str_("t"),
+    )
+    assert sorted(chosen.overrides) == [
+        'dataset.feature_columns=["y","z"]',
+        'dataset.target_column="x"',
+        'dataset.text_column="t"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"feature_columns": pd.Index([0, 1])}, "feature_columns contains 0, which is not a string"),
+        ({"target_column": np.array([["a"]])}, "target_column contains array.*, which is not a string"),
+        ({"slice_columns": 3}, "slice_columns contains 3, which is not a string"),
+        ({"feature_columns": np.array("a")}, "feature_columns contains array"),
+        ({"group_column": pd.Index(["a", "b"])}, "dataset.group_column.*cannot be written as JSON"),
+    ],
+)
+def test_run_wrong_column_names_raise(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        passed_to_run(task="a", **options)
 
 
 @pytest.mark.parametrize("overrides", ["recipe.epochs=3", ["recipe.epochs=3"], {"recipe.epochs": 3}])

@@ -289,7 +289,7 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
             arrays["categories"] = np.array(examples.categories, object).T
         return arrays
     from harness.data.user_files.examples import unreadable
-    from harness.data.user_files.media import UnreadableError, decoded_digest, read_audio, read_image
+    from harness.data.user_files.media import UnreadableError, decoded_digest, described, read_audio, read_image
 
     decoded = np.empty(count, object)
     rates_hz = np.zeros(count, np.int64)
@@ -303,11 +303,7 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
         except UnreadableError as error:
             where, file = examples.where[row], examples.files[row]
             examples.problems.add(where, unreadable(where, file, error))
-    noun = "image" if kind == "image" else "recording"
-    examples.warnings += [
-        f"{count:,} {noun} has {what}" if count == 1 else f"{count:,} {noun}s have {what}"
-        for what, count in notes.items()
-    ]
+    examples.warnings += described(notes, kind)
     good = examples.good()
     examples.bytes_digests, examples.digests = examples.digests, list(examples.digests)
     for row in good:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.data.user_files.location import MEDIA, REMEDIES, is_hidden
-from harness.data.user_files.splitting import NAMES
+from harness.data.user_files.splitting import NAMES, same_split
 from harness.errors import DataError
 
 SIDE_FILES = frozenset(("desktop.ini", "picasa.ini", "thumbs.db"))
@@ -267,15 +267,11 @@ def check_names(root: Path, tops: Sequence[str]) -> None:
     """Raise `harness.DataError` if two folders are named after the same split, because merging them may not be
     intended.
     """
-    meaning: dict[str, str] = {}
-    for top in tops:
-        other = meaning.setdefault(NAMES[top.lower()], top)
-        if other != top:
-            raise DataError(
-                f"{root}: the folders {other} and {top} are both named after the {NAMES[top.lower()]} split; merge "
-                "them or rename "
-                "one of them"
-            )
+    if (pair := same_split(tops)) is not None:
+        raise DataError(
+            f"{root}: the folders {pair[0]} and {pair[1]} are both named after the {NAMES[pair[0].lower()]} split; "
+            "merge them or rename one of them"
+        )
 
 
 def _absent(tree: Tree, splits: list[str]) -> list[str]:

@@ -77,45 +77,68 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     file cannot be decoded.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     notes = Counter() if notes is None else notes
     with _image(path) as opened, _as_unreadable(path):
-        if (
-            getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO"
-        ):  # in MPO files, phones store previews as frames
-            notes["more than one frame, of which only the first is used"] += 1
         if opened.format == "PNG" and opened.mode in ("RGB", "RGBA") and _png_bits(path) == 16:
             notes["16 bits per channel, of which only the upper 8 are used"] += 1
         opened.draft("RGB" if opened.mode != "L" else "L", (2 * shorter_side, 2 * shorter_side))
         unit = _pixel_unit(path, opened)
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I") or image.mode == "F":
+        image = rendered(opened, notes)
+        if image.mode not in ("L", "RGB"):
             numbers = np.asarray(image).astype(np.float32) * np.float32(unit)
             if not np.isfinite(numbers).all():
                 raise UnreadableError("it contains pixels that are not finite numbers")
             image = Image.fromarray(numbers)
-        elif image.mode in ("1", "L"):
-            image = image.convert("L")
-        elif image.has_transparency_data:
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-            alpha, extrema = layer.getchannel("A").getextrema(), image.getextrema()
-            if np.min(alpha) < 255 and not np.ptp(extrema, axis=-1).any():
-                raise UnreadableError(
-                    "nothing is visible after the transparent parts are replaced with white; save the image without "
-                    "transparency"
-                )
-            if np.min(alpha) < 255:
-                notes["transparent parts, which became white"] += 1
-        else:
-            image = image.convert("RGB")
         excess = min(image.size) / shorter_side
         if excess > 1:
             width, height = (max(1, round(side / excess)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def rendered(image: Any, notes: Counter[str]) -> Any:
+    """Return a Pillow image in mode ``L`` or ``RGB``. The mode of grayscale images with more than 8 bits per pixel is
+    not changed.
+
+    The EXIF orientation is applied, and transparent areas become white. `notes` counts the images whose content was
+    partly ignored, by reason. Raises `UnreadableError` if nothing of the image is visible, and the exceptions of Pillow
+    if the image cannot be decoded or converted.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # in MPO files, phones store previews as frames
+        which = "current one" if image.tell() else "first"
+        notes[f"more than one frame, of which only the {which} is used"] += 1
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return image
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    if np.min(layer.getchannel("A").getextrema()) < 255:
+        if not np.ptp(image.getextrema(), axis=-1).any():
+            raise UnreadableError(
+                "nothing is visible after the transparent parts are replaced with white; save the image without "
+                "transparency"
+            )
+        notes["transparent parts, which became white"] += 1
+    return image
+
+
+def described(notes: Counter[str], kind: str) -> list[str]:
+    """Return a warning for each reason for which the content of images or recordings was partly ignored."""
+    noun = "image" if kind == "image" else "recording"
+    return [
+        f"{count:,} {noun} has {what}" if count == 1 else f"{count:,} {noun}s have {what}"
+        for what, count in notes.items()
+    ]
 
 
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:

@@ -5,7 +5,6 @@ A value that JSON cannot represent exactly is refused, so that the data read fro
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.columns import shown
 from harness.data.user_files.dates import parsed
-from harness.data.user_files.memory_media import Media, media_of
-from harness.data.user_files.splitting import NAMES
+from harness.data.user_files.memory_media import SAMPLE_RATE, Media, is_missing, media_of
+from harness.data.user_files.splitting import NAMES, same_split
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 ADVICE = {
     "Decimal": "convert the column with .astype(float)",
@@ -32,8 +33,12 @@ ADVICE = {
     "bytes": "decode the column to strings",
 }
 """Advice on values that cannot be stored, by the name of their type."""
+RESET_FRAME = ("call frame.reset_index()", "frame.reset_index(drop=True)")
+RESET_SERIES = ("add it to the dict as a list", "call .reset_index(drop=True) on each Series")
 OTHER = "convert the column to strings, numbers, booleans or dates, or remove it"
 SPLIT = "split"
+FINER = ("ps", "fs", "as")
+"""Units of numpy that are finer than those of pandas, which reads them incorrectly."""
 
 
 @dataclass(kw_only=True)
@@ -57,6 +62,10 @@ class MemoryData:
             return len(self.media)
         return len(next(iter(self.columns.values()), ()))
 
+    def all_warnings(self) -> list[str]:
+        """Return the warnings, including those about images of which a part was ignored."""
+        return [*self.warnings, *(self.media.warnings() if self.media is not None else ())]
+
 
 def is_in_memory(data: Any) -> bool:
     """Return whether an object is a DataFrame, a mapping, or has the interface of ``datasets.Dataset``.
@@ -70,14 +79,14 @@ def from_memory(data: Any, *, keeps_index: bool = False) -> MemoryData:
     """Return the columns of a DataFrame, a ``datasets.Dataset``, a mapping from column names to sequences, or a mapping
     from the names of splits to any of these.
 
-    The index of a DataFrame is not part of the data. An index that may contain data is refused, unless `keeps_index` is
-    true, which means that the caller handles the index.
+    The indexes of DataFrames and Series are not part of the data, and an index that may contain data is refused. If
+    `keeps_index` is true, the index of a single DataFrame is not checked, because the caller handles it.
 
     Raises `harness.UsageError` if the object has another type, or if it contains values or names that cannot be stored
     exactly.
     """
     if isinstance(data, Mapping) and data and all(map(is_in_memory, data.values())):
-        return _splits(data, keeps_index=keeps_index)
+        return _splits(data)
     if _is_frame(data):
         found = _frame(data, keeps_index=keeps_index)
     elif _is_dataset(data):
@@ -118,26 +127,25 @@ def _frame(frame: pd.DataFrame, *, keeps_index: bool) -> MemoryData:
             "with frame.columns = ['_'.join(names) for names in frame.columns]"
         )
     _check_names("DataFrame", list(frame.columns))
-    warnings = [] if keeps_index else _index_warnings(frame.index)
+    warnings = [] if keeps_index else _index_warnings(frame.index, "DataFrame", *RESET_FRAME)
     values = {name: frame.iloc[:, place] for place, name in enumerate(frame.columns)}
     return _converted("DataFrame", values, len(frame), warnings)
 
 
-def _index_warnings(index: pd.Index) -> list[str]:
+def _index_warnings(index: pd.Index, owner: str, keep: str, remove: str) -> list[str]:
     """Return a warning if an index of integers is ignored. Raises `harness.UsageError` for any other index, because it
-    may contain data."""
+    may contain data. The messages name the `owner` of the index, and how to `keep` or `remove` the index."""
     import pandas as pd
 
     names = [name for name in index.names if name is not None]
     if names or isinstance(index, pd.MultiIndex) or not pd.api.types.is_integer_dtype(index.dtype):
         what = f"index {names[0]!r}" if names else "index"
         raise UsageError(
-            f"the {what} of the DataFrame would be lost; call frame.reset_index() to keep it as a column, or "
-            "frame.reset_index(drop=True) to remove it"
+            f"the {what} of the {owner} would be lost; {keep} to keep it as a column, or {remove} to remove it"
         )
     if isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1:
         return []
-    return ["the index of the DataFrame (integers without a name) was ignored; rows are numbered from 1"]
+    return [f"the index of the {owner} (integers without a name) was ignored; rows are numbered from 1"]
 
 
 def _dataset(data: Any) -> MemoryData:
@@ -163,46 +171,63 @@ def _class(cell: Any, classes: Sequence[str], column: str) -> str | None:
 
 
 def _mapping(data: Mapping[Any, Any]) -> MemoryData:
-    import numpy as np
     import pandas as pd
 
     _check_names("dict", list(data))
-    values: dict[str, Any] = {}
-    indexes = [value.index for value in data.values() if isinstance(value, pd.Series)]
+    indexes = [value.index for value in data.values() if isinstance(value, pd.Series | pd.DataFrame)]
     if any(not index.equals(indexes[0]) for index in indexes):
         raise UsageError("the Series in the dict have different indexes; call .reset_index(drop=True) on each of them")
-    rate = data.get("sample_rate")
-    for name, value in data.items():
-        if name == "sample_rate" and isinstance(rate, numbers.Real):
-            continue
-        if isinstance(value, str | bytes | Mapping) or not (
-            isinstance(value, Sequence | pd.Series | pd.Index | pd.api.extensions.ExtensionArray)
-            or hasattr(value, "__array__")
-        ):
-            raise UsageError(
-                f"column {name!r} of the dict is {_type(value)}, not a list or an array; pass one value for each row"
-            )
-        if hasattr(value, "__array__") and not isinstance(value, pd.Series | pd.Index | pd.Categorical):
-            value = value if isinstance(value, pd.api.extensions.ExtensionArray) else np.asarray(value)
-        values[name] = value
+    warnings = [text for index in indexes for text in _index_warnings(index, "Series in the dict", *RESET_SERIES)]
+    rate = data.get(SAMPLE_RATE)
+    single = isinstance(rate, numbers.Real)
+    values = {name: _one_per_row(name, value) for name, value in data.items() if not (name == SAMPLE_RATE and single)}
     lengths = {name: len(value) for name, value in values.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name!r} has {length:,}" for name, length in lengths.items())
         raise UsageError(f"the columns of the dict differ in length: {listed}; pass one value for each row")
     rows = next(iter(lengths.values()), 0)
-    if isinstance(rate, numbers.Real):
-        values["sample_rate"] = [rate] * rows
-    return _converted("dict", values, rows)
+    if single:
+        values[SAMPLE_RATE] = [rate] * rows
+    return _converted("dict", values, rows, dict.fromkeys(warnings))
 
 
-def _splits(data: Mapping[Any, Any], *, keeps_index: bool) -> MemoryData:
+def _one_per_row(name: str, value: Any) -> Any:
+    """Return the values of a column of a dict as a sequence, or as an array of numpy or pandas. Raises
+    `harness.UsageError` if they are not one value per row."""
+    import numpy as np
+    import pandas as pd
+
+    arrays = pd.Series | pd.Index | pd.api.extensions.ExtensionArray
+    if isinstance(value, arrays):
+        return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise UsageError(
+            f"column {name!r} of the dict is an array with masked values, whose mask would be lost; replace them, for "
+            "example with .astype(object).filled(None)"
+        )
+    found = np.asarray(value) if hasattr(value, "__array__") else value
+    if isinstance(found, str | bytes | Mapping) or not (
+        isinstance(found, Sequence) or (isinstance(found, np.ndarray) and found.ndim)
+    ):
+        what = "a single value" if isinstance(found, np.ndarray) else _type(value)
+        raise UsageError(f"column {name!r} of the dict is {what}, not a list or an array; pass one value for each row")
+    return found
+
+
+def _splits(data: Mapping[Any, Any]) -> MemoryData:
     """Return the rows of all splits, with a column that contains the name of each row's split."""
-    unknown = [name for name in data if str(name).lower() not in NAMES]
+    names = {name: _plain(name) for name in data}
+    unknown = [name for name in data if names[name].lower() not in NAMES]
     if unknown:
         raise UsageError(
             f"{unknown[0]!r} is not the name of a split; use {', '.join(NAMES)}, or pass a single DataFrame or Dataset"
         )
-    parts = {name: from_memory(part, keeps_index=keeps_index) for name, part in data.items()}
+    if (pair := same_split(names.values())) is not None:
+        raise UsageError(
+            f"{pair[0]!r} and {pair[1]!r} are both names of the {NAMES[pair[0].lower()]} split; merge them or rename "
+            "one of them"
+        )
+    parts = {name: from_memory(part) for name, part in data.items()}
     first = next(iter(parts.values()))
     for name, part in parts.items():
         if list(part.columns) != list(first.columns) or (part.media is None) != (first.media is None):
@@ -212,7 +237,7 @@ def _splits(data: Mapping[Any, Any], *, keeps_index: bool) -> MemoryData:
     if SPLIT in first.columns:
         raise UsageError(f"the data already have a column {SPLIT!r}; remove the column, or pass a single DataFrame")
     columns = {name: [cell for part in parts.values() for cell in part.columns[name]] for name in first.columns}
-    columns[SPLIT] = [NAMES[str(name).lower()] for name, part in parts.items() for _ in range(part.rows)]
+    columns[SPLIT] = [NAMES[names[name].lower()] for name, part in parts.items() for _ in range(part.rows)]
     media = None if first.media is None else Media.joined([part.media for part in parts.values() if part.media])
     return MemoryData(
         origin=_type(data),
@@ -261,6 +286,8 @@ def _cells(name: str, column: Any) -> list[Any]:
     import numpy as np
 
     dtype = getattr(column, "dtype", None)
+    if isinstance(column, np.ndarray) and column.dtype.kind in "mM" and column.ndim == 1:
+        column = _dates(name, column)
     if isinstance(column, np.ndarray) and column.ndim != 1:
         raise UsageError(
             f"column {name!r} is an array of the shape {column.shape}; pass each of its columns separately, for "
@@ -276,25 +303,42 @@ def _cells(name: str, column: Any) -> list[Any]:
     ]
 
 
-def _cell(cell: Any, column: str, row: int) -> Any:
-    """Return a cell as a str, bool, int, float or None. Raises `harness.UsageError` if this is not exact."""
+def _dates(name: str, values: NDArray[Any] | np.datetime64 | np.timedelta64) -> Any:
+    """Return an array of dates or durations of numpy as a Series, and a single one as a Timestamp or Timedelta. The
+    conversion is exact, unlike ``values.tolist()``."""
     import numpy as np
     import pandas as pd
 
+    try:
+        if np.datetime_data(values.dtype)[0] not in FINER:
+            if isinstance(values, np.ndarray):
+                return pd.Series(values)
+            return pd.Timestamp(values) if isinstance(values, np.datetime64) else pd.Timedelta(values)
+    except (TypeError, ValueError):  # without a unit, or out of range
+        pass
+    to_dates, to_numbers = ".astype('datetime64[us]')", "values / np.timedelta64(1, 's')"
+    raise UsageError(
+        f"column {name!r} contains values of the dtype {values.dtype} that pandas cannot represent; convert them, for "
+        f"example with {to_dates if values.dtype.kind == 'M' else to_numbers}"
+    )
+
+
+def _cell(cell: Any, column: str, row: int) -> Any:
+    """Return a cell as a str, bool, int, float or None. Raises `harness.UsageError` if this is not exact."""
+    import numpy as np
+
     if isinstance(cell, np.datetime64 | np.timedelta64):
-        cell = pd.Timestamp(cell) if isinstance(cell, np.datetime64) else pd.Timedelta(cell)
-    if cell is None or cell is pd.NA or cell is pd.NaT:
+        cell = _dates(column, cell)
+    if is_missing(cell):
         return None
     if isinstance(cell, np.bool_):
         return bool(cell)
     if isinstance(cell, bool | str):
-        return str(cell) if isinstance(cell, str) else cell
+        return _plain(cell) if isinstance(cell, str) else cell
     if isinstance(cell, numbers.Integral):
         return int(cell)
     if isinstance(cell, float | np.floating):
         value = float(cell)
-        if math.isnan(value):
-            return None
         if value == cell:
             return value
     if isinstance(cell, date | time):
@@ -302,12 +346,19 @@ def _cell(cell: Any, column: str, row: int) -> Any:
         if not getattr(cell, "nanosecond", 0) and _is_exact(text, cell):
             return text
         raise UsageError(
-            f"column {column!r} contains {shown(cell)} in row {row}, which is more precise than microseconds or has an "
-            "unusual time zone; round the column with .dt.floor('us'), or convert it with .dt.tz_convert('UTC')"
+            f"column {column!r} contains {shown(cell)} in row {row}, which is more precise than microseconds, has an "
+            "unusual time zone or is not between the years 1 and 9999; round the column with .dt.floor('us'), or "
+            "convert it with .dt.tz_convert('UTC')"
         )
     kind = _type(cell)
     advice = ADVICE.get(kind.removesuffix("128").removesuffix("64"), OTHER)
     raise UsageError(f"column {column!r} contains {shown(cell)} ({kind}) in row {row}; {advice}")
+
+
+def _plain(value: Any) -> str:
+    """Return a string as an instance of str itself. ``str(value)`` returns the name of a member of an Enum of strings
+    instead of its value."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def _is_exact(text: str, cell: date | time) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from harness.errors import RecordError
-from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
+from harness.errors import RecordError, UsageError
+from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 
 FOLDER = "data-from-memory"
 """Name of the folder in the cache that contains a folder for each saved object."""
@@ -26,14 +26,20 @@ class About(Struct, frozen=True, kw_only=True):
 
 
 def about(path: Path) -> About | None:
-    """Return the properties of the object in memory that was saved at `path`, or None for other files."""
-    file = path.parent / ABOUT
-    if not is_from_memory(path) or not is_stored(file):
+    """Return the properties of the object in memory that was saved at `path`, or None for other files.
+
+    Raises `harness.UsageError` if the properties are missing or damaged, because the data would be read differently.
+    """
+    if not is_from_memory(path):
         return None
+    file = path.parent / ABOUT
     try:
         return decode(read_stored(file, MAX_JSON_BYTES), About, file)
-    except RecordError:
-        return None
+    except RecordError as error:
+        raise UsageError(
+            f"{error}; the file is part of data that were saved from memory: pass the same data to harness.run or "
+            "harness.save_data again"
+        ) from None
 
 
 def is_from_memory(path: Path) -> bool:

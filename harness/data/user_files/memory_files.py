@@ -6,9 +6,7 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import msgspec
 from harness.data.user_files.memory_about import ABOUT, FOLDER, About
 from harness.errors import UsageError
 from harness.records.locations import cache_dir
+from harness.records.scratch import RESERVE, scratch, sweep
 
 if TYPE_CHECKING:
     from harness.data.user_files.memory import MemoryData
@@ -78,7 +77,7 @@ def write_data(found: MemoryData, root: Path, name: str = "") -> Path:
     table = _jsonl({**({FILE_NAME: found.media.names()} if found.media else {}), **found.columns})
     content = _digest(chain([("", json.dumps(found.categorical).encode()), ("", table)], _media(found, "")))
     chosen = name or f"memory-{content[:8]}"
-    about = About(origin=found.origin, categorical=tuple(found.categorical), warnings=tuple(found.warnings))
+    about = About(origin=found.origin, categorical=tuple(found.categorical), warnings=tuple(found.all_warnings()))
     described = msgspec.json.encode(about)
     folder = root / _digest([(chosen, content.encode()), ("", described)])[:16]
     table_name = f"{chosen}/metadata.jsonl" if found.media else f"{chosen}.jsonl"
@@ -89,8 +88,8 @@ def write_data(found: MemoryData, root: Path, name: str = "") -> Path:
         yield from _media(found, f"{chosen}/")
 
     try:
-        if not _is_complete(folder, files()):
-            _write(folder, files())
+        if not all(_contains(folder / name, content) for name, content in files()):
+            _write(folder, files)
     except OSError as error:
         raise UsageError(
             f"{folder}: the data cannot be written: {error.strerror}; set HARNESS_CACHE to a folder on a disk with "
@@ -142,29 +141,33 @@ def _digest(files: Iterable[tuple[str, bytes]]) -> str:
     return total.hexdigest()
 
 
-def _is_complete(folder: Path, files: Iterable[tuple[str, bytes]]) -> bool:
-    """Return whether the folder contains these files with this content."""
-    if not folder.is_dir():
+def _contains(file: Path, content: bytes) -> bool:
+    """Return whether a regular file has this content. Another process may remove it at any time."""
+    try:
+        return file.is_file() and file.read_bytes() == content
+    except OSError:
         return False
-    return all((folder / name).is_file() and (folder / name).read_bytes() == content for name, content in files)
 
 
-def _write(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+def _write(folder: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
     """Write the files into a temporary folder, and move it to `folder`, so that an interruption leaves no partial data.
 
-    An incomplete folder is replaced. Another process may write the same data at the same time.
+    If `folder` exists, its damaged files are replaced one by one. The folder itself is never moved, because another
+    process that saved the same data may be reading it.
     """
-    scratch = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    try:
-        for name, content in files:
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / name).write_bytes(content)
-        if folder.is_dir():
-            folder.rename(scratch.with_name(f"{scratch.name}-old"))
-            shutil.rmtree(scratch.with_name(f"{scratch.name}-old"), ignore_errors=True)
-        scratch.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    sweep(folder.parent)
+    with scratch(folder.parent) as made:
+        for name, content in files():
+            (made / name).parent.mkdir(exist_ok=True)
+            (made / name).write_bytes(content)
+        (made / RESERVE).unlink(missing_ok=True)
+        made.chmod(0o755)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            for name, content in files():
+                if not _contains(folder / name, content):
+                    (folder / name).parent.mkdir(exist_ok=True)
+                    (made / name).replace(folder / name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import numbers
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.data.user_files.media import described, rendered
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ class Media:
     items: Sequence[Array | None]
     """Images, uint8 ``[H, W, C]`` with C = 1 or 3, or recordings, float32 or int16 ``[samples]``. None if missing."""
     rates_hz: Sequence[int] = ()
-    """Sample rate of each recording."""
+    """Sample rate of each recording, or 1 for a missing recording."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Number of images whose content was partly ignored, by reason; see `harness.data.user_files.media.rendered`."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -41,7 +45,12 @@ class Media:
             kind=parts[0].kind,
             items=[item for part in parts for item in part.items],
             rates_hz=[rate_hz for part in parts for rate_hz in part.rates_hz],
+            notes=sum((part.notes for part in parts), Counter()),
         )
+
+    def warnings(self) -> list[str]:
+        """Return warnings about items whose content was partly ignored."""
+        return described(self.notes, self.kind)
 
     def names(self) -> list[str | None]:
         """Return the name of each item's file, or None if the item is missing."""
@@ -94,15 +103,23 @@ def media_of(values: Mapping[str, Any], rows: int) -> tuple[Media | None, dict[s
     rest = {name: value for name, value in values.items() if name != column}
     if "file_name" in rest:
         raise UsageError("the column 'file_name' is reserved for the files of the images or recordings; rename it")
-    items = [_unpacked(item) for item in values[column]]
+    items = [None if is_missing(item) else item for item in values[column]]
     if kind == "image":
-        return Media(kind="image", items=[_image(item, column, row) for row, item in enumerate(items, start=1)]), rest
-    rates = _rates(values[column], rest.pop(SAMPLE_RATE, None), column, rows)
-    return Media(
-        kind="audio",
-        items=[_recording(item, column, row) for row, item in enumerate(items, start=1)],
-        rates_hz=rates,
-    ), rest
+        notes: Counter[str] = Counter()
+        images = [_image(item, column, row, notes) for row, item in enumerate(items, start=1)]
+        return Media(kind="image", items=images, notes=notes), rest
+    rates = _rates(items, rest.pop(SAMPLE_RATE, None), column)
+    recordings = [_recording(item, column, row) for row, item in enumerate(items, start=1)]
+    return Media(kind="audio", items=recordings, rates_hz=rates), rest
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, ``pd.NA`` or ``pd.NaT``."""
+    import pandas as pd
+
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    return isinstance(value, numbers.Real) and bool(value != value)
 
 
 def _kind(column: Any, *, rated: bool) -> Literal["image", "audio"] | None:
@@ -114,7 +131,7 @@ def _kind(column: Any, *, rated: bool) -> Literal["image", "audio"] | None:
         return "image" if column.ndim > 2 else "audio" if rated else None
     if getattr(column, "dtype", np.dtype(object)) != np.dtype(object):
         return None
-    first = next((cell for cell in column if cell is not None), None)
+    first = next((cell for cell in column if not is_missing(cell)), None)
     if _is_picture(first) or (isinstance(first, np.ndarray) and first.ndim > 1):
         return "image"
     if (isinstance(first, Mapping) and "array" in first) or (isinstance(first, np.ndarray) and first.ndim == 1):
@@ -127,19 +144,27 @@ def _is_picture(item: Any) -> bool:
     return hasattr(item, "getbands") and hasattr(item, "tobytes")
 
 
-def _unpacked(item: Any) -> Any:
+def _pixels(picture: Any, column: str, row: int, notes: Counter[str]) -> Array:
+    """Return the pixels of a Pillow image, read like those of an image file."""
     import numpy as np
 
-    if _is_picture(item):
-        return np.asarray(item if item.mode in ("L", "RGB") else item.convert("RGB") if item.mode == "P" else item)
-    return np.asarray(item["array"]) if isinstance(item, Mapping) else item
+    try:
+        return np.asarray(rendered(picture, notes))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow decodes images when they are first used, and raises many types of exceptions
+        raise UsageError(
+            f"column {column!r}: the image in row {row} (mode {picture.mode}) cannot be used: {error}"
+        ) from None
 
 
-def _image(item: Any, column: str, row: int) -> NDArray[np.uint8] | None:
+def _image(item: Any, column: str, row: int, notes: Counter[str]) -> NDArray[np.uint8] | None:
     import numpy as np
 
     if item is None:
         return None
+    if _is_picture(item):
+        item = _pixels(item, column, row, notes)
     pixels = item[..., None] if isinstance(item, np.ndarray) and item.ndim == 2 else item
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype != np.uint8:
         found = f"{item.dtype} {list(item.shape)}" if isinstance(item, np.ndarray) else type(item).__name__
@@ -160,6 +185,8 @@ def _recording(item: Any, column: str, row: int) -> Array | None:
 
     if item is None:
         return None
+    if isinstance(item, Mapping):
+        item = np.asarray(item.get("array"))
     if not isinstance(item, np.ndarray) or item.ndim != 1 or not (item.dtype.kind == "f" or item.dtype == np.int16):
         found = f"{item.dtype} {list(item.shape)}" if isinstance(item, np.ndarray) else type(item).__name__
         raise UsageError(
@@ -176,18 +203,31 @@ def _recording(item: Any, column: str, row: int) -> Array | None:
     return item.astype(np.float32)
 
 
-def _rates(column: Any, given: Any, name: str, rows: int) -> list[int]:
-    """Return the sample rate of each recording, from the items themselves or from the column ``sample_rate``."""
-    own = [item.get("sampling_rate") if isinstance(item, Mapping) else None for item in column]
-    found = list(given) if given is not None else own
-    for row, (item, rate) in enumerate(zip(column, found, strict=True), start=1):
+def _rates(items: Sequence[Any], given: Any, column: str) -> list[int]:
+    """Return the sample rate of each recording, from the column ``sample_rate`` or from the items themselves, and 1 for
+    a missing recording.
+
+    Raises `harness.UsageError` if a rate is unknown or invalid, or if the two sources contradict each other.
+    """
+    rates = []
+    for row, (item, rate) in enumerate(zip(items, [None] * len(items) if given is None else given, strict=True), 1):
+        own = item.get("sampling_rate") if isinstance(item, Mapping) else None
+        known: list[Any] = [each for each in (rate, own) if not is_missing(each)]
         if item is None:
+            rates.append(1)
             continue
-        if rate is None:
+        if not known:
             raise UsageError(
-                f"column {name!r} contains recordings, but their sample rate is unknown; add {SAMPLE_RATE!r} with the "
-                "rate in Hz, such as {'sample_rate': 16000}"
+                f"column {column!r} contains recordings, but the sample rate in row {row} is unknown; add "
+                f"{SAMPLE_RATE!r} with the rate in Hz, such as {{'sample_rate': 16000}}"
             )
-        if not isinstance(rate, numbers.Real) or not 1 <= float(rate) < 2**31 or not float(rate).is_integer():
-            raise UsageError(f"{SAMPLE_RATE!r} in row {row} is {rate!r}, expected an integer number of Hz")
-    return [int(rate) if rate is not None else 1 for rate in found] or [1] * rows
+        for each in known:
+            if not isinstance(each, numbers.Real) or not 1 <= float(each) < 2**31 or not float(each).is_integer():
+                raise UsageError(f"{SAMPLE_RATE!r} in row {row} is {each!r}, expected an integer number of Hz")
+        if len(set(known)) > 1:
+            raise UsageError(
+                f"{SAMPLE_RATE!r} in row {row} is {rate} Hz, but the recording states {own} Hz; remove {SAMPLE_RATE!r} "
+                "to use the rates of the recordings"
+            )
+        rates.append(int(known[0]))
+    return rates

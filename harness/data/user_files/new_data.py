@@ -18,7 +18,7 @@ from harness.data.user_files.encodings import decoded, is_utf8
 from harness.data.user_files.examples import row_number, unreadable
 from harness.data.user_files.folders import ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_metadata, is_table
-from harness.data.user_files.media import UnreadableError, is_unscaled, read_audio, read_image, scaled
+from harness.data.user_files.media import UnreadableError, described, is_unscaled, read_audio, read_image, scaled
 from harness.data.user_files.notations import PLAIN, Notation, with_missing
 from harness.data.user_files.options import OPTIONS, ImageOptions, TableOptions, UserOptions
 from harness.data.user_files.problems import Problems
@@ -44,6 +44,8 @@ class NewData:
 
     rows: Array
     """Row number of each example (int64, starting at 1) or path of its file (str)."""
+    positions: Array
+    """Position of each example among all rows or files, including skipped ones (int64, starting at 0)."""
     inputs: dict[str, Array]
     """Raw inputs, keyed by name as in `UserDataset`."""
     labels: list[str | None] | None
@@ -117,6 +119,7 @@ class Reader:
         labels, numbers = found.labels, found.numbers or {}
         return NewData(
             rows=np.array(found.rows)[good],
+            positions=np.array(good, np.int64),
             inputs={name: array[good] for name, array in found.inputs.items()},
             labels=None if labels is None else [labels[row] for row in good],
             numbers={name: [cells[row] for row in good] for name, cells in numbers.items()},
@@ -322,7 +325,7 @@ class Reader:
             inputs = {"waveform": decoded_files, "sample_rate_hz": rates_hz}
         labels, numbers = (None, None) if table is None else self._targets(table)
         warnings = [] if table is None else list(table.warnings)
-        warnings += [f"{count:,} images have {what}" for what, count in notes.items()]
+        warnings += described(notes, self.kind)
         return Rows(where, problems, names, inputs, labels, numbers, warnings, table)
 
     def _in_range(self, pixels: Array) -> Array:

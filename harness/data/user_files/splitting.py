@@ -4,7 +4,7 @@ deterministically from a seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,17 @@ NAMES = {
 }
 """Mapping from names in columns and folders, in lower case, to splits. Hugging Face Datasets recognizes the same names.
 """
+
+
+def same_split(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two names that denote the same split, or None. All names must occur in `NAMES`, except for their
+    case."""
+    meaning: dict[str, str] = {}
+    for name in names:
+        other = meaning.setdefault(NAMES[name.lower()], name)
+        if other != name:
+            return other, name
+    return None
 
 
 def split(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
+import enum
 import math
 import string
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,32 +18,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from list_dataset import ListDataset
 
 from harness.data.user_files.dataset import UserDataset
-from harness.data.user_files.memory import from_memory
+from harness.data.user_files.memory import MemoryData, from_memory
 from harness.data.user_files.memory_about import about
 from harness.data.user_files.memory_files import located, save_data, write_data
-from harness.data.user_files.options import AudioOptions, ImageOptions, TableOptions, TextOptions
+from harness.data.user_files.memory_media import Media
+from harness.data.user_files.options import TableOptions, TextOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.tables import read_table
 from harness.errors import UsageError
-
-
-class ListDataset:
-    """A dataset with the interface of ``datasets.Dataset``, stored as lists."""
-
-    def __init__(self, columns: dict[str, list[Any]], **features: Any) -> None:
-        self._columns, self.features, self.column_names = columns, features, list(columns)
-
-    def __len__(self) -> int:
-        return len(next(iter(self._columns.values())))
-
-    def __getitem__(self, rows: slice) -> dict[str, list[Any]]:
-        return {name: cells[rows] for name, cells in self._columns.items()}
-
-    def with_format(self, kind: None) -> ListDataset:
-        return self
+from harness.records.scratch import scratch
 
 
 def columns_of(data: Any) -> dict[str, list[Any]]:
@@ -84,6 +73,26 @@ def test_save_data_frame_column_keeps_its_values(name: str) -> None:
     )
 
 
+class Color(str, enum.Enum):  # noqa: UP042 - str() of its members is not their value, unlike that of a StrEnum
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array(["2021-03-04T12:00:00.25", "NaT"], "M8[ns]"), ["2021-03-04T12:00:00.250000", None]),
+        (np.array(["2021-03-04", "0999-01-01"], "M8[D]"), ["2021-03-04T00:00:00", "0999-01-01T00:00:00"]),
+        (list(np.array(["2021-03", "NaT"], "M8[M]")), ["2021-03-01T00:00:00", None]),
+        (np.array(["NaT", "NaT"], "m8[s]"), [None, None]),
+        ([Color.RED, np.str_("blue")], ["red", "blue"]),
+        (pd.Series([Color.RED, None], dtype=object), ["red", None]),
+        (np.ma.MaskedArray([1, 2], [False, False]), [1, 2]),
+    ],
+)
+def test_save_data_column_of_a_dict_keeps_its_values(values: Any, expected: list[Any]) -> None:
+    assert repr(columns_of({"x": values})["x"]) == repr(expected)
+
+
 CELLS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters())
 
 
@@ -116,6 +125,29 @@ def test_save_data_value_that_json_cannot_represent_is_refused(values: Any, mess
 
 
 @pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([1], "m8[ns]"), "Timedelta.*total_seconds"),
+        (list(np.array([1], "m8[s]")), "Timedelta.*total_seconds"),
+        (np.array(["2021-03-04T00:00:00.000000001"], "M8[ns]"), "more precise than microseconds"),
+        (np.array(["2021-03-04"], "M8[ps]"), r"datetime64\[ps\] that pandas cannot.*astype\('datetime64\[us\]'\)"),
+        (list(np.array(["2021-03-04"], "M8[fs]")), r"datetime64\[fs\] that pandas cannot"),
+        (np.array([2**62], "M8[D]"), r"datetime64\[D\] that pandas cannot"),
+        (np.array(["20000-01-01"], "M8[D]"), "not between the years 1 and 9999"),
+        (np.array([1], "m8"), r"timedelta64 that pandas cannot.* / np.timedelta64\(1, 's'\)"),
+        (np.ma.MaskedArray([1], [True]), r"masked values, whose mask would be lost.*filled\(None\)"),
+        (np.array(3), "is a single value, not a list or an array"),
+        (np.float64(3), "is a single value, not a list"),
+        (np.array("M8"), "is a single value, not a list"),
+        ({3}, "is set, not a list"),
+    ],
+)
+def test_save_data_column_of_a_dict_that_is_not_exact_is_refused(values: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s)column 'x'.*{message}"):
+        save_data({"x": values})
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (pd.DataFrame({0: [1]}), "column name 0, which is not a string.*map"),
@@ -133,6 +165,11 @@ def test_save_data_value_that_json_cannot_represent_is_refused(values: Any, mess
         ({"a": 3}, "column 'a' of the dict is int"),
         ({"x": np.zeros((3, 2))}, r"'x' is an array of the shape \(3, 2\).*add_prefix"),
         ({"a": pd.Series([1]), "b": pd.Series([2], index=[5])}, "different indexes"),
+        ({"a": pd.Series([1], index=["x"])}, "index of the Series in the dict would be lost; add it to the dict"),
+        ({"a": pd.Series([1]), "b": pd.Series([1], index=pd.Index([0], name="id"))}, "index 'id' of the Series in"),
+        ({"x": pd.DataFrame({"a": [1.0]}, index=["x"]), "sample_rate": 8000}, "index of the Series in the dict would"),
+        ({"train": {"a": [1]}, "training": {"a": [2]}}, "'train' and 'training' are both names of the train split"),
+        ({"test": {"a": [1]}, "Test": {"a": [2]}}, "'test' and 'Test' are both names of the test split"),
         ({"train": {"a": [1]}, "tets": {"a": [1]}}, "'tets' is not the name of a split"),
         ({"train": {"a": [1]}, "test": {"b": [1]}}, "the columns of the split 'test' differ"),
         ({"train": {"split": [1]}, "test": {"split": [1]}}, "already have a column 'split'"),
@@ -157,6 +194,23 @@ def test_from_memory_integer_index_is_ignored_with_a_warning() -> None:
     (warning,) = from_memory(frame[frame.a > 1]).warnings
     assert warning == "the index of the DataFrame (integers without a name) was ignored; rows are numbered from 1"
     assert from_memory(frame[frame.a > 1], keeps_index=True).warnings == []
+
+
+def test_from_memory_integer_index_of_series_is_ignored_with_a_warning() -> None:
+    kept = pd.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6]})[1:]
+    found = from_memory({"a": kept.a, "b": kept.b, "c": [7, 8]}, keeps_index=True)
+    assert found.columns == {"a": [2, 3], "b": [5, 6], "c": [7, 8]}
+    assert found.warnings == [
+        "the index of the Series in the dict (integers without a name) was ignored; rows are numbered from 1"
+    ]
+    assert from_memory({"a": pd.Series([1, 2])}).warnings == []
+
+
+def test_from_memory_index_of_a_split_is_refused_even_if_the_caller_keeps_that_of_a_frame() -> None:
+    frame = pd.DataFrame({"a": [1]}, index=["x"])
+    assert from_memory(frame, keeps_index=True).columns == {"a": [1]}
+    with pytest.raises(UsageError, match="the index of the DataFrame would be lost"):
+        from_memory({"train": frame}, keeps_index=True)
 
 
 def test_from_memory_splits_become_a_column() -> None:
@@ -186,6 +240,36 @@ def test_save_data_is_written_once_and_repaired() -> None:
     assert save_data({"a": [1, 2]}, "numbers") == path
     assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
     assert [entry.name for entry in path.parent.parent.iterdir() if entry.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_write_data_keeps_what_another_process_has_saved(tmp_path: Path, is_damaged: bool) -> None:
+    items = [np.full((2, 2, 1), 7, np.uint8)] * 2
+    complete = MemoryData(origin="dict", columns={"label": ["a", "b"]}, media=Media(kind="image", items=items))
+    inodes, calls = [], []
+
+    class Written(Media):
+        def files(self) -> Iterator[tuple[str, bytes]]:
+            yield from super().files()
+            calls.append(1)
+            if len(calls) == 2:  # the first call computes the digest
+                other = write_data(complete, tmp_path)
+                if is_damaged:
+                    (other / "000002.pgm").write_text("damaged")
+                inodes.extend(file.stat().st_ino for file in (other.parent, other, other / "000001.pgm"))
+
+    path = write_data(dataclasses.replace(complete, media=Written(kind="image", items=items)), tmp_path)
+    assert [file.stat().st_ino for file in (path.parent, path, path / "000001.pgm")] == inodes
+    assert (path / "000002.pgm").read_bytes() == b"P5\n2 2\n255\n\7\7\7\7"
+    assert list(tmp_path.iterdir()) == [path.parent]
+
+
+def test_write_data_removes_what_an_interrupted_process_left(tmp_path: Path) -> None:
+    (tmp_path / ".partial-old").mkdir()
+    with scratch(tmp_path) as used:
+        path = write_data(from_memory({"a": [1]}), tmp_path)
+        assert set(tmp_path.iterdir()) == {used, path.parent}
+    assert sorted(file.name for file in path.parent.iterdir()) == ["about.json", path.name]
 
 
 def test_save_data_name_depends_only_on_the_content() -> None:
@@ -259,63 +343,14 @@ def test_about_file_that_is_not_from_memory_is_none(tmp_path: Path) -> None:
     assert about(tmp_path / "data.jsonl") is None
 
 
-def test_images_in_memory_are_read_exactly() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 5, 4, 3)).astype(np.uint8)
-    path = save_data({"image": pixels, "label": ["cat", "dog"] * 20}, "pets")
-    raw = UserDataset(path, "image", "classification").load(ImageOptions())
-    for split in (raw.train, raw.validation, raw.test):
-        assert split.rows is not None
-        for file, image in zip(split.rows, split.inputs["image"], strict=True):
-            assert_array_equal(image, pixels[int(str(file).partition(".")[0]) - 1])
-    gray = save_data({"image": list(pixels[..., 0]), "label": ["cat", "dog"] * 20})
-    raw = UserDataset(gray, "image", "classification").load(ImageOptions())
-    assert {image.shape for image in raw.train.inputs["image"]} == {(5, 4, 1)}
-
-
-def test_recordings_in_memory_are_read_exactly() -> None:
-    rng = np.random.default_rng(0)
-    sounds = [rng.uniform(-1, 1, size).astype(np.float32) for size in rng.integers(200, 400, 40)]
-    path = save_data({"audio": sounds, "sample_rate": 8000, "label": ["yes", "no"] * 20})
-    raw = UserDataset(path, "audio", "classification").load(AudioOptions())
-    assert raw.train.rows is not None
-    for file, waveform, rate_hz in zip(
-        raw.train.rows, raw.train.inputs["waveform"], raw.train.inputs["sample_rate_hz"], strict=True
-    ):
-        assert_array_equal(waveform, sounds[int(str(file).partition(".")[0]) - 1])
-        assert rate_hz == 8000
-
-
-def test_media_of_a_dataset_are_decoded() -> None:
-    from PIL import Image
-
-    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    images = from_memory(ListDataset({"image": [Image.fromarray(pixels), None], "label": [0, 1]}))
-    assert images.media is not None
-    assert images.media.names() == ["000001.ppm", None]
-    assert_array_equal(images.media.items[0], pixels)
-    sound = {"array": np.zeros(4), "sampling_rate": 16000, "path": None}
-    sounds = from_memory(ListDataset({"audio": [sound], "label": [0]}))
-    assert sounds.media is not None
-    assert (sounds.media.names(), list(sounds.media.rates_hz)) == (["000001.wav"], [16000])
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"image": np.zeros((2, 4, 4, 3))}, r"the image in row 1 is float64 \[4, 4, 3\], expected a uint8"),
-        ({"image": np.zeros((2, 4, 4, 4), np.uint8)}, r"has the shape \[4, 4, 4\], expected .* 1 .* or 3"),
-        ({"image": np.zeros((2, 0, 4), np.uint8)}, r"shape \[0, 4, 1\]"),
-        ({"image": [np.zeros((4, 4), np.uint8), "x.png"]}, "the image in row 2 is str"),
-        ({"image": np.zeros((1, 2, 2), np.uint8), "more": np.zeros((1, 2, 2), np.uint8)}, "'image' and 'more'"),
-        ({"image": np.zeros((1, 2, 2), np.uint8), "file_name": ["a"]}, "'file_name' is reserved"),
-        ({"audio": [np.zeros(4)]}, "sample rate is unknown; add 'sample_rate'"),
-        ({"audio": [np.zeros(4)], "sample_rate": 0.5}, "'sample_rate' in row 1 is 0.5"),
-        ({"audio": [np.array([0, 2.0])], "sample_rate": 8000}, "outside of -1 to 1"),
-        ({"audio": [np.zeros((2, 4)), np.zeros(4)], "sample_rate": 8000}, "expected a uint8"),
-        ({"audio": [np.zeros(4), np.zeros((2, 4))], "sample_rate": 8000}, "the recording in row 2 .*1-dimensional"),
-        ({"audio": [np.zeros(4, np.int32)], "sample_rate": 8000}, "int32"),
-    ],
-)
-def test_save_data_media_of_another_form_are_refused(data: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        save_data(data)
+@pytest.mark.parametrize("content", [None, "", "[]", '{"origin": 3}'])
+def test_about_missing_or_damaged_file_is_an_error_until_the_data_are_saved_again(content: str | None) -> None:
+    path = save_data(table())
+    stored = about(path)
+    (path.parent / "about.json").unlink()
+    if content is not None:
+        (path.parent / "about.json").write_text(content)
+    with pytest.raises(UsageError, match=r"about.json: .*pass the same data to harness.run or harness.save_data again"):
+        UserDataset(path, "table", "classification").settle(TableOptions())
+    assert save_data(table()) == path
+    assert about(path) == stored
