@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -320,3 +321,22 @@ def test_quality_only_runs_are_not_ranked_by_speed() -> None:
     with pytest.raises(UsageError, match=r"no value of train_samples_per_s \(quality-only runs\): a"):
         of(runs, "train_samples_per_s")
     assert mean_ranks(of(runs).placements[0]) == mean_ranks(of(table(CLEAR)).placements[0])
+
+
+def test_seeds_of_one_fold_are_averaged_before_resampling() -> None:
+    """Repeating every fold with the same result for each seed does not make the ranking more certain."""
+
+    def width(seeds: int) -> float:
+        records = []
+        for dataset, offset in zip("abcdef", (0.02, 0.03, -0.01, 0.0, 0.01, -0.02), strict=True):
+            for backend, fold, seed in itertools.product("xy", range(1, 6), range(seeds)):
+                score = 0.6 + 0.05 * ((fold * (2 if backend == "x" else 3)) % 5) + offset * (backend == "x")
+                done = msgspec.structs.replace(scored(score), examples={"train": 80, "test": 20})
+                options = {"folds": 5, "split": fold}
+                records.append(record(done, seed=seed, dataset=dataset, backend=backend, dataset_options=options))
+        found = standing(of(records, ties="exact").placements[0], "x")
+        assert found.mean_rank_low is not None
+        assert found.mean_rank_high is not None
+        return found.mean_rank_high - found.mean_rank_low
+
+    assert width(1) == width(4)
