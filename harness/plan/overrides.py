@@ -105,7 +105,7 @@ def own_data_overrides(options: Mapping[str, Any]) -> tuple[str, ...]:
     for name in ("feature_columns", "slice_columns"):
         if chosen := values.get(name):
             values[name] = (chosen,) if isinstance(chosen, str) else tuple(chosen)
-    return as_overrides({f"dataset.{name}": value for name, value in values.items() if value})
+    return as_overrides({f"dataset.{name}": value for name, value in values.items() if value or value == 0})
 
 
 def override_path(text: str) -> str:
