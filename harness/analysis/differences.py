@@ -91,13 +91,16 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def settings_of(spec: RunSpec) -> dict[str, str]:
-    """Return the settings of a spec by name, except for the seed, the split and the fields of `IDENTITY`."""
+    """Return the settings of a spec by name, except for the seed, the split and the fields of `IDENTITY`.
+
+    As in the run's key, dataset options that were added later are omitted if they have their default value.
+    """
     sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
-    for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
+    replaced = {"protocol": msgspec.structs.asdict(spec.protocol), "dataset_options": spec.options_of_all_splits}
+    for name, value in (msgspec.to_builtins(spec) | replaced).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
-            flat.pop("dataset.split", None)  # splits are listed separately
             if spec.source is not None and "dataset.sha256" in flat:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*IDENTITY, "seed", "source", "pretrained", "weights", "teacher") and (name != "env" or value):

@@ -401,14 +401,16 @@ def _placement(
             left.append(LeftOut(case=field.name, reason=f"failed: {', '.join(kinds)}"))
             continue
         metric = field.metric
+        shared = 0.0
+        if metric.group == "score":
+            shared = max(overlap([run.record for run in side]) for side in sides.values())
+        values = [_by_draw(side, metric) for side in sides.values()]
         case = Case(
             field.dataset,
-            tuple(_by_draw(side, metric) for side in sides.values()),
+            tuple(map(_by_split, values) if shared else values),
             higher_is_better=bool(metric.higher_is_better),
             geometric=metric.relative,
-            overlap=max(overlap([run.record for run in side]) for side in sides.values())
-            if metric.group == "score"
-            else 0.0,
+            overlap=shared,
         )
         if ties == "verdict":
             tied, missing = _tied(case, list(sides.values()), metric, by_example)
@@ -446,6 +448,15 @@ def _by_draw(side: Sequence[StoredRun], metric: RunMetric) -> dict[Draw, float]:
         assert value is not None
         values.setdefault((run.record.spec.split, run.record.spec.seed), []).append(float(value))
     return {draw: sum(repeats) / len(repeats) for draw, repeats in values.items()}
+
+
+def _by_split(values: Mapping[Draw, float]) -> dict[Draw, float]:
+    """Return the mean over the seeds of each fold or random split, because runs on the same split have the same test
+    examples. The seed in the result is 0."""
+    splits: dict[Draw, list[float]] = {}
+    for (split, _), value in values.items():
+        splits.setdefault((split, 0), []).append(value)
+    return {draw: sum(seeds) / len(seeds) for draw, seeds in splits.items()}
 
 
 def _tied(

@@ -49,7 +49,8 @@ class Case:
     dataset: str
     """Key of the dataset."""
     values: tuple[Mapping[Draw, float], ...]
-    """Values of each candidate by split and seed. Every candidate has at least one value."""
+    """Values of each candidate by split and seed. Every candidate has at least one value. If `overlap` is positive,
+    each candidate has one value for each split, the mean over the seeds."""
     higher_is_better: bool
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""

@@ -118,11 +118,7 @@ def _check_units(
     what = what.replace("rows", "examples")
     pairs = np.unique(number * (int(classes.max()) + 1) + classes)
     numbers, counted = np.unique(pairs % (int(classes.max()) + 1), return_counts=True)
-    few = [
-        f"{names[n] if names else n!r} has {u}"
-        for n, u in zip(numbers.tolist(), counted.tolist(), strict=True)
-        if u < 3
-    ]
+    few = [f"{_name(n, names)} has {u}" for n, u in zip(numbers.tolist(), counted.tolist(), strict=True) if u < 3]
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more classes" if len(few) > 5 else "")
         raise DataError(
@@ -158,7 +154,7 @@ def fold_warnings(
             if without:
                 shown = ", ".join(without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
                 rows = int((classes == number).sum())
-                found.append(f"class {names[number]!r} ({rows:,} rows) has no test examples in {shown}")
+                found.append(f"class {_name(number, names)} ({rows:,} rows) has no test examples in {shown}")
     return found
 
 
@@ -171,6 +167,11 @@ def drawn_by(grouped: bool, classes: Index | None, copies: NDArray[Any] | None) 
 def sizes_of(folds: Index) -> str:
     """Return the numbers of rows in the folds, in the order of the folds, such as ``26, 25, 25``."""
     return ", ".join(f"{size}" for size in np.bincount(folds).tolist())
+
+
+def _name(number: int, names: Sequence[str]) -> str:
+    """Return the name of a class in quotes, or its number if the classes have no names."""
+    return repr(names[number]) if names else str(number)
 
 
 def _range(sizes: NDArray[Any]) -> str:

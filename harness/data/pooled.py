@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from harness.data.folds import assign_folds, drawn_by, fold_warnings, sizes_of
 from harness.data.resampling import PooledResampling
 from harness.data.user_files.spelling import visible
-from harness.data.user_files.splitting import SPLITS, check_classes, split
+from harness.data.user_files.splitting import SPLITS, check_classes, connected, split
+from harness.errors import DataError
 from harness.interfaces import RawData, Split
 from harness.records import Objective
 
@@ -24,28 +25,38 @@ split of a random split."""
 def resplit(raw: RawData, options: PooledResampling, objective: Objective, split_seed: int) -> RawData:
     """Merge the splits of a dataset, and return the fold or random split that the options select.
 
-    Classes are stratified, and examples with equal inputs are kept in the same split. Raises `harness.DataError` if the
-    examples cannot be split in this way.
+    Classes are stratified. Examples with equal inputs are kept in the same split, as are the examples of each group
+    that is not divided between the dataset's test split and its other splits, such as a speaker. If a published test
+    split is merged, a warning states which groups are kept together. Raises `harness.DataError` if the examples cannot
+    be split in this way.
     """
     everything = _joined([raw.train, raw.validation, raw.test])
     classes = np.asarray(everything.targets) if objective == "classification" else None
     copies = _contents(everything)
+    kept = _undivided(raw)
+    groups, labels = _together(everything, kept, copies)
+    if groups is not None and (count := len(np.unique(groups))) < len(SPLITS):
+        raise DataError(
+            f"{count} groups of examples with the same {' or '.join(kept)} cannot be divided into training, validation "
+            "and test examples; remove --folds or --random-splits"
+        )
     number, given, seed, found = options.split or 1, None, split_seed, list(raw.warnings)
+    found += [_merged(kept)] if options.pool_splits else []
     details = dict(raw.details)
     if options.folds is not None:
         names = raw.label_names
-        folds = assign_folds(options.folds, len(everything), classes, None, copies, seed, names)
+        folds = assign_folds(options.folds, len(everything), classes, groups, copies, seed, names)
         given = ["test" if fold == number - 1 else "train" for fold in folds.tolist()]
         titles = [f"fold {fold}" for fold in range(1, options.folds + 1)]
-        found += fold_warnings(folds, titles, classes, None, names)
-        start = f"fold {number} of {options.folds} drawn at random{drawn_by(False, classes, copies)}; "
+        found += fold_warnings(folds, titles, classes, labels, names)
+        start = f"fold {number} of {options.folds} drawn at random{drawn_by(bool(kept), classes, copies)}; "
         details["fold_rows"] = sizes_of(folds)
     else:
         seed, start = split_seed + number - 1, f"random split {number} of {options.random_splits}: "
     parts, description = split(
         given,
         classes,
-        None,
+        groups,
         rows=len(everything),
         seed=seed,
         validation_share=VALIDATION_SHARE,
@@ -67,19 +78,83 @@ def _joined(splits: list[Split]) -> Split:
     If the dataset does not identify its examples, they are numbered from 1.
     """
     first = splits[0]
-    rows = _all([each.rows for each in splits])
+    rows = [each.rows for each in splits if each.rows is not None]
+    names = dict.fromkeys(name for each in splits for name in each.groups)
     return Split(
         inputs={name: _concatenated([each.inputs[name] for each in splits]) for name in first.inputs},
         targets=np.concatenate([each.targets for each in splits]),
-        groups={name: np.concatenate([each.groups[name] for each in splits]) for name in first.groups},
-        rows=np.arange(1, sum(map(len, splits)) + 1) if rows is None else rows,
-        weights=_all([each.weights for each in splits]),
+        groups={name: _all([each.groups.get(name) for each in splits], f"group {name!r}") for name in names},
+        rows=np.concatenate(rows) if len(rows) == len(splits) else np.arange(1, sum(map(len, splits)) + 1),
+        weights=None
+        if all(each.weights is None for each in splits)
+        else _all([each.weights for each in splits], "weights"),
     )
 
 
-def _all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    known = [array for array in arrays if array is not None]
-    return np.concatenate(known) if len(known) == len(arrays) else None
+def _all(arrays: list[NDArray[Any] | None], what: str) -> NDArray[Any]:
+    """Concatenate the arrays of the splits. Raises `harness.DataError` if a split has no array."""
+    missing = [name for name, array in zip(SPLITS, arrays, strict=True) if array is None]
+    if missing:
+        which = f"splits {' and '.join(missing)} have" if len(missing) > 1 else f"{missing[0]} split has"
+        raise DataError(
+            f"the splits cannot be merged, because the {which} no {what}, but other splits have; remove --folds or "
+            "--random-splits"
+        )
+    return np.concatenate([array for array in arrays if array is not None])
+
+
+def _undivided(raw: RawData) -> list[str]:
+    """Return the names of the groups whose values are not divided between the test split and the other splits."""
+    return [
+        name
+        for name, tested in raw.test.groups.items()
+        if (values := _values(tested))
+        and not values & (_values(raw.train.groups[name]) | _values(raw.validation.groups[name]))
+    ]
+
+
+def _values(groups: NDArray[Any]) -> set[Any]:
+    return {value for value in groups.tolist() if not _is_missing(value)}
+
+
+def _is_missing(group: Any) -> bool:
+    """Return True if a value means that an example has no group: an empty string, None or NaN."""
+    return group is None or group == "" or group != group
+
+
+def _together(
+    examples: Split, names: list[str], copies: NDArray[Any] | None
+) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
+    """Return the number of each example's group, int64 ``[N]``, and the name of each example's group, str ``[N]``.
+
+    Examples are in the same group if they agree in one of the groups `names` or in `copies`. An example without a group
+    forms a separate group. Both results are None if `names` is empty.
+    """
+    if not names:
+        return None, None
+    number: NDArray[np.int64] = np.arange(len(examples)) if copies is None else copies
+    titles = np.array([f"no group, example {row}" for row in range(1, len(examples) + 1)], object)
+    for name in reversed(names):
+        cells = examples.groups[name].tolist()
+        titles = np.array(
+            [title if _is_missing(cell) else f"{name} {cell}" for cell, title in zip(cells, titles, strict=True)]
+        )
+        number = connected(titles, number)
+    _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+    return number, titles[first][inverse]
+
+
+def _merged(kept: list[str]) -> str:
+    """Return a warning about the examples that the published splits may keep apart."""
+    if kept:
+        return (
+            f"the published splits were merged; examples with the same {' or '.join(kept)} were kept in one split, but "
+            "other related examples, which the published splits may keep together, may be in different splits"
+        )
+    return (
+        "the published splits were merged; related examples, such as those of one speaker or one sentence, may be in "
+        "different splits even if the published splits keep them together, because the dataset names no such groups"
+    )
 
 
 def _concatenated(arrays: list[Any]) -> NDArray[Any]:

@@ -356,9 +356,12 @@ def _resplit(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
     if isinstance(dataset, UserDataset) or not added:
         return _loaded(dataset, options)
     from harness.data.pooled import resplit
+    from harness.data.raw import check_raw
 
     seed = getattr(msgspec.convert(own, dataset.Options), "split_seed", 0)
-    return resplit(_loaded(dataset, own), msgspec.convert(added, PooledResampling), dataset.objective, seed)
+    raw = _loaded(dataset, own)
+    check_raw(raw, dataset.objective)
+    return resplit(raw, msgspec.convert(added, PooledResampling), dataset.objective, seed)
 
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:

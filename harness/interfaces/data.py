@@ -51,7 +51,9 @@ class Split:
     each position (int64 ``[N, L]``) for token classification. Positions without a target contain `harness.IGNORED`.
     Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
-    """Arrays ``[N]`` by group name, such as the speaker of each example."""
+    """Arrays ``[N]`` by group name, such as the speaker of each example. An empty string, None or NaN means that an
+    example has no group. If the published splits are merged to draw folds or random splits, groups that the test split
+    does not share with the other splits are kept in one split."""
     rows: Array | None = None
     """Origin of each example ``[N]``: either the row in the source file (int64, counted from 1) or the path of the
     example's file (str). The value is None if the dataset does not identify its examples. The core copies the array to

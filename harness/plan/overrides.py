@@ -110,7 +110,7 @@ def own_data_overrides(options: Mapping[str, Any]) -> tuple[str, ...]:
         {
             f"dataset.{name}": value
             for name, value in values.items()
-            if value is not None and not (isinstance(value, str | int | tuple) and not value)
+            if value is not None and value is not False and not (isinstance(value, str | tuple) and not value)
         }
     )
 

@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.divided_rows import DividedRows
 from harness.errors import CombinationError, DataError, UsageError
-from harness.interfaces import Backend, Dataset, Model, RawData, Task
+from harness.interfaces import Backend, Dataset, Model, Task
 from harness.plan.checkpoint import model_options
 from harness.plan.overrides import merge
 from harness.plan.recipe_checks import check_recipe
@@ -28,16 +29,16 @@ class DataSettings:
 
     dataset_options: dict[str, Any]
     source: DataSource | None = None
-    raw: RawData | None = None
-    """The user's own data. The value is None for datasets from plugins. The value is also None for images and
-    recordings, because their files are not read completely."""
+    rows: DividedRows | None = None
+    """The rows of the user's own data, which all folds and random splits share. The value is None for datasets from
+    plugins. The value is also None for images and recordings, because their files are not read completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
-        if self.raw is None:
+        if self.rows is None:
             return
         try:
-            task.check_data(self.raw, task_options)
+            task.check_data(self.rows.raw(), task_options)
         except DataError as error:  # Raise a usage error, because no run has started yet.
             raise UsageError(f"{Path(self.source.path).name if self.source else 'the data'}: {error}") from None
 
@@ -99,8 +100,8 @@ class ComparisonSettings:
     @property
     def label_names(self) -> Sequence[str]:
         """Names of the classes. The sequence is empty if the names are not known until the data are prepared."""
-        raw = next((each.raw for each in self.data if each.raw is not None), None)
-        return self.dataset.label_names if raw is None else raw.label_names
+        rows = next((each.rows for each in self.data if each.rows is not None), None)
+        return self.dataset.label_names if rows is None else rows.label_names
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
         """Return the settings that `backend` uses for training `model`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from harness.data.resampling import PooledResampling, divided
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.options import OPTIONS
@@ -38,7 +40,7 @@ def data_settings(dataset: Dataset, overrides: Mapping[str, Any], selected: Sele
             f"{', '.join(foreign)} apply only to your own data files; remove them to use dataset {dataset.name!r}, "
             "or pass the path of an existing file or directory as the dataset"
         )
-    if added.get("folds") or added.get("random_splits"):
+    if added.get("folds") is not None or added.get("random_splits") is not None:
         return _resampled(dataset, own, merge(PooledResampling, "dataset", added), numbers)
     if added:
         names = ", ".join(f"dataset.{name}" for name in added)
@@ -67,7 +69,7 @@ def _of_user_data(
     except DataError as error:  # Raise a usage error, because no run has started yet.
         raise UsageError(str(error)) from None
     return [
-        DataSettings(dataset_options=plain(completed), source=source, raw=raw) for completed, source, raw in settled
+        DataSettings(dataset_options=plain(completed), source=source, rows=rows) for completed, source, rows in settled
     ]
 
 
@@ -89,11 +91,19 @@ def _resampled(
             f"dataset {dataset.name!r} has {len(dataset.splits)} published splits; pass --split all to use them "
             "instead of --folds or --random-splits"
         )
-    if not issubclass(dataset.Options, SeededSplit) and not options.pool_splits:
+    if issubclass(dataset.Options, SeededSplit):
+        options = msgspec.structs.replace(options, pool_splits=False)  # all of its splits are drawn
+    elif not options.pool_splits:
         raise CombinationError(
             f"dataset {dataset.name!r} has a published test split, and scores on other splits cannot be compared with "
             "published ones; remove --folds or --random-splits, or merge the published splits with --set "
             "dataset.pool_splits=true"
+        )
+    if clashing := [name for name in PooledResampling.__struct_fields__ if name in dataset.Options.__struct_fields__]:
+        names = ", ".join(f"dataset.{name}" for name in clashing)
+        raise CombinationError(
+            f"dataset {dataset.name!r} defines {names}, which folds and random splits would also set; remove --folds "
+            "or --random-splits, or rename the option in the dataset's plugin"
         )
     base = _published(dataset, own).dataset_options
     count = options.count or 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -320,3 +321,23 @@ def test_quality_only_runs_are_not_ranked_by_speed() -> None:
     with pytest.raises(UsageError, match=r"no value of train_samples_per_s \(quality-only runs\): a"):
         of(runs, "train_samples_per_s")
     assert mean_ranks(of(runs).placements[0]) == mean_ranks(of(table(CLEAR)).placements[0])
+
+
+def test_seeds_of_one_fold_are_averaged_before_resampling() -> None:
+    """Repeating every fold with the same score for each seed does not change the intervals."""
+
+    def of_seeds(seeds: int) -> Standing:
+        records = []
+        for dataset, (backend, step), fold, seed in itertools.product(
+            "abcdef", (("x", 2), ("y", 3)), range(1, 6), range(seeds)
+        ):
+            score = 0.6 + 0.05 * (fold * step % 5) + (0.08 if backend == "x" else 0.0)
+            done = msgspec.structs.replace(scored(score), examples={"train": 80, "test": 20})
+            options = {"folds": 5, "split": fold}
+            records.append(record(done, seed=seed, dataset=dataset, backend=backend, dataset_options=options))
+        return standing(of(records, ties="exact").placements[0], "x")
+
+    found = of_seeds(1)
+    assert found.mean_rank_high is not None
+    assert found.mean_rank_high > found.mean_rank == 1.0
+    assert of_seeds(4) == found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -91,6 +93,7 @@ def test_fold_warnings_name_large_groups_uneven_folds_and_rare_classes() -> None
         "the folds differ considerably in size: they have 2 to 8 rows",
         "class 'y' (2 rows) has no test examples in fold 1",
     ]
+    assert fold_warnings(folds, titles, classes, None, [])[-1] == "class 1 (2 rows) has no test examples in fold 1"
     assert fold_warnings(np.arange(12) % 3, titles, np.arange(12) // 6, None, ["x", "y"]) == []
 
 
@@ -160,6 +163,89 @@ def test_resplit_random_splits_differ_and_start_at_the_split_seed() -> None:
         return resplit(data, options, "classification", split_seed=seed).test.rows.tolist()  # type: ignore[union-attr]
 
     assert test_rows(1, 0) != test_rows(2, 0) == test_rows(1, 1)
+
+
+def merged(data: RawData, number: int = 1, **options: Any) -> RawData:
+    chosen = PooledResampling(**{"folds": 3, "split": number, "pool_splits": True, **options})
+    return resplit(data, chosen, "classification", split_seed=0)
+
+
+def grouped(*names: str, **groups: list[Any]) -> RawData:
+    """Return data with 60 examples and these groups. Each split contains whole groups of `speaker`, if it is named."""
+    data = raw([f"{row}" for row in range(60)], [row % 2 for row in range(60)])
+    if "speaker" in names:
+        groups["speaker"] = [f"s{row // 5}" for row in range(60)]
+    parts, start = [], 0
+    for part in (data.train, data.validation, data.test):
+        own = {name: np.array(cells[start : start + len(part)], object) for name, cells in groups.items()}
+        parts.append(dataclasses.replace(part, groups=own))
+        start += len(part)
+    return dataclasses.replace(data, train=parts[0], validation=parts[1], test=parts[2])
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": None, "random_splits": 3}])
+def test_resplit_keeps_groups_of_the_published_splits_together(options: dict[str, Any]) -> None:
+    data = grouped("speaker", language=["en", "fr"] * 30)
+    for number in (1, 2, 3):
+        found = merged(data, number, **options)
+        speakers = [set(part.groups["speaker"].tolist()) for part in (found.train, found.validation, found.test)]
+        assert all(speakers)
+        assert sum(map(len, speakers)) == 12
+    assert "at random by group" in str(found.details["splits"])
+    assert list(found.warnings) == [
+        "the published splits were merged; examples with the same speaker were kept in one split, but other related "
+        "examples, which the published splits may keep together, may be in different splits"
+    ]
+
+
+def test_resplit_keeps_examples_together_that_agree_in_one_of_several_groups() -> None:
+    families = [f"f{row // 10}" for row in range(60)]  # each family has two speakers
+    families[50:] = [f"f{row}" for row in range(50, 60)]
+    found = merged(grouped("speaker", family=families))
+    parts = (found.train, found.validation, found.test)
+    for name in ("speaker", "family"):
+        assert sum(len(set(part.groups[name].tolist())) for part in parts) == len(
+            {cell for part in parts for cell in part.groups[name].tolist()}
+        )
+
+
+@pytest.mark.parametrize("nothing", ["", None, math.nan])
+def test_resplit_treats_examples_without_a_group_independently(nothing: Any) -> None:
+    cells = [nothing if row % 5 in (0, 1) else f"s{row // 5}" for row in range(60)]
+    data = grouped(speaker=cells)
+    found = merged(data)
+    named = [set(part.groups["speaker"].tolist()) - {nothing} for part in (found.train, found.test)]
+    assert len(found.test) > 15
+    assert not named[0] & named[1]
+
+
+def test_resplit_of_examples_without_published_groups_is_reported() -> None:
+    for data in (grouped(), grouped(language=["en", "fr"] * 30), grouped(silent=[""] * 60)):
+        (warning,) = merged(data).warnings
+        assert warning.startswith("the published splits were merged; related examples, such as those of one speaker")
+    assert merged(grouped(), pool_splits=False).warnings == ()
+
+
+def test_resplit_names_a_group_larger_than_a_fold() -> None:
+    cells = ["big"] * 30 + [f"s{row}" for row in range(30)]
+    found = merged(grouped(speaker=cells))
+    assert "groups larger than a fold of average size (20 rows): 'speaker big' (30 rows)" in found.warnings
+
+
+def test_resplit_of_two_groups_is_refused() -> None:
+    data = grouped(source=["web"] * 55 + ["book"] * 5)
+    with pytest.raises(DataError, match="2 groups of examples with the same source cannot be divided into training"):
+        merged(data, folds=None, random_splits=2)
+
+
+def test_resplit_of_weights_or_groups_in_some_splits_is_refused() -> None:
+    data = grouped()
+    weighted = dataclasses.replace(data.train, weights=np.ones(len(data.train)))
+    with pytest.raises(DataError, match="because the splits validation and test have no weights, but other splits"):
+        merged(dataclasses.replace(data, train=weighted))
+    data = grouped("speaker")
+    with pytest.raises(DataError, match="because the train split has no group 'speaker', but other splits"):
+        merged(dataclasses.replace(data, train=dataclasses.replace(data.train, groups={})))
 
 
 @pytest.mark.parametrize("item", [lambda row: np.full((2 + row % 2, 3), row), lambda row: [row] * (1 + row % 2), float])

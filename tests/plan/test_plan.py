@@ -15,7 +15,7 @@ from harness.measure.cgroup import available_cores
 from harness.plan import rerun, suite
 from harness.plan.expand import expand, expand_all
 from harness.plan.left_out import describe, left_out
-from harness.plan.overrides import combinations, parse_overrides
+from harness.plan.overrides import combinations, own_data_overrides, parse_overrides
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
@@ -622,6 +622,9 @@ def test_folds_of_a_dataset_with_a_published_test_split_need_a_setting(catalog: 
         (("folds=3",), (4,), "unknown split 4; the 3 folds are numbered from 1 to 3"),
         (("random_splits=3",), (0,), "unknown split 0; the 3 random splits are numbered from 1 to 3"),
         (("folds=1",), (), "folds must be between 2 and 100, got 1"),
+        (("folds=0",), (), "folds must be between 2 and 100, got 0"),
+        (("random_splits=0",), (), "random_splits must be between 2 and 100, got 0"),
+        (("folds=3", "random_splits=0"), (), "random_splits must be between 2 and 100, got 0"),
         (("folds=three",), (), "Expected `int"),
         (("split=1",), (), "dataset.split: dataset 'seeded' has no numbered splits; also pass --folds"),
         (("fold_column=x",), (), "fold_column apply only to your own data files"),
@@ -635,6 +638,31 @@ def test_unusable_folds_of_a_dataset_raise(
     provide(catalog, dataset=Seeded())
     with pytest.raises(UsageError, match=message):
         plan(catalog, *(f"dataset.{text}" for text in overrides), datasets=("seeded",), splits=splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("split", "folds"), ("folds", "random_splits"), ("random_splits", "folds")]
+)
+def test_folds_of_a_dataset_with_an_option_of_the_same_name_raise(catalog: Catalog, name: str, other: str) -> None:
+    class Clashing(Seeded):
+        Options = msgspec.defstruct("Options", [(name, int, 0)], bases=(harness.SeededSplit,), frozen=True)
+
+    provide(catalog, dataset=Clashing())
+    with pytest.raises(CombinationError, match=rf"'seeded' defines dataset\.{name}, which folds and random splits"):
+        plan(catalog, f"dataset.{other}=3", datasets=("seeded",))
+
+
+def test_pool_splits_of_a_dataset_without_published_splits_does_not_change_the_key(catalog: Catalog) -> None:
+    provide(catalog, dataset=Seeded())
+    plans = [
+        plan(catalog, "dataset.folds=3", *more, datasets=("seeded",)) for more in ((), ("dataset.pool_splits=true",))
+    ]
+    assert plans[0] == plans[1]
+
+
+def test_own_data_overrides_keep_zero() -> None:
+    options = {"folds": 0, "random_splits": 0, "fold_column": None, "feature_columns": (), "encoding": ""}
+    assert own_data_overrides(options) == ("dataset.folds=0", "dataset.random_splits=0")
 
 
 def test_split_selected_twice_raises(catalog: Catalog) -> None:

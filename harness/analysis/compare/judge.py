@@ -153,16 +153,19 @@ def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Eff
 def _of_scores(
     matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
 ) -> tuple[Effect | None, str]:
-    resolution = _resolution(matched)
     by_draw = [_averaged(side) for side in sides]
     overlaps = [overlap([run.record for run in side]) for side in (matched.base, matched.new)]
-    if any(overlaps):
-        by_draw = _by_split(by_draw, paired=_splitting(matched.base) == _splitting(matched.new))
+    specs = [side[0].record.spec for side in (matched.base, matched.new)]
+    resampled = next((spec for spec in specs if spec.split_count is not None), None)
+    same_splits = resampled is None or _splitting(matched.base) == _splitting(matched.new)
+    one_split = same_splits and len({split for side in by_draw for split, _ in side}) == 1
+    if resampled is not None and not one_split:
+        by_draw = _by_split(by_draw, paired=same_splits)
     common = by_draw[0].keys() & by_draw[1].keys()
-    if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
-        spec = matched.base[0].record.spec
-        unit = "seed" if spec.split is None else spec.split_kind
-        return _of_draws(by_draw, confidence, unit=unit, resolution=resolution, overlaps=overlaps)
+    enough = len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS
+    if enough or not by_example or not same_splits:
+        unit = "seed" if one_split else (resampled or specs[0]).split_kind
+        return _of_draws(by_draw, confidence, unit=unit, resolution=_resolution(matched), overlaps=overlaps)
     return _of_one_run(matched, metric, confidence)
 
 
@@ -220,7 +223,8 @@ _MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
     base, new = map(len, sides)
     counts = f"{base} {unit}{'s' * (base != 1)} on each side" if base == new else f"{base} and {new} {unit}s"
-    return f"{counts}; at least {MIN_RUNS} are required{' on each side' * (base != new)} ({_MORE[unit]})"
+    advice = f" ({_MORE[unit]})" if unit in _MORE else ""
+    return f"{counts}; at least {MIN_RUNS} are required{' on each side' * (base != new)}{advice}"
 
 
 def _of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:

@@ -164,9 +164,10 @@ def _check_groups(folds: Index, groups: NDArray[Any], options: UserOptions) -> N
 
 def drawn_despite_order(examples: Examples, description: str) -> list[str]:
     """Return a warning if the rows are in chronological order, but the splits were drawn at random. `description`
-    states how the splits were drawn.
+    states how the splits were drawn. For the folds of a fold column, there is no warning, because the user defined the
+    test splits.
     """
-    if not examples.ordered or "drawn" not in description:
+    if not examples.ordered or examples.folds is not None or "drawn" not in description:
         return []
     shown, order = ", ".join(map(repr, list(examples.ordered)[:3])), min(examples.ordered.values(), key=len)
     return [

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.user_files.divided_rows import DividedRows
 from harness.data.user_files.location import is_path
 from harness.data.user_files.memory_about import about
 from harness.data.user_files.options import OPTIONS, UserOptions
@@ -82,13 +83,15 @@ class UserDataset(Dataset[UserOptions]):
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
         """Return the settings of the selected split, or of the first fold or random split; see `settle_splits`."""
-        return self.settle_splits(options, [] if options.split or not options.is_resampled else [1])[0]
+        numbers = [1] if options.is_resampled and not options.split else []
+        ((settled, source, divided),) = self.settle_splits(options, numbers)
+        return settled, source, None if divided is None else divided.raw()
 
     def settle_splits(
         self, options: UserOptions, numbers: Sequence[int] = ()
-    ) -> list[tuple[UserOptions, DataSource, RawData | None]]:
+    ) -> list[tuple[UserOptions, DataSource, DividedRows | None]]:
         """Return the options (completed with all columns and the digest), the data source, and the data of each fold or
-        random split, or of the only split.
+        random split, or of the only split. All splits share one copy of the rows.
 
         `numbers` selects folds or random splits; by default, all of them are returned. Images and recordings are not
         decoded, so the data are None, and the data source contains only the warnings that do not depend on the decoded
@@ -99,16 +102,23 @@ class UserDataset(Dataset[UserOptions]):
 
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
-        return [self._settled(one) for one in resampled(examples, numbers)]
+        decoded = decoded_inputs(examples, self.kind) if self.kind in ("text", "table") else None
+        settled: list[tuple[UserOptions, DataSource, DividedRows | None]] = []
+        for one in resampled(examples, numbers):
+            settled.append(self._settled(one, decoded, settled[0][2] if settled else None))
+        return settled
 
-    def _settled(self, examples: Examples) -> tuple[UserOptions, DataSource, RawData | None]:
+    def _settled(
+        self, examples: Examples, decoded: Mapping[str, NDArray[Any]] | None, first: DividedRows | None
+    ) -> tuple[UserOptions, DataSource, DividedRows | None]:
         from harness.data.user_files.assignment import drawn_despite_order
 
-        if self.kind in ("text", "table"):
-            raw = self._raw(examples, decoded_inputs(examples, self.kind))
-            warnings = raw.warnings
+        divided = None
+        if decoded is not None:
+            divided = self._divided(examples, decoded, first)
+            warnings = divided.warnings
         else:
-            raw, known = None, list(examples.warnings)
+            known = list(examples.warnings)
             *_, details = self._classes_and_splits(examples)
             warnings = tuple(dict.fromkeys(known + drawn_despite_order(examples, str(details["splits"]))))
         origin = about(self.path)
@@ -118,7 +128,7 @@ class UserDataset(Dataset[UserOptions]):
             guessed=examples.guessed,
             warnings=tuple(warnings),
         )
-        return examples.options, source, raw
+        return examples.options, source, divided
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
         """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
@@ -138,17 +148,20 @@ class UserDataset(Dataset[UserOptions]):
         examples = self._read(options)
         decoded = decoded_inputs(examples, self.kind)
         examples.problems.settle(left=len(examples.good()))
-        return self._raw(examples, decoded)
+        return self._divided(examples, decoded).raw()
 
-    def _raw(self, examples: Examples, decoded: Mapping[str, NDArray[Any]]) -> RawData:
-        """Return the data with decoded inputs. The data include all warnings about the rows."""
-        import numpy as np
-
+    def _divided(
+        self, examples: Examples, decoded: Mapping[str, NDArray[Any]], other: DividedRows | None = None
+    ) -> DividedRows:
+        """Return the rows with decoded inputs, and the rows of each split. The result includes all warnings about the
+        rows. `other` is another division of the same rows, whose arrays are shared.
+        """
         targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
         rows = examples.good()
         if self.kind == "table":
             examples.warnings += _leaks(examples, rows)
-        inputs = {name: array[rows] for name, array in decoded.items()}
+        everything = self._everything(examples, decoded, targets) if other is None else other.everything
+        inputs = everything.inputs
         reading = examples.reading()
         if self.kind == "image":
             image_range = _scale(inputs["image"], parts["train"], examples)
@@ -156,23 +169,30 @@ class UserDataset(Dataset[UserOptions]):
                 details["image_range"] = f"{image_range[0]:g} to {image_range[1]:g}"
                 reading["image_range"] = list(image_range)
         details |= examples.encodings([rows[row] for row in parts["train"]])
-        groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
-        if examples.groups is not None:
-            groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
-        weights = None if examples.weights is None else np.array(examples.weights, np.float64)[rows]
-        everything = Split(
-            inputs=inputs, targets=targets, groups=groups, rows=examples.origins()[rows], weights=weights
-        )
-        train, validation, test = (everything.take(index) for index in parts.values())
-        return RawData(
-            train=train,
-            validation=validation,
-            test=test,
+        return DividedRows(
+            everything=everything,
+            parts=parts,
             label_names=label_names,
             details=details,
             warnings=examples.all_warnings(),
             feature_names=tuple(examples.feature_names),
             reading=reading,
+        )
+
+    def _everything(self, examples: Examples, decoded: Mapping[str, NDArray[Any]], targets: NDArray[Any]) -> Split:
+        """Return all good rows."""
+        import numpy as np
+
+        rows = examples.good()
+        groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
+        if examples.groups is not None:
+            groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
+        return Split(
+            inputs={name: array[rows] for name, array in decoded.items()},
+            targets=targets,
+            groups=groups,
+            rows=examples.origins()[rows],
+            weights=None if examples.weights is None else np.array(examples.weights, np.float64)[rows],
         )
 
     def _read(self, options: UserOptions) -> Examples:

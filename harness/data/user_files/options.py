@@ -9,6 +9,9 @@ from harness.data.resampling import Resampling
 from harness.data.user_files.problems import OnBadRow
 from harness.errors import UsageError
 
+TEST_SHARE = 0.2
+"""Default fraction of the rows in the test split."""
+
 
 class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options shared by text, tables, images and recordings."""
@@ -58,8 +61,9 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Fraction of all rows that form the validation split. This option is ignored if the data define a validation
     split.
     """
-    test_share: float = 0.2
-    """Fraction of all rows that form the test split. This option is ignored if the data define a test split."""
+    test_share: float = TEST_SHARE
+    """Fraction of all rows that form the test split. This option is ignored if the data define a test split, and cannot
+    be combined with folds."""
     sha256: str = ""
     """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed from the
     data.
@@ -122,6 +126,8 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(
                 f"{several} cannot be combined with split_column, which defines the test split; remove one of them"
             )
+        if self.random_splits is None and self.test_share != TEST_SHARE:
+            raise ValueError(f"test_share has no effect with {several}, because each fold is a test split; remove it")
         if self.split_seed + (self.random_splits or 1) > 2**32:
             raise ValueError("split_seed plus the number of random splits must be at most 2^32")
 

@@ -12,14 +12,15 @@ from click.testing import CliRunner, Result
 from sample_records import failure, record, success
 
 from harness.analysis.compare.gates import parse
-from harness.analysis.compare.judge import Comparison, compare_all
-from harness.analysis.compare.match import find, match
+from harness.analysis.compare.judge import Comparison, compare, compare_all
+from harness.analysis.compare.match import Match, find, match
+from harness.analysis.metrics import available
 from harness.errors import UnknownNameError, UsageError
 from harness.interfaces import Metric
 from harness.plugins import discover, load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import PluginRef, RunRecord
-from harness.records.store import ARRAYS, Store
+from harness.records.store import ARRAYS, Store, StoredRun
 
 CATALOG = load([])
 
@@ -356,6 +357,41 @@ def test_compare_two_folds_is_not_a_comparison_over_seeds(tmp_path: Path) -> Non
     keep(tmp_path / "new", [*folds([0.6, 0.7], minute=20), *folds([0.6, 0.7], seed=1, minute=30)])
     found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
     assert (found.low, found.verdict) == (None, "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "evidence"),
+    [
+        ({"folds": 5, "split": 1}, {"folds": 5, "split": 1}, "3 pairs of seeds"),
+        ({"folds": 5, "split": 1}, {"folds": 10, "split": 1}, "1 and 1 folds; at least 3 are required on each side"),
+        ({"folds": 5, "split": 1}, {"folds": 5, "split": 1, "split_seed": 1}, "1 and 1 folds; at least 3 are required"),
+        ({"folds": 5, "split": 1}, {"folds": 5, "split": 2}, "1 and 1 folds; at least 3 are required on each side"),
+        ({"random_splits": 5, "split": 1}, {}, "1 and 1 random splits; at least 3 are required on each side"),
+        ({}, {"random_splits": 5, "split": 1}, "1 and 1 random splits; at least 3 are required on each side"),
+        ({"split": 1}, {"split": 1}, "3 pairs of seeds"),
+    ],
+)
+def test_compare_over_seeds_of_one_fold_requires_the_same_test_examples(
+    base: dict[str, int], new: dict[str, int], evidence: str
+) -> None:
+    sides = [
+        [
+            StoredRun(Path(f"{number}-{seed}"), record(success(0.5 + 0.1 * number), seed=seed, dataset_options=options))
+            for seed in range(3)
+        ]
+        for number, options in enumerate((base, new))
+    ]
+    metric = available([run.record for side in sides for run in side], {})["accuracy"]
+    found = compare(Match(*sides), metric, 0.95, by_example=False)
+    assert found.evidence.startswith(evidence)
+    assert (found.low is None) == ("required" in evidence)
+
+
+def test_compare_single_runs_on_different_folds_is_not_by_example(tmp_path: Path) -> None:
+    for name, count in (("base", 5), ("new", 10)):
+        keep(tmp_path / name, [record(success(0.5), dataset_options={"folds": count, "split": 1})])
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert found.evidence == "1 and 1 folds; at least 3 are required on each side"
 
 
 def test_compare_different_folds_is_not_paired(tmp_path: Path) -> None:

@@ -189,6 +189,9 @@ def test_options_without_folds_do_not_change_the_key(catalog: Catalog, tmp_path:
         (("fold_column=same",), "column 'same' of t.csv has 1 different values, but there must be between 2 and 100"),
         (("fold_column=nofold",), "unknown column 'nofold'"),
         (("fold_column=fold", "group_column=owner"), "group 'o0' is in several folds of column 'fold'"),
+        (("folds=0",), "folds must be between 2 and 100, got 0"),
+        (("folds=4", "test_share=0.3"), "test_share has no effect with folds, because each fold is a test split"),
+        (("fold_column=fold", "test_share=0.3"), "test_share has no effect with fold_column"),
         (("folds=50",), "38 distinct rows cannot be divided into 50 folds; use fewer folds"),
         (("random_splits=3", "split_seed=4294967295"), "split_seed plus the number of random splits"),
         (("folds=4", "group_column=two"), "2 groups cannot be divided into 4 folds"),
@@ -210,6 +213,22 @@ def test_folds_that_cannot_be_used_are_refused(
     features = 'dataset.feature_columns=["area"]' if "rooms" in str(overrides) else 'dataset.feature_columns=["rooms"]'
     with pytest.raises(UsageError, match=message):
         plan(catalog, path, features, *(f"dataset.{text}" for text in overrides))
+
+
+def test_settle_splits_keeps_one_copy_of_the_rows(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", with_folds())
+    dataset = UserDataset(path, "table", "regression")
+    settled = dataset.settle_splits(dataset.Options(folds=4, target_column="price", weight_column="fold"))
+    divided = [rows for _, _, rows in settled if rows is not None]
+    assert len(divided) == 4
+    assert all(rows.everything is divided[0].everything for rows in divided)
+    for rows, (options, *_) in zip(divided, settled, strict=True):
+        planned, loaded = rows.raw(), dataset.load(options)
+        assert planned.warnings == loaded.warnings
+        for one, other in ((planned.train, loaded.train), (planned.test, loaded.test)):
+            np.testing.assert_array_equal(one.inputs["features"], other.inputs["features"])
+            np.testing.assert_array_equal(one.targets, other.targets)
+            np.testing.assert_array_equal(one.weights, other.weights)
 
 
 @pytest.mark.parametrize("splits", [(5,), (0,)])
@@ -235,6 +254,9 @@ def test_order_of_time_is_reported_for_folds(tmp_path: Path) -> None:
     options = {"target_column": "price", "feature_columns": ("area",)}
     (data, _) = load_all(path, "table", folds=2, **options)
     assert any("pass --time-column to split by time" in warning for warning in data.warnings)
+    columns["fold"] = ["a", "b"] * 20
+    (data, _) = load_all(write_csv(tmp_path / "given.csv", columns), "table", fold_column="fold", **options)
+    assert not any("--time-column" in warning for warning in data.warnings)
     (data,) = load_all(path, "table", time_column="date", **options)
     assert data.details["times"] == (
         "train 2021-01-01 to 2021-01-27, validation 2021-01-28 to 2021-01-28, test 2021-02-01 to 2021-02-01"
