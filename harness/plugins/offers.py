@@ -117,7 +117,7 @@ def _check_metric(metric: Metric) -> None:
             'the location of the function as "module:callable"'
         )
     low, high = declared.bounds
-    if low is not None and high is not None and not low <= high:
+    if low is not None and high is not None and not low < high:
         raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")
 
 

@@ -30,7 +30,7 @@ from harness.analysis.compare.match import Match
 from harness.analysis.compare.order import pairs
 from harness.analysis.grouping import overlap
 from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
-from harness.errors import UnknownNameError, UsageError
+from harness.errors import HarnessError, UnknownNameError, UsageError
 from harness.measure.quality.call import values_of
 from harness.plugins import resolve
 from harness.records import RunRecord
@@ -225,10 +225,10 @@ def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
 
 def _of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:
     """Compare two runs with the same seed and split example by example. The score must be a mean over test examples."""
+    scored = ([run for run in side if metric.value(run.record) is not None] for side in (matched.base, matched.new))
     pairs = [
         (base, new)
-        for base in matched.base
-        for new in matched.new
+        for base, new in itertools.product(*scored)
         if _draw(base.record) == _draw(new.record)
         and base.record.provenance.dataset_digest == new.record.provenance.dataset_digest
     ]
@@ -241,7 +241,10 @@ def _of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[E
         return None, f"{few}, and the predictions were not saved; run more seeds"
     effect_of: Callable[[Any, Any, float], Effect]
     if metric.per_example:
-        before, after = (_own_values(metric, run, arrays) for run, arrays in zip(pairs[0], (base, new), strict=True))
+        try:
+            before, after = (_own_values(metric, *side) for side in zip(pairs[0], (base, new), strict=True))
+        except HarnessError as error:
+            return None, f"{few}, and this score cannot be compared example by example: {error}"
         effect_of = of_hits if _are_hits(before) and _are_hits(after) else _of_differences
     else:
         each, effect_of = _PER_EXAMPLE[metric.score]
@@ -256,11 +259,16 @@ def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
 
 
 def _own_values(metric: RunMetric, run: StoredRun, arrays: tuple[Any, Any]) -> Any:
-    """Return the values of a plugin's metric for each test example, float64 ``[N]``."""
+    """Return the values of a plugin's metric for each test example, float64 ``[N]``.
+
+    Raises `harness.HarnessError` if the function fails, or if the mean of the values is not the score in the record,
+    for example because the definition of the metric has changed since the run.
+    """
     info, (targets, outputs) = run.record.provenance.data, arrays
     assert info is not None  # the predictions are known
     outputs = outputs if info.objective == "regression" else outputs.astype("float32")
-    return values_of(metric.score, resolve(metric.per_example), (None, None), targets, outputs, info)
+    score = success(run.record).scores.test[metric.score]
+    return values_of(metric.score, resolve(metric.per_example), (None, None), targets, outputs, info, mean=score)
 
 
 def _are_hits(values: Any) -> bool:
