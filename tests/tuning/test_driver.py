@@ -306,7 +306,7 @@ def test_study_stops_if_the_executor_fails_and_repeats_the_trial(jobs: int, stud
     (whole,) = study(Runs(), jobs=jobs, place="whole").studies
     rate = whole.trials[2].settings["recipe.learning_rate"]
     lost = Failure(kind="crash", message="no node was available", phase="executor")
-    with pytest.raises(HarnessError, match="a trial of the study .* was not completed: no node was available"):
+    with pytest.raises(HarnessError, match=r"a trial of the study .* was not completed: no node was available"):
         study(Runs(fail=lambda spec: lost if spec.recipe.learning_rate == rate else None), jobs=jobs)
     (resumed,) = study(Runs(), jobs=jobs).studies
     assert results_of(resumed) == results_of(whole)
@@ -342,12 +342,12 @@ def test_study_of_speed_is_not_continued_on_another_class_of_machine(
     speed = {"objectives": ("train_throughput",)}
     (done,) = study(Runs(), trials=2, **speed).studies
     assert done.machine == ENVIRONMENT
-    with pytest.raises(HarnessError, match="on machines of the same class .cores"):
+    with pytest.raises(HarnessError, match=r"on machines of the same class \(cores"):
         study(Runs(machine=larger), trials=3, **speed)
     (more,) = study(Runs(), trials=3, **speed).studies
     assert (more.machine, len(more.trials), more.count("failed")) == (ENVIRONMENT, 3, 0)
     monkeypatch.setattr(open_study.environment, "collect", lambda: larger)
-    with pytest.raises(UsageError, match="on machines of the same class .cores .*pass --rerun"):
+    with pytest.raises(UsageError, match=r"on machines of the same class \(cores .*pass --rerun"):
         study(Runs(), trials=4, **speed)
     assert study(Runs(machine=larger), trials=2, rerun=True, **speed).studies[0].machine == larger
     (quality,) = study(Runs(machine=larger), trials=2).studies
