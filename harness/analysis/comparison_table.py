@@ -94,8 +94,8 @@ def build_table(
     is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
     million samples, in the same currency. The metrics of plugins, `metrics`, are needed only for older records. `shown`
     contains the names of metrics that have a column in addition to the default ones. The column of the primary metric
-    is empty, because the quality column contains its values, unless `shown` contains its name. Raises `harness.UnknownNameError`
-    if no run has such a metric.
+    is empty, because the quality column contains its values, unless `shown` contains its name. Raises
+    `harness.UnknownNameError` if no run has such a metric.
 
     Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
     named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and

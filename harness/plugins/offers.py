@@ -65,7 +65,7 @@ def check_offer(hook: str, value: Any) -> None:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not one of its metrics; add it")
     if isinstance(value, Task) and {f"{phase}_{value.counts}_per_s" for phase in ("train", "inference")} & RESERVED:
         raise PluginError(
-            f"task {value.name!r} cannot count {value.counts!r}, because reports have a column with this name; rename it"
+            f"task {value.name!r} cannot count {value.counts!r}, which is the name of a column in reports; rename it"
         )
 
 
