@@ -71,13 +71,15 @@ class UnknownNameError(UsageError):
         The unknown name.
     known : tuple of str
         The known names, sorted.
+    near : str or None
+        The suggested known name, or None if no known name is similar.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        near = _closest(name, self.known)
-        if near is not None:
-            advice = f"did you mean {near!r}?"
+        self.near = _closest(name, self.known)
+        if self.near is not None:
+            advice = f"did you mean {self.near!r}?"
         elif self.known:
             advice = f"known: {', '.join(self.known[:30])}{' ...' if len(self.known) > 30 else ''}"
         else:

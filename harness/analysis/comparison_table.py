@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from harness.analysis.differences import IDENTITY, differences
 from harness.analysis.flags import RowFlag, row_flags
@@ -93,21 +93,22 @@ def build_table(
     parity results in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
     million samples, in the same currency. The metrics of plugins, `metrics`, are needed only for older records. `shown`
-    contains the names of metrics that have a column in addition to the default ones. Raises `harness.UnknownNameError`
-    if no run has such a metric.
+    contains the names of metrics that have a column in addition to the default ones. The column of the primary metric
+    is empty, because the quality column contains its values, unless `shown` contains its name. Raises
+    `harness.UnknownNameError` if no run has such a metric.
 
     Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
     named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
     repeats, the half-width of a ratio is computed over pairs of runs. Without such pairs, the two means are assumed to
     be independent, and the half-width of the ratio is computed from those of the means.
     """
-    known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
+    known, shown = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}, tuple(shown)
     groups = group_runs(records)
     speeds = rates(record for record in records if isinstance(record.outcome, Success))
     secondary = [*_secondary(records, known), *_requested(shown, records, known, price_per_hour)]
     columns = _columns(secondary, speeds)
     averaged = (QUALITY, REFERENCE, *secondary, *speeds, *(m for m in at_price(price_per_hour) if m.in_table))
-    measured = _means(groups, averaged)
+    measured = _means(groups, averaged, shown)
     options = [
         ", ".join(filter(None, [_splits(group), _weights(group), text]))
         for group, text in zip(groups, differences([representative(group) for group in groups]), strict=True)
@@ -130,7 +131,7 @@ def build_table(
                 cells[ratio] = _ratio(mean, base, spread, index == indices[0]) if comparable else Cell(None)
             base_index = one_device.get(one_device_key(representative(groups[index])))
             cells[EFFICIENCY.name] = _efficiency(index, base_index, groups, measured)
-            flags = _flags(groups[index], cells, averaged, known)
+            flags = _flags(groups[index], cells, averaged, known, shown)
             for flag in flags:
                 if not flag.columns and flag.name in cells:
                     cells[flag.name] = Cell(None)
@@ -170,10 +171,12 @@ def _requested(
     return [known[name] for name in wanted]
 
 
-def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[dict[str, Cell]]:
+def _means(
+    groups: list[list[RunRecord]], metrics: Sequence[RunMetric], shown: Collection[str]
+) -> list[dict[str, Cell]]:
     means = []
     for group in groups:
-        rows, shared = _drawn(group, metrics), overlap(group)
+        rows, shared = _drawn(group, metrics, shown), overlap(group)
         means.append(
             {
                 metric.name: _mean(
@@ -187,13 +190,15 @@ def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[
     return means
 
 
-def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[str, float | None]]:
+def _drawn(
+    group: list[RunRecord], metrics: Sequence[RunMetric], shown: Collection[str]
+) -> list[dict[str, float | None]]:
     """Return the values to average: one set per split if there are several splits, otherwise one set per seed."""
     splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
             seeds = splits.setdefault(_split(record), {})
-            seeds.setdefault(record.spec.seed, []).append(_values(record, metrics))
+            seeds.setdefault(record.spec.seed, []).append(_values(record, metrics, shown))
     by_seed = [[_average(repeats) for repeats in seeds.values()] for seeds in splits.values()]
     return [_average(rows) for rows in by_seed] if len(by_seed) > 1 else [row for rows in by_seed for row in rows]
 
@@ -219,22 +224,29 @@ def _mean(values: list[float | None], *, whole: bool, overlap: float) -> Cell:
     return Cell(mean.value, mean.ci95)
 
 
-def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float | None]:
+def _values(record: RunRecord, metrics: Iterable[RunMetric], shown: Collection[str]) -> dict[str, float | None]:
     """Return the values of a successful run by column. The value of the primary metric is None, because the quality
-    column contains it."""
+    column contains it, unless its name is in `shown`."""
     primary = success(record).scores.primary
-    return {metric.name: None if metric.name == primary else metric.value(record) for metric in metrics}
+    return {
+        metric.name: None if metric.name == primary and primary not in shown else metric.value(record)
+        for metric in metrics
+    }
 
 
 def _flags(
-    group: list[RunRecord], cells: Mapping[str, Cell], averaged: Sequence[RunMetric], metrics: Mapping[str, Metric]
+    group: list[RunRecord],
+    cells: Mapping[str, Cell],
+    averaged: Sequence[RunMetric],
+    metrics: Mapping[str, Metric],
+    requested: Collection[str],
 ) -> list[RowFlag]:
     """Return the flags of a row, including a note if the quality is an average over targets with different units."""
     done = [record for record in group if isinstance(record.outcome, Success)]
     if not done:
         return []
     shown = {name: value for name, cell in cells.items() if isinstance(value := cell.value, float)}
-    flags = list(row_flags(done, shown, [_values(record, averaged) for record in done]))
+    flags = list(row_flags(done, shown, [_values(record, averaged, requested) for record in done]))
     primary = success(done[0]).scores.primary
     note = averaged_over(metrics[primary], done[0].provenance.data) if primary in metrics else ""
     return [*flags, RowFlag(("quality", "reference"), primary, note)] if note else flags

@@ -39,6 +39,7 @@ from harness.records import (
     TuningCost,
 )
 from harness.records.checkpoint import remove
+from harness.records.record import EXECUTOR_PHASE
 from harness.records.store import Store
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -206,8 +207,9 @@ def run_all(
                 if coordinator.not_stored is not None:  # such as a full disk
                     raise coordinator.not_stored from None
                 problem = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-                message = f"{failed_with(chosen)}{problem}"
-                coordinator.abandon(Failure(kind="error", message=message.splitlines()[0][:500]))
+                message = f"the executor {chosen.name!r} failed: {problem}"
+                failure = Failure(kind="error", message=message.splitlines()[0][:500], phase=EXECUTOR_PHASE)
+                coordinator.abandon(failure)
                 raise PluginError(message) from error
             runs = coordinator.reduce_batches(runs) if batch_size_backoff else []
     return [record for _, record in sorted(listener.latest.items())]
@@ -279,11 +281,6 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
             f"the executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
             f"remove --teacher, or use --executor {LOCAL}"
         )
-
-
-def failed_with(executor: Executor) -> str:
-    """Return the start of the messages of runs that failed because the executor failed."""
-    return f"the executor {executor.name!r} failed: "
 
 
 def check_limit(timeout_s: float) -> None:

@@ -294,8 +294,8 @@ class Task(ABC, Generic[OptionsT]):
     only in reports."""
     counts: ClassVar[str] = ""
     """Name of what `count` counts, such as ``tokens``. The name consists of lowercase letters, digits and underscores.
-    Reports also show the training and inference throughput in this unit. The name is empty if throughput is reported
-    only in samples."""
+    Reports also show the training and inference throughput in this unit, so the names ``samples`` and ``gflop`` are not
+    allowed. The name is empty if throughput is reported only in samples."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:

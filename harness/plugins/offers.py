@@ -63,6 +63,10 @@ def check_offer(hook: str, value: Any) -> None:
         raise PluginError(f"backend {value.name!r} executes exported models and cannot train; set trains = False")
     if isinstance(value, Task) and value.metric not in value.metrics:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not one of its metrics; add it")
+    if isinstance(value, Task) and {f"{phase}_{value.counts}_per_s" for phase in ("train", "inference")} & RESERVED:
+        raise PluginError(
+            f"task {value.name!r} cannot count {value.counts!r}, which is the name of a column in reports; rename it"
+        )
 
 
 RESERVED = frozenset(
@@ -117,7 +121,7 @@ def _check_metric(metric: Metric) -> None:
             'the location of the function as "module:callable"'
         )
     low, high = declared.bounds
-    if low is not None and high is not None and not low <= high:
+    if low is not None and high is not None and not low < high:
         raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")
 
 

@@ -42,7 +42,7 @@ def problem(record: RunRecord) -> str:
         if placement.jobs > 1 and not (record.quality_only or placement.checked_at):
             return "speed was measured while other runs were executing, but no check showed that this is accurate"
     if record.provenance.data is not None:
-        reason = _of_data(record.provenance.data)
+        reason = _of_data(record.provenance.data, scored=isinstance(record.outcome, Success))
         if reason:
             return reason
     if record.tuning is not None and min(msgspec.structs.astuple(record.tuning)[1:]) < 0:
@@ -69,6 +69,7 @@ def _numbers(record: RunRecord) -> list[Any]:
     data, outcome = record.provenance.data, record.outcome
     if data is not None:
         numbers += [*data.target_mean, *data.target_scale]
+        numbers += [number for split in data.splits.values() for number in (split.examples, split.counted)]
     if isinstance(outcome, Success):
         scores, speed, energy = outcome.scores, outcome.speed, outcome.energy
         numbers += [*scores.test.values(), *scores.validation.values(), *(scores.reference or {}).values()]
@@ -89,7 +90,8 @@ def _numbers(record: RunRecord) -> list[Any]:
     return numbers
 
 
-def _of_data(info: DataInfo) -> str:
+def _of_data(info: DataInfo, *, scored: bool) -> str:
+    """Return the reason why no run can have used these data. If `scored` is true, the run was successful."""
     if not 1 <= info.outputs <= MAX_OUTPUTS:
         return f"the data have {info.outputs} outputs"
     for field in ("label_names", "target_mean", "target_scale"):
@@ -98,6 +100,13 @@ def _of_data(info: DataInfo) -> str:
     for name, form in info.inputs.items():
         if any(size < 0 for size in form.shape) or math.prod(form.shape) > 2**40:
             return f"the input {name!r} has the shape {form.shape}"
+    for name, split in info.splits.items():
+        if min(split.examples, split.counted, split.repeated, split.shared, *split.classes) < 0:
+            return f"the {name} split contains a negative number of examples"
+    if info.counts and scored:
+        for name in ("train", "test"):
+            if name not in info.splits or info.splits[name].examples < 1:
+                return f"the number of {info.counts[:70]} is recorded, but the {name} split has no examples"
     return ""
 
 

@@ -15,6 +15,11 @@ SCHEMA_VERSION = 2
 FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_result", "interrupted"]
 
 
+EXECUTOR_PHASE = "executor"
+"""Value of `Failure.phase` if the executor failed, for example because a machine was lost. The run itself may succeed
+if it is repeated."""
+
+
 class ClassScore(Struct, frozen=True, kw_only=True):
     """Scores for one class on the test split."""
 
@@ -365,7 +370,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     log_tail: str = ""
     """Last lines of the log."""
     phase: str = ""
-    """Phase in which the run failed, or an empty string if unknown."""
+    """Phase in which the run failed, ``executor`` if the executor failed, or an empty string if unknown."""
 
 
 class Trial(Struct, frozen=True, kw_only=True, tag="trial"):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnknownNameError
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.variables import thread_environment
 from harness.plugins import load
@@ -127,15 +127,21 @@ def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
 def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     """Check the rules for an object in a child process.
 
-    If the process crashes or exceeds the time limit, the rule being checked is reported as broken.
+    If the process crashes or exceeds the time limit, the rule being checked is reported as broken. If the backend of a
+    network is not installed, nothing is checked. The first rule is reported as broken if the name of the backend is
+    similar to that of an installed one.
     """
     findings: list[Finding] = []
     rules = RULES[subject.kind]
     try:
         environment = thread_environment(1) | environment_of(subject, catalog)
     except HarnessError as error:  # the network's backend is not installed
-        reason = f"{error}; install the plugin that provides the backend, or correct NetworkRef(backend=...)"
-        return [_not_checked(rule.name, subject, reason) for rule in rules]
+        fix = "install the plugin that provides the backend, or correct NetworkRef(backend=...)"
+        unchecked = [_not_checked(rule.name, subject, f"{error}; {fix}") for rule in rules]
+        if isinstance(error, UnknownNameError) and error.near is not None:  # probably misspelled
+            first = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=fix)
+            return [first, *unchecked[1:]]
+        return unchecked
     failure = call_in_child(
         check_rules,
         CheckJob(subject=subject, plugins=tuple(plugin.ref for plugin in catalog.plugins)),

@@ -41,9 +41,11 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     interrupted trials are replaced.
 
     Raises `harness.UsageError` if the storage cannot be used, or if it contains a study whose records are in another
-    directory. Raises `harness.BusyError` if another process is measuring on the same device. Raises
-    `harness.RecordError` if results cannot be written. If the first trial of a study fails before training,
-    `harness.HarnessError` is raised, because the other trials would also fail.
+    directory. Raises `harness.BusyError` if another process is executing one of the studies or, unless the trials are
+    executed on other machines, is measuring on the same device. Raises `harness.RecordError` if results cannot be
+    written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because the other
+    trials would also fail. `harness.HarnessError` is also raised if a trial was not completed because the executor
+    failed, or if the trials of a study that measures speed were executed on machines of different classes.
     """
     listener = Guarded(listener)
     request, executor, specs = plans[0].request, plans[0].executor, [plan.spec for plan in plans]
@@ -65,25 +67,24 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
 
 @contextlib.contextmanager
 def _locked(plans: Sequence[StudyPlan], store: Store, *, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the locks of the devices or, if the trials are executed on other machines, the locks of the studies.
+    """Hold the locks of the studies and, if the trials are executed on this machine, the locks of the devices.
 
-    An executor on other machines locks the devices there, but two commands must not execute the same study.
+    An executor on other machines locks the devices there.
     """
     with contextlib.ExitStack() as stack:
+        for name in sorted({plan.name for plan in plans}):
+            path = store.path / FOLDER / f".{name}.lock"
+            try:
+                make_directory(path.parent)
+                stack.enter_context(FileLock(path, timeout=-1 if wait else 0))
+            except Timeout:
+                raise BusyError(
+                    f"another harness command is executing the study {name!r}; wait until it ends, or pass --wait"
+                ) from None
+            except OSError as error:
+                raise RecordError(f"{path}: cannot be locked: {error.strerror}") from None
         if not plans[0].executor.remote:
             stack.enter_context(measuring_on([plan.spec.device for plan in plans], wait=wait, say=say))
-        else:
-            for name in sorted({plan.name for plan in plans}):
-                path = store.path / FOLDER / f".{name}.lock"
-                try:
-                    make_directory(path.parent)
-                    stack.enter_context(FileLock(path, timeout=-1 if wait else 0))
-                except Timeout:
-                    raise BusyError(
-                        f"another harness command is executing the study {name!r}; wait until it ends, or pass --wait"
-                    ) from None
-                except OSError as error:
-                    raise RecordError(f"{path}: cannot be locked: {error.strerror}") from None
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,22 +10,26 @@ import msgspec
 
 from harness.errors import HarnessError, UsageError
 from harness.execute.attempt import utc_now
-from harness.execute.machines import machines_for
+from harness.execute.machines import machine_difference, machines_for
 from harness.execute.resume import package_versions
-from harness.execute.runner import Guarded, Listener, failed_with, run_all
+from harness.execute.runner import Guarded, Listener, run_all
 from harness.execute.side_by_side import Lane, SideBySide
 from harness.interfaces import Executor
 from harness.measure import environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.records import EpochEnded, Event, Failure, RunRecord, RunSpec, Trial
-from harness.records.store import Store
+from harness.records import Environment, EpochEnded, Event, Failure, RunRecord, RunSpec, Trial
+from harness.records.record import EXECUTOR_PHASE
+from harness.records.store import RECORD, Store, read_record
 from harness.tuning.request import StudyPlan
 from harness.tuning.sampling import Asked, Sampling, without_password
 from harness.tuning.space import Value
 from harness.tuning.study import DEFAULT, JOURNAL, STUDY, TRIALS, Objective, Study, directory, load, save
 from harness.tuning.summaries import learned, summary
 
+_OF_EXECUTOR = re.compile("the executor '.*' failed: ")
+"""Start of the messages of failures of an executor. In older records, the phase of such a failure is that of the run.
+"""
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
 
 
@@ -74,8 +79,12 @@ class OpenStudy:
         loaded = self._store.load()
         for problem in loaded.problems:
             listener.message(problem)
-        records = [run.record for run in loaded.runs if not _is_interrupted(run.record, plan.executor)]
-        self._records = {record.request_key: record for record in records}
+        records = [run.record for run in loaded.runs]
+        self._records = {
+            record.request_key: record
+            for record in records
+            if not _is_interrupted(record) and not self._other_machine(record)
+        }
         known = {record.run_id for record in records}
         absent = [each.number for each in self._sampling.finished if each.run_id and each.run_id not in known]
         if absent:
@@ -164,8 +173,30 @@ class OpenStudy:
             trial="speed" if self.plan.measures_speed else "quality",
             prune=prune,
         )
+        for record in records:
+            self._check_executed(record)
         self._records |= {spec.key: record for spec, record in zip(planned, records, strict=True)}
         return {one.number for one in open_trials.values()}
+
+    def _check_executed(self, record: RunRecord) -> None:
+        """Raise `harness.HarnessError` if the trial must be repeated. Store the machine of the first trial."""
+        if isinstance(record.outcome, Failure):
+            if _is_interrupted(record):
+                raise HarnessError(
+                    f"a trial of the study {self.study.name!r} was not completed: {record.outcome.message}; repeat the "
+                    "command to continue the study"
+                )
+        elif self.study.machine is None:
+            self.study = msgspec.structs.replace(self.study, machine=record.environment)
+        elif difference := self._other_machine(record):
+            raise HarnessError(_different_machines(self.study, difference))
+
+    def _other_machine(self, record: RunRecord) -> str | None:
+        """Return the difference between a trial's machine and the machine of the first trial, or None if the speed of
+        the trials is comparable or not an objective."""
+        if not self.plan.measures_speed or isinstance(record.outcome, Failure):
+            return None
+        return _other_class(self.study, record.environment)
 
     def _executor(self, count: int) -> Executor:
         """Return the executor for `count` trials that are executed at the same time."""
@@ -231,6 +262,10 @@ class OpenStudy:
                     f"the study {found.name!r} uses the storage {found.storage}, not {storage}; pass the same "
                     "--storage, or --rerun to start a new study"
                 )
+            found = self._with_machine(found)
+            differences = [_other_class(found, each) for each in _environments(plan, self._catalog)]
+            if plan.measures_speed and all(differences):
+                raise UsageError(_different_machines(found, differences[0]))
             return found
         return Study(
             name=name,
@@ -244,6 +279,14 @@ class OpenStudy:
             storage=storage,
             software=software,
         )
+
+    def _with_machine(self, study: Study) -> Study:
+        """Return the study with the machine of its first trial. Older studies do not contain the machine."""
+        ids = [each.run_id for each in study.trials if each.state != "failed"]
+        if study.machine is not None or not ids:
+            return study
+        path = directory(self._results, study.name) / TRIALS / ids[0] / RECORD
+        return msgspec.structs.replace(study, machine=read_record(path).environment) if path.exists() else study
 
     def _update(self) -> None:
         """Read the trials from the storage, and write ``study.json``."""
@@ -297,17 +340,37 @@ def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) ->
                 asked.is_hopeless(epoch.epoch, value)
 
 
-def _is_interrupted(record: RunRecord, executor: Executor) -> bool:
-    """Return whether the trial of a record must be repeated, because the user or a failure of the executor ended it."""
+def _is_interrupted(record: RunRecord) -> bool:
+    """Return whether the trial of a record must be repeated, because the user or a failure of an executor ended it."""
     failure = record.outcome
     return isinstance(failure, Failure) and (
-        failure.kind == "interrupted" or failure.message.startswith(failed_with(executor))
+        failure.kind == "interrupted" or failure.phase == EXECUTOR_PHASE or bool(_OF_EXECUTOR.match(failure.message))
     )
+
+
+def _other_class(study: Study, machine: Environment) -> str | None:
+    """Return the difference between a machine and the machine of the first trial, or None if their class is the same
+    or no trial was executed."""
+    if study.machine is None:
+        return None
+    return machine_difference(study.machine, machine, on_gpu=study.spec.device != "cpu")
+
+
+def _different_machines(study: Study, difference: str | None) -> str:
+    return (
+        f"the study {study.name!r} compares the speed of trials, which must be executed on machines of the same class "
+        f"({difference}); use the machine of the first trial, or pass --rerun to start a new study"
+    )
+
+
+def _environments(plan: StudyPlan, catalog: Catalog) -> list[Environment]:
+    """Return descriptions of the machines that execute the trials."""
+    machines = machines_for(plan.executor, [plan.spec], catalog)
+    return [environment.collect()] if machines is None else machines
 
 
 def _software(plan: StudyPlan, catalog: Catalog) -> dict[str, str]:
     """Return the processor names, the versions of Python and the packages, and the digests of the plugins' code."""
     codes = {f"plugin {ref.name}": with_digest(ref).code_digest for ref in catalog.refs_for(plan.spec)}
-    machines = machines_for(plan.executor, [plan.spec], catalog)
-    cpus = {environment.collect().cpu} if machines is None else {each.cpu for each in machines}
+    cpus = {each.cpu for each in _environments(plan, catalog)}
     return {"CPU": ", ".join(sorted(cpus)), **package_versions(plan.spec, catalog), **codes}

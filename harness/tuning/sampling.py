@@ -38,6 +38,8 @@ _SUMMARY = "harness"
 """Key of the Optuna trial attribute that contains the `TrialSummary`."""
 _DIVERGED = "harness-diverged"
 """Key of the Optuna trial attribute that is set if the trial diverged."""
+_REPEATS = "harness-repeats"
+"""Key of the Optuna trial attribute that contains the number of the interrupted trial whose settings are used again."""
 
 
 def check_installed(sampler: str) -> None:
@@ -176,7 +178,8 @@ def _end_trial(study: optuna.Study, number: int) -> None:
     """End a trial that is not finished.
 
     If the trial has a summary, its result is stored. Otherwise, it is stored as failed, and its settings are used by
-    the next trial.
+    the next trial. The settings are added first, so that they are not lost if the process is killed between the two
+    steps.
     """
     from optuna.trial import TrialState as State
 
@@ -184,10 +187,11 @@ def _end_trial(study: optuna.Study, number: int) -> None:
     if trial.state != State.RUNNING:
         return
     if _SUMMARY not in trial.user_attrs:
-        study.tell(number, state=State.FAIL)
         # The parameters are missing if the process was killed before they were drawn.
-        if settings := {**trial.system_attrs.get("fixed_params", {}), **trial.params}:
-            study.enqueue_trial(settings)
+        settings = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        if settings and all(each.user_attrs.get(_REPEATS) != number for each in study.get_trials(deepcopy=False)):
+            study.enqueue_trial(settings, user_attrs={_REPEATS: number})
+        study.tell(number, state=State.FAIL)
         return
     summary = msgspec.convert(trial.user_attrs[_SUMMARY], TrialSummary)
     if summary.state == "complete":

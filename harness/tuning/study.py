@@ -13,7 +13,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from harness.errors import RecordError
-from harness.records import RunSpec, TuningCost
+from harness.records import Environment, RunSpec, TuningCost
 from harness.records.files import make_directory
 from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 from harness.records.store import write_json
@@ -88,6 +88,8 @@ class Study(Struct, frozen=True, kw_only=True):
     """URL of the Optuna storage, without credentials, or the name of the journal file."""
     software: dict[str, str]
     """Versions of Python and of the packages, and digests of the plugins' code."""
+    machine: Environment | None = None
+    """Machine that executed the first trial, or None in older studies and before the first trial."""
     trials: list[TrialSummary] = []
     """Finished trials."""
     best: list[int] = []

@@ -39,9 +39,15 @@ def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dic
     compute in fp32. The weights are quantized per channel to 7 bits (``reduce_range``), because processors without
     VNNI instructions add products of two 8-bit numbers with saturation.
 
-    Raises `harness.UnsupportedError` if none of the weights can be quantized, or if the outputs differ by more than
-    `LARGEST_ERROR`.
+    Raises `harness.UnsupportedError` if there are fewer than two examples, if none of the weights can be quantized, or
+    if the outputs differ by more than `LARGEST_ERROR`.
     """
+    count = len(next(iter(examples.values())))
+    if count < 2:
+        raise harness.UnsupportedError(
+            f"quantization needs at least 2 training examples, one of which is used to measure the error, but there "
+            f"{'is' if count == 1 else 'are'} {count}; use --precision fp32"
+        )
     source, target = exported / MODEL, folder / MODEL
     logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime recommends preprocessing, which the exporters have done
     ranges, held_out = ({name: array[start::2] for name, array in examples.items()} for start in (0, 1))

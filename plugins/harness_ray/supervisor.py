@@ -105,7 +105,7 @@ class Supervisor:
                 # Another attempt would not help if the disk is full.
                 self._forget(attempt)
                 message = f"the files of the run cannot be stored on the head node: {error.strerror}"
-                self._fail(one.run, Failure(kind="error", message=message))
+                self._fail(one.run, Failure(kind="error", message=message, phase="executor"))
                 return False
             return True
 
@@ -259,7 +259,7 @@ class Supervisor:
         )
         same = " in the class of machine chosen for this dataset" if self._nodes else ""
         message = f"no node with {needed}{same} was available for {self._node_timeout_s:g} s"
-        return Failure(kind="crash", message=message)
+        return Failure(kind="crash", message=message, phase="executor")
 
     def _start(self, run: PlannedRun, node: Node) -> None:
         attempt = f"{run.index}-{token_hex(8)}"
@@ -315,7 +315,7 @@ class Supervisor:
             self._waiting.appendleft(one.run)
         else:
             message = f"{MAX_ATTEMPTS} attempts to execute the run were lost; the last one failed with: {reason}"
-            self._fail(one.run, Failure(kind="crash", message=message))
+            self._fail(one.run, Failure(kind="crash", message=message, phase="executor"))
 
     def _forget(self, attempt: str) -> None:
         """End an attempt. Results that arrive later are dropped."""

@@ -64,6 +64,18 @@ def test_requested_metrics_have_columns() -> None:
     assert set(names) - {column.name for column in COLUMNS} == {"first_step_s", "accuracy"}
 
 
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro"])
+def test_requested_primary_metric_has_a_value(name: str) -> None:
+    """The built-in column `f1_macro` is also filled, although it is shown by default."""
+    outcome = success(0.75, test={"accuracy": 0.75, "f1_macro": 0.5})
+    run = record(replace(outcome, scores=replace(outcome.scores, primary=name)))
+    value = outcome.scores.test[name]
+    (row,) = build_table([run], shown=(name,)).rows
+    assert (row.cells[name].value, row.cells["quality"].value) == (value, value)
+    (row,) = build_table([run]).rows
+    assert name not in row.cells or row.cells[name].value is None
+
+
 def test_requested_metric_that_no_run_has_raises() -> None:
     with pytest.raises(UnknownNameError, match="unknown metric 'accurracy'; did you mean 'accuracy'"):
         build_table([record(success())], shown=("accurracy",))

@@ -17,7 +17,7 @@ def metric(**changes: Any) -> Metric:
     return Metric(**values | {"higher_is_better": True} | changes)
 
 
-@pytest.mark.parametrize("bounds", [(None, None), (0, 1), (0.0, None), (None, 1), (-1.0, -1.0)])
+@pytest.mark.parametrize("bounds", [(None, None), (0, 1), (0.0, None), (None, 1), (-2.0, -1.0)])
 def test_metric_with_valid_bounds_is_accepted(bounds: Any) -> None:
     check_offer("harness_metrics", metric(bounds=bounds))
 
@@ -30,6 +30,7 @@ def test_metric_with_valid_bounds_is_accepted(bounds: Any) -> None:
         ({"bounds": (0.0,)}, "bounds"),
         ({"bounds": ("0", "1")}, "bounds"),
         ({"bounds": (1.0, 0.0)}, "the bounds 1 and 0; the first must be smaller"),
+        ({"bounds": (1.0, 1.0)}, "the bounds 1 and 1; the first must be smaller"),
         ({"bounds": (0.0, math.nan)}, "the bounds 0 and nan"),
         ({"unit": None}, "unit"),
         ({"summary": 3}, "summary"),

@@ -32,6 +32,22 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "too many outputs": lambda plain: plain["provenance"].update(data=data(outputs=2**60)),
     "no outputs": lambda plain: plain["provenance"].update(data=data(outputs=0)),
     "too few names": lambda plain: plain["provenance"].update(data=data(outputs=3, label_names=["a"])),
+    "counts without splits": lambda plain: plain["provenance"].update(data=data(counts="tokens")),
+    "counts without a test split": lambda plain: plain["provenance"].update(
+        data=data(counts="tokens", splits={"train": {"examples": 1}})
+    ),
+    "counts in a split without examples": lambda plain: plain["provenance"].update(
+        data=data(counts="tokens", splits={"train": {"examples": 1}, "test": {"examples": 0, "counted": 5.0}})
+    ),
+    "a split with a negative size": lambda plain: plain["provenance"].update(
+        data=data(splits={"train": {"examples": -1}})
+    ),
+    "a split with a negative count": lambda plain: plain["provenance"].update(
+        data=data(splits={"train": {"examples": 1, "counted": -1.0}})
+    ),
+    "a split with a large count": lambda plain: plain["provenance"].update(
+        data=data(splits={"train": {"examples": 1, "counted": 1e300}})
+    ),
     "an input without an end": lambda plain: plain["provenance"].update(
         data=data(inputs={"x": {"shape": [2**40, 2**40], "dtype": "float32"}})
     ),

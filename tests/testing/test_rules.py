@@ -223,6 +223,14 @@ def test_network_of_a_backend_that_is_not_installed_is_not_checked(catalog: Cata
     assert all("unknown backend 'elsewhere'" in finding.seen for finding in findings)
 
 
+def test_network_of_a_misspelled_backend_is_broken(catalog: Catalog) -> None:
+    ref = harness.NetworkRef(model="toy", backend="toy-nunpy", build="harness_toy:build")
+    catalog.networks["toy", "toy-nunpy"] = Provided(ref, TOY_REF)
+    findings = check(Subject("network", "toy/toy-nunpy"), catalog)
+    assert [finding.passed for finding in findings] == [False, *[None] * (len(RULES["network"]) - 1)]
+    assert "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?" in findings[0].seen
+
+
 @pytest.mark.parametrize("passed", [True, False])
 def test_networks_of_a_plugin_are_compared_once(
     passed: bool, catalog: Catalog, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.records import (
+    Environment,
     EpochEnded,
     Failure,
     ModelInfo,
@@ -68,7 +69,9 @@ class Runs:
         *,
         error: BaseException | None = None,
         backwards: bool = False,
+        machine: Environment = ENVIRONMENT,
     ) -> None:
+        self._machine = machine
         self.executed: list[tuple[RunSpec, str | None]] = []
         self.together: list[int] = []
         self._interrupted, self._fail = interrupted, fail
@@ -101,7 +104,7 @@ class Runs:
                 started_at="2026-01-01T00:00:00Z",
                 wall_s=1.0,
                 spec=spec,
-                environment=ENVIRONMENT,
+                environment=self._machine,
                 provenance=Provenance(),
                 outcome=outcome,
                 tuning=(tuning or {}).get(spec.key),
@@ -281,8 +284,15 @@ def test_study_continues_with_another_number_of_jobs(study: Study_) -> None:
     assert (len(done.trials), len(runs.executed)) == (12, 7)
 
 
-def test_study_repeats_trials_that_ended_because_the_executor_failed(study: Study_) -> None:
-    lost = Failure(kind="error", message="the executor 'local' failed: no connection")
+@pytest.mark.parametrize(
+    "lost",
+    [
+        Failure(kind="error", message="the executor 'local' failed: no connection", phase="train"),
+        Failure(kind="error", message="the executor 'elsewhere' failed: no connection", phase="train"),
+        Failure(kind="crash", message="no node was available", phase="executor"),
+    ],
+)
+def test_study_repeats_trials_that_ended_because_an_executor_failed(study: Study_, lost: Failure) -> None:
     with pytest.raises(PluginError):
         study(Runs(interrupted=3, fail=lambda spec: lost, error=PluginError("no connection")), jobs=4)
     runs = Runs()
@@ -290,14 +300,72 @@ def test_study_repeats_trials_that_ended_because_the_executor_failed(study: Stud
     assert (len(done.trials), done.count("failed"), len(runs.executed)) == (12, 0, 12)
 
 
-def test_study_of_a_remote_executor_is_not_executed_twice(study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalExecutor, "remote", True)
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_study_stops_if_the_executor_fails_and_repeats_the_trial(jobs: int, study: Study_) -> None:
+    """An executor that loses an attempt for good returns a failure and does not raise."""
+    (whole,) = study(Runs(), jobs=jobs, place="whole").studies
+    rate = whole.trials[2].settings["recipe.learning_rate"]
+    lost = Failure(kind="crash", message="no node was available", phase="executor")
+    with pytest.raises(HarnessError, match=r"a trial of the study .* was not completed: no node was available"):
+        study(Runs(fail=lambda spec: lost if spec.recipe.learning_rate == rate else None), jobs=jobs)
+    (resumed,) = study(Runs(), jobs=jobs).studies
+    assert results_of(resumed) == results_of(whole)
+
+
+def test_study_whose_process_was_killed_while_a_trial_was_dropped_repeats_its_settings_once(
+    study: Study_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends after the settings were added again, and before the trial is stored as failed."""
+    import optuna
+
+    (whole,) = study(Runs(), trials=4, place="whole").studies
+    tell = optuna.Study.tell
+    with monkeypatch.context() as patch:
+
+        def killed(self: Any, number: Any, *arguments: Any, **more: Any) -> Any:
+            if more.get("state") == optuna.trial.TrialState.FAIL:
+                raise SystemExit
+            return tell(self, number, *arguments, **more)
+
+        patch.setattr(optuna.Study, "tell", killed)
+        with pytest.raises(SystemExit):
+            study(Runs(interrupted=2), trials=4)
+    (resumed,) = study(Runs(), trials=4).studies
+    assert results_of(resumed) == results_of(whole)
+
+
+def test_study_of_speed_is_not_continued_on_another_class_of_machine(
+    study: Study_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = msgspec.structs.replace(ENVIRONMENT, cores=ENVIRONMENT.cores + 8)
+    monkeypatch.setattr(open_study.environment, "collect", lambda: ENVIRONMENT)
+    speed = {"objectives": ("train_throughput",)}
+    (done,) = study(Runs(), trials=2, **speed).studies
+    assert done.machine == ENVIRONMENT
+    with pytest.raises(HarnessError, match=r"on machines of the same class \(cores"):
+        study(Runs(machine=larger), trials=3, **speed)
+    (more,) = study(Runs(), trials=3, **speed).studies
+    assert (more.machine, len(more.trials), more.count("failed")) == (ENVIRONMENT, 3, 0)
+    monkeypatch.setattr(open_study.environment, "collect", lambda: larger)
+    with pytest.raises(UsageError, match=r"on machines of the same class \(cores .*pass --rerun"):
+        study(Runs(), trials=4, **speed)
+    assert study(Runs(machine=larger), trials=2, rerun=True, **speed).studies[0].machine == larger
+    (quality,) = study(Runs(machine=larger), trials=2).studies
+    assert len(study(Runs(), trials=3).studies[0].trials) == 3
+    assert quality.machine == larger
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_study_is_not_executed_twice(remote: bool, study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalExecutor, "remote", remote)
     (name,) = [each.name for each in study(Runs(), trials=1).studies]
 
     class Again(Runs):
         def __call__(self, *arguments: Any, **more: Any) -> list[RunRecord]:
-            with pytest.raises(BusyError, match=f"another harness command is executing the study {name!r}"):
-                study(Runs(), trials=3)
+            for other in (remote, not remote):
+                monkeypatch.setattr(LocalExecutor, "remote", other)
+                with pytest.raises(BusyError, match=f"another harness command is executing the study {name!r}"):
+                    study(Runs(), trials=3)
             return super().__call__(*arguments, **more)
 
     runs = Again()

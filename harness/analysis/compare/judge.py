@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
+from harness.analysis.compare.by_example import draw_of, of_one_run
 from harness.analysis.compare.effects import (
     MIN_RUNS,
     Effect,
-    of_hits,
     of_pairs,
     of_samples,
     of_sessions,
-    of_squares,
     of_turns,
 )
 from harness.analysis.compare.match import Match
@@ -31,10 +30,7 @@ from harness.analysis.compare.order import pairs
 from harness.analysis.grouping import overlap
 from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
 from harness.errors import UnknownNameError, UsageError
-from harness.measure.quality.call import values_of
-from harness.plugins import resolve
 from harness.records import RunRecord
-from harness.records.samples import predictions, stored
 from harness.records.store import StoredRun
 
 if TYPE_CHECKING:
@@ -166,7 +162,7 @@ def _of_scores(
     if enough or not by_example or not same_splits:
         unit = "seed" if one_split else (resampled or specs[0]).split_kind
         return _of_draws(by_draw, confidence, unit=unit, resolution=_resolution(matched), overlaps=overlaps)
-    return _of_one_run(matched, metric, confidence)
+    return of_one_run(matched, metric, confidence)
 
 
 def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
@@ -227,66 +223,6 @@ def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
     return f"{counts}; at least {MIN_RUNS} are required{' on each side' * (base != new)}{advice}"
 
 
-def _of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:
-    """Compare two runs with the same seed and split example by example. The score must be a mean over test examples."""
-    pairs = [
-        (base, new)
-        for base in matched.base
-        for new in matched.new
-        if _draw(base.record) == _draw(new.record)
-        and base.record.provenance.dataset_digest == new.record.provenance.dataset_digest
-    ]
-    few = f"fewer than {MIN_RUNS} seeds"
-    built_in = metric.score in _PER_EXAMPLE and not _several_targets(matched)
-    if not pairs or not (built_in or metric.per_example):
-        return None, f"{few}, and this score cannot be compared example by example; run more seeds"
-    base, new = (_predictions(run) for run in pairs[0])
-    if base is None or new is None:
-        return None, f"{few}, and the predictions were not saved; run more seeds"
-    effect_of: Callable[[Any, Any, float], Effect]
-    if metric.per_example:
-        before, after = (_own_values(metric, run, arrays) for run, arrays in zip(pairs[0], (base, new), strict=True))
-        effect_of = of_hits if _are_hits(before) and _are_hits(after) else _of_differences
-    else:
-        each, effect_of = _PER_EXAMPLE[metric.score]
-        before, after = each(*base), each(*new)
-    if len(before) < MIN_RUNS:
-        return None, f"{few}, and fewer than {MIN_RUNS} test examples; run more seeds"
-    return effect_of(before, after, confidence), f"{len(before)} examples of one seed"
-
-
-def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
-    return predictions(run.record, stored(run))
-
-
-def _own_values(metric: RunMetric, run: StoredRun, arrays: tuple[Any, Any]) -> Any:
-    """Return the values of a plugin's metric for each test example, float64 ``[N]``."""
-    info, (targets, outputs) = run.record.provenance.data, arrays
-    assert info is not None  # the predictions are known
-    outputs = outputs if info.objective == "regression" else outputs.astype("float32")
-    return values_of(metric.score, resolve(metric.per_example), (None, None), targets, outputs, info)
-
-
-def _are_hits(values: Any) -> bool:
-    return bool(((values == 0) | (values == 1)).all())
-
-
-def _of_differences(base: Any, new: Any, confidence: float) -> Effect:
-    return of_pairs(new - base, confidence)
-
-
-_PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, float], Effect]]] = {
-    "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), of_hits),
-    "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, of_squares),
-    "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], _of_differences),
-}
-"""Pairs of functions for comparing two runs example by example, keyed by metric.
-
-The first function computes a value for each example from targets and outputs. The second function computes the change
-and its confidence interval from the values of both models.
-"""
-
-
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
     """Return the value of each run, keyed by split, seed and repeat number. Repeat numbers start at 1."""
     values: dict[tuple[int | None, int, int], float] = {}
@@ -294,7 +230,7 @@ def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | No
         value, repeat = metric.value(run.record), 1
         if value is None:
             continue
-        draw = _draw(run.record)
+        draw = draw_of(run.record)
         while (*draw, repeat) in values:
             repeat += 1
         values[(*draw, repeat)] = float(value)
@@ -316,15 +252,6 @@ def _resolution(matched: Match) -> float:
     if info is None or info.objective != "classification":
         return 0.0
     return 1 / max(1, success(matched.base[0].record).examples.get("test", 1))
-
-
-def _several_targets(matched: Match) -> bool:
-    info = matched.base[0].record.provenance.data
-    return info is None or (info.objective == "regression" and info.outputs > 1)
-
-
-def _draw(record: RunRecord) -> tuple[int | None, int]:
-    return record.spec.split, record.spec.seed
 
 
 def _mean(values: Sequence[float], relative: bool) -> float | None:

@@ -20,8 +20,8 @@ Function = Callable[["Array", "Array", DataInfo], "float | None"]
 PerExample = Callable[["Array", "Array", DataInfo], "Array"]
 
 MEAN_TOLERANCE = 1e-4
-"""Largest difference, relative or absolute, between a metric and the mean of its values per example that can be caused
-by rounding in float32."""
+"""Largest difference between a metric and the mean of its values per example that can be caused by rounding in float32,
+as a fraction of the mean absolute value."""
 ROUNDING = 1e-6
 """Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
@@ -79,12 +79,20 @@ def values_of(
     checked(name, float(values.min()), bounds)
     checked(name, float(values.max()), bounds)
     average = float(values.mean())
-    if mean is not None and not math.isclose(average, mean, rel_tol=MEAN_TOLERANCE, abs_tol=MEAN_TOLERANCE):
+    if mean is not None and abs(average - mean) > _mean_tolerance(values, bounds):
         raise PluginError(
             f"{subject} returned values with the mean {average:.6g}, but the metric is {mean:.6g}; return the values "
             "whose mean is the metric, or omit per_example"
         )
     return values
+
+
+def _mean_tolerance(values: Array, bounds: tuple[float | None, float | None]) -> float:
+    """Return the largest difference between a metric and the mean of its values that can be caused by rounding."""
+    low, high = bounds
+    # A function may compute the metric from numbers as large as its range, such as 1 - error.
+    in_range = 0.0 if low is None or high is None else ROUNDING * (high - low)
+    return max(MEAN_TOLERANCE * float(abs(values).mean()), in_range)
 
 
 def checked(

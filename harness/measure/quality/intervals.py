@@ -228,7 +228,7 @@ def of_mean(values: Array, bounds: tuple[float | None, float | None]) -> Interva
     n, (low, high) = len(values), bounds
     if n < MIN_EXAMPLES:
         return _too_small(n)
-    mean, variance = float(values.mean()), float(values.var(ddof=1)) / n
+    mean, variance = float(values.mean()), float(values.var(ddof=1)) / n if _varies(values, values) else 0.0
     if low is not None and high is not None:
         score = min(max((mean - low) / (high - low), 0.0), 1.0)
         scaled = variance / (high - low) ** 2
@@ -348,5 +348,9 @@ def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Inter
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):
         deviation = float(influence.std(ddof=1)) / math.sqrt(len(influence)) / value
         ends.append(value * math.exp(sign * student(1 - tail, len(influence) - 1) * deviation))
-    spread = float(np.ptp(seen[1]))
-    return (ends[0], ends[1]) if spread > 1e-12 * seen[0] else None
+    return (ends[0], ends[1]) if _varies(seen[1], seen[0]) else None
+
+
+def _varies(values: Array, scale: float | Array) -> bool:
+    """Return whether the values differ by more than rounding errors of numbers as large as `scale`."""
+    return float(np.ptp(values)) > 1e-12 * float(np.max(np.abs(scale)))

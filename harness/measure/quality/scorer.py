@@ -203,16 +203,17 @@ class Scorer:
         given, missing = {}, {}
         for name, value in scores.items():
             found: tuple[float, float] | str
-            if value is None:
-                found = "the metric is undefined for the test split"
-            elif name in self._per_example:
+            # An audit compares the reasons with those in older records. Their order and texts must not change.
+            if name in self._per_example and value is not None:
                 bounds = self._declared[name].bounds
                 each = values_of(name, self._per_example[name], bounds, *in_unit, self._info, mean=value)
                 found = of_mean(each, bounds)
             elif by_position:
                 found = "the positions of an example are not independent of each other"
-            elif self._functions[name] is not getattr(core_metrics, name, None):
-                found = "the plugin's metric has no values per example (Metric.per_example)"
+            elif name not in self._per_example and self._functions[name] is not getattr(core_metrics, name, None):
+                found = "no method is known for metrics that plugins provide"
+            elif value is None:
+                found = "the metric is undefined for the test split"
             else:
                 found = known[name] if name in known else reasons[name]
             if isinstance(found, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,14 @@ def own_margins(targets: Any, outputs: Any, info: Any) -> Any:
     return np.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
 
 
+def own_errors(targets: Any, outputs: Any, info: Any) -> Any:
+    return outputs.argmax(axis=1) != targets
+
+
+def own_failing(targets: Any, outputs: Any, info: Any) -> Any:
+    raise KeyError("label")
+
+
 def with_metric(per_example: str) -> Catalog:
     metric = Metric(
         name="own",
@@ -208,6 +217,26 @@ def test_compare_metric_of_a_plugin_uses_its_values_per_example(tmp_path: Path) 
     without = compared(base, new, "own", catalog=with_metric(""))["own"]
     assert (without.verdict, without.low) == ("inconclusive", None)
     assert "cannot be compared example by example" in without.evidence
+
+
+@pytest.mark.parametrize(
+    ("per_example", "reason"),
+    [
+        ("own_errors", "cannot be compared example by example: .* mean 0.75, but the metric is 0.25"),
+        ("own_failing", "cannot be compared example by example: .* metric 'own' failed: KeyError"),
+        ("own_missing", "cannot be compared example by example: .*own_missing"),
+    ],
+)
+def test_compare_metric_whose_definition_changed_or_fails_gives_the_reason(
+    tmp_path: Path, per_example: str, reason: str
+) -> None:
+    outputs = np.eye(2)[np.arange(100) % 2]
+    outputs[:75] = outputs[:75, ::-1]
+    base = keep(tmp_path / "base", [record(success(0.25, test={"accuracy": 0.25, "own": 0.25}))], [outputs])
+    found = compared(base, base, "own", "accuracy", catalog=with_metric(per_example))
+    assert re.search(reason, found["own"].evidence)
+    assert (found["own"].verdict, found["own"].low) == ("inconclusive", None)
+    assert found["accuracy"].evidence == "100 examples of one seed"
 
 
 def test_compare_more_metrics_widens_each_interval(slower: tuple[Path, Path]) -> None:

@@ -123,10 +123,10 @@ def test_unsupported_settings_are_refused(changes: dict[str, Any], message: str,
         OnnxRuntimeBackend().open(request(tmp_path / "model", **changes))
 
 
-def quantized(kind: str, folder: Path) -> dict[str, str]:
+def quantized(kind: str, folder: Path, examples: int = 256) -> dict[str, str]:
     write(kind, folder / "model")
     (folder / "int8").mkdir()
-    return OnnxRuntimeBackend().convert(folder / "model", folder / "int8", "int8", inputs_of(kind, 256))
+    return OnnxRuntimeBackend().convert(folder / "model", folder / "int8", "int8", inputs_of(kind, examples))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,13 @@ def test_model_that_loses_too_much_in_int8_is_refused(tmp_path: Path) -> None:
         harness.UnsupportedError, match=r"differ from those of the fp32 model by \d+% .*use --precision"
     ):
         quantized("outlier", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_quantization_needs_two_examples(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(harness.UnsupportedError, match=r"at least 2 training examples, .* there is 1; use --precision"):
+        quantized(kind, tmp_path / "one", 1)
+    assert quantized(kind, tmp_path / "two", 2)["quantization_error"]
 
 
 def test_weights_have_7_bits_so_that_no_processor_saturates(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_runs_without_a_node_fail_although_the_disk_is_full(start: Start, monkey
     supervisor = start(node_timeout_s=0)
     fill_disk(monkeypatch)
     step(supervisor, 2)
-    assert [failure.kind for failure in failures(supervisor)] == ["crash", "crash"]
+    assert [(failure.kind, failure.phase) for failure in failures(supervisor)] == [("crash", "executor")] * 2
     news = supervisor.news({}, 0, [], 0.0)
     assert (news.running, news.waiting) == ([], [])
     supervisor.news({}, 0, [each.attempt for each in news.updates], 0.0)
@@ -101,8 +101,22 @@ def test_result_that_does_not_fit_on_the_disk_fails_the_run(start: Start, monkey
     assert supervisor.put(attempt, "arrays.npz", 0, b"content") is False
     (failure,) = failures(supervisor)
     assert failure.message == "the files of the run cannot be stored on the head node: No space left on device"
+    assert failure.phase == "executor"
     assert supervisor.put(attempt, "arrays.npz", 0, b"content") is False
     assert len(failures(supervisor)) == 1
+
+
+def test_run_whose_attempts_are_all_lost_fails_because_of_the_executor(start: Start) -> None:
+    from harness_ray.supervisor import MAX_ATTEMPTS
+
+    supervisor = start(record().environment)
+    for _ in range(MAX_ATTEMPTS):
+        step(supervisor)
+        (attempt,) = (key for key, one in supervisor._attempts.items() if one.files is None)
+        with supervisor._changed:
+            supervisor._lost(attempt, "the node ended")
+    (failure,) = failures(supervisor)
+    assert (failure.kind, failure.phase) == ("crash", "executor")
 
 
 def test_report_of_a_pruned_attempt_returns_true_for_this_attempt_alone(start: Start) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
+from harness.measure.quality.call import values_of
 from harness.measure.quality.intervals import of_mean, proportion
 from harness.measure.quality.scorer import scorer
 from harness.records import DataInfo, Scores
@@ -51,10 +53,12 @@ def raising(targets: Any, outputs: Any, info: DataInfo) -> Any:
     raise KeyError("margin")
 
 
-def scores(
-    function: str, per_example: str, bounds: tuple[float | None, float | None], targets: Any = TARGETS
-) -> Scores:
-    metric = Metric(
+def undefined(targets: Any, outputs: Any, info: DataInfo) -> None:
+    return None
+
+
+def own(function: str, per_example: str, bounds: tuple[float | None, float | None]) -> Metric:
+    return Metric(
         name="own",
         objective="classification",
         function=f"{__name__}:{function}",
@@ -63,6 +67,12 @@ def scores(
         summary="a plugin's metric",
         bounds=bounds,
     )
+
+
+def scores(
+    function: str, per_example: str, bounds: tuple[float | None, float | None], targets: Any = TARGETS
+) -> Scores:
+    metric = own(function, per_example, bounds)
     split = targets, OUTPUTS[: len(targets)]
     return scorer(INFO, "own", [metric]).scores(split, split, None, {})
 
@@ -87,7 +97,25 @@ def test_metric_without_bounds_has_the_interval_of_student() -> None:
 def test_metric_without_values_per_example_has_no_interval() -> None:
     found = scores("rate", "", (0.0, 1.0))
     assert found.intervals == {}
-    assert found.no_interval == {"own": "the plugin's metric has no values per example (Metric.per_example)"}
+    assert found.no_interval == {"own": "no method is known for metrics that plugins provide"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "function", "per_example", "reason"),
+    [
+        ("classification", "undefined", "", "no method is known for metrics that plugins provide"),
+        ("classification", "undefined", "hits", "the metric is undefined for the test split"),
+        ("token_classification", "undefined", "", "the positions of an example are not independent of each other"),
+        ("token_classification", "rate", "", "the positions of an example are not independent of each other"),
+    ],
+)
+def test_reason_for_no_interval_is_the_same_as_in_older_records(
+    objective: Any, function: str, per_example: str, reason: str
+) -> None:
+    metric = own(function, per_example, (0.0, 1.0))
+    info = msgspec.structs.replace(INFO, objective=objective)
+    judge = scorer(info, "own", [metric])
+    assert judge._intervals(judge.score(TARGETS, OUTPUTS), TARGETS, OUTPUTS) == ({}, {"own": reason})
 
 
 def test_metric_with_few_examples_has_no_interval() -> None:
@@ -114,6 +142,32 @@ def test_values_whose_mean_is_not_the_metric_raise() -> None:
         scores("rate", "margins", (None, None))
 
 
+@pytest.mark.parametrize(
+    ("values", "bounds", "mean", "accepted"),
+    [
+        ([9e-5], (0.0, None), 2e-5, False),
+        ([9e-5], (None, None), 9.0005e-5, True),
+        ([9e-5], (0.0, 1.0), 2e-5, False),
+        ([0.0], (0.0, 1.0), 6e-8, True),  # such as 1 - error in float32
+        ([0.0], (0.0, None), 0.0, True),
+        ([0.0], (0.0, None), 1e-9, False),
+        ([1.0, -1.0], (None, None), 1e-6, True),
+        ([1e6, 2e6], (0.0, None), 1.50001e6, True),
+        ([1e6, 2e6], (0.0, None), 1.6e6, False),
+    ],
+)
+def test_tolerance_of_the_mean_depends_on_the_size_of_the_values(
+    values: list[float], bounds: tuple[float | None, float | None], mean: float, accepted: bool
+) -> None:
+    each = np.array(values)
+    arguments = "own", lambda targets, outputs, info: each, bounds, each, each, INFO
+    if accepted:
+        assert values_of(*arguments, mean=mean).tolist() == values
+    else:
+        with pytest.raises(PluginError, match="but the metric is"):
+            values_of(*arguments, mean=mean)
+
+
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 3.0), (0.0, None), (None, 1.0)])
 def test_interval_contains_the_mean_and_stays_within_the_bounds(bounds: tuple[float | None, float | None]) -> None:
     ends = of_mean(RNG.uniform(0, 1, 30), bounds)
@@ -125,3 +179,10 @@ def test_interval_contains_the_mean_and_stays_within_the_bounds(bounds: tuple[fl
 def test_interval_of_perfect_values_is_that_of_a_perfect_proportion() -> None:
     assert of_mean(np.ones(50), (0.0, 1.0)) == proportion(1.0, 50)
     assert of_mean(np.ones(50), (None, None)) == "the values of the test examples do not vary"
+
+
+def test_rounding_errors_of_equal_values_are_not_variance() -> None:
+    equal = np.full(89, 0.1)
+    assert equal.var() > 0
+    assert of_mean(equal, (None, None)) == "the values of the test examples do not vary"
+    assert of_mean(equal, (0.0, 1.0)) == pytest.approx(proportion(0.1, 89))
