@@ -392,11 +392,15 @@ def test_compare_two_folds_is_not_a_comparison_over_seeds(tmp_path: Path) -> Non
     ("base", "new", "evidence"),
     [
         ({"folds": 5, "split": 1}, {"folds": 5, "split": 1}, "3 pairs of seeds"),
-        ({"folds": 5, "split": 1}, {"folds": 10, "split": 1}, "1 and 1 folds; at least 3 are required on each side"),
-        ({"folds": 5, "split": 1}, {"folds": 5, "split": 1, "split_seed": 1}, "1 and 1 folds; at least 3 are required"),
-        ({"folds": 5, "split": 1}, {"folds": 5, "split": 2}, "1 and 1 folds; at least 3 are required on each side"),
-        ({"random_splits": 5, "split": 1}, {}, "1 and 1 random splits; at least 3 are required on each side"),
-        ({}, {"random_splits": 5, "split": 1}, "1 and 1 random splits; at least 3 are required on each side"),
+        ({"folds": 5, "split": 1}, {"folds": 10, "split": 1}, "1 fold on each side; at least 3 are required"),
+        (
+            {"folds": 5, "split": 1},
+            {"folds": 5, "split": 1, "split_seed": 1},
+            "1 fold on each side; at least 3 are required",
+        ),
+        ({"folds": 5, "split": 1}, {"folds": 5, "split": 2}, "1 fold on each side; at least 3 are required"),
+        ({"random_splits": 5, "split": 1}, {}, "1 random split on each side; at least 3 are required"),
+        ({}, {"random_splits": 5, "split": 1}, "1 random split on each side; at least 3 are required"),
         ({"split": 1}, {"split": 1}, "3 pairs of seeds"),
     ],
 )
@@ -420,7 +424,7 @@ def test_compare_single_runs_on_different_folds_is_not_by_example(tmp_path: Path
     for name, count in (("base", 5), ("new", 10)):
         keep(tmp_path / name, [record(success(0.5), dataset_options={"folds": count, "split": 1})])
     found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
-    assert found.evidence == "1 and 1 folds; at least 3 are required on each side"
+    assert found.evidence == "1 fold on each side; at least 3 are required"
 
 
 def test_compare_different_folds_is_not_paired(tmp_path: Path) -> None:
