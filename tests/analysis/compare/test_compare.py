@@ -393,10 +393,14 @@ def test_compare_two_folds_is_not_a_comparison_over_seeds(tmp_path: Path) -> Non
     [
         ({"folds": 5, "split": 1}, {"folds": 5, "split": 1}, "3 pairs of seeds"),
         ({"folds": 5, "split": 1}, {"folds": 10, "split": 1}, "1 fold on each side; at least 3 are required"),
-        ({"folds": 5, "split": 1}, {"folds": 5, "split": 1, "split_seed": 1}, "1 and 1 folds; at least 3 are required"),
+        (
+            {"folds": 5, "split": 1},
+            {"folds": 5, "split": 1, "split_seed": 1},
+            "1 fold on each side; at least 3 are required",
+        ),
         ({"folds": 5, "split": 1}, {"folds": 5, "split": 2}, "1 fold on each side; at least 3 are required"),
-        ({"random_splits": 5, "split": 1}, {}, "1 and 1 random splits; at least 3 are required on each side"),
-        ({}, {"random_splits": 5, "split": 1}, "1 and 1 random splits; at least 3 are required on each side"),
+        ({"random_splits": 5, "split": 1}, {}, "1 random split on each side; at least 3 are required"),
+        ({}, {"random_splits": 5, "split": 1}, "1 random split on each side; at least 3 are required"),
         ({"split": 1}, {"split": 1}, "3 pairs of seeds"),
     ],
 )
