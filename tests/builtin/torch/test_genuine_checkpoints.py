@@ -84,5 +84,5 @@ def test_checkpoints_of_other_architectures_are_rejected(case: str, field: str, 
     genuine.write(case, tmp_path / case)
     config = tmp_path / case / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {field: value}))
-    with pytest.raises(UsageError, match=f"{field}={value!r}; model {case!r} supports"):
+    with pytest.raises(UsageError, match=f"{field}={value!r}, but model {case!r} supports only"):
         genuine.planned(tmp_path / case, "torch")
