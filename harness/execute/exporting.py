@@ -212,7 +212,7 @@ def executable_model(spec: RunSpec, catalog: Catalog) -> tuple[Path, dict[str, s
     """Return the folder of the exported model that a spec executes, together with notes that describe the model.
 
     The model is exported and, if the backend requires it, converted to the precision of the spec. If the result is
-    already in the cache, it is used again. Raises `harness.HarnessError` if the model cannot be exported or converted.
+    already in the cache, it is reused. Raises `harness.HarnessError` if the model cannot be exported or converted.
     """
     assert spec.weights is not None
     assert spec.weights.exported is not None

@@ -59,7 +59,7 @@ class Model(ABC, Generic[ConfigT]):
     objectives: ClassVar[Sequence[Objective]]
     """Supported objectives."""
     Config: ClassVar[type[Struct]]
-    """Frozen struct with the model's sizes. Users set the fields with ``--set model.<field>=``."""
+    """Frozen struct with the model's dimensions. Users set the fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Values of the fields of `Config`, by variant name, such as ``bert-tiny``. The first variant is the default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

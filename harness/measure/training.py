@@ -228,7 +228,7 @@ class Training:
         self._has_stepped = True
 
     def _losses_before(self, epoch: int) -> int:
-        """Return the number of steps before an epoch (counted from 1)."""
+        """Return the number of steps before the given epoch. Epochs are numbered from 1."""
         return (epoch - 1) * self._per_epoch
 
     def _batches(self, epoch: int) -> Iterator[Batch]:

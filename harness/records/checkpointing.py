@@ -25,7 +25,7 @@ class Interval(Struct, frozen=True, kw_only=True):
     """Interval between two checkpoints."""
 
     count: float
-    """Length of the interval. The length is a positive number, and an integer unless `unit` is ``seconds``."""
+    """Length of the interval. The length is positive, and is an integer unless `unit` is ``seconds``."""
     unit: Unit
     """Unit of `count`. An interval in seconds refers to elapsed time, including validation."""
 

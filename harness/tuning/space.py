@@ -57,7 +57,7 @@ class Dimension(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """Text of the dimension on the command line."""
+        """The dimension as written on the command line."""
         if self.kind == "choices":
             return f"{self.name}={','.join(as_text(choice) for choice in self.choices)}"
         return f"{self.name}={'log:' if self.log else ''}{self.number(self.low)}:{self.number(self.high)}"

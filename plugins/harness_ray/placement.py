@@ -51,7 +51,7 @@ class Node:
 
 
 def shares_node(spec: RunSpec) -> bool:
-    """Return True if a run certainly uses a GPU. Other runs may then be executed on the node at the same time."""
+    """Return True if a run is known to use a GPU. Other runs may then be executed on the node at the same time."""
     return spec.device.startswith("cuda")
 
 

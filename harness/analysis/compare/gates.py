@@ -133,7 +133,8 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound, converted to the unit in which the comparison expresses the change.
 
-    Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
+    Relative and absolute bounds are converted to each other using the mean of the
+    base, which is treated as exact.
     Return None if this mean is zero. For metrics that are compared as ratios, also return None if the mean is negative.
     """
     if gate.relative == comparison.relative:

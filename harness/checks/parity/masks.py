@@ -243,7 +243,7 @@ def change_statistics(
     weights : mapping of str to ndarray
         Weights before each step.
     change : mapping of str to ndarray
-        Changes of the weights in one step without dropout.
+        Changes in the weights after one step without dropout.
     rate : float
         Learning rate.
     dynamic : bool, default=False

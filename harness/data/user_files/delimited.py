@@ -124,7 +124,7 @@ def _ragged(header: list[str], cells: list[str]) -> str:
 
 
 class _File:
-    """Lines of a file, and the dialect in which they are written."""
+    """Lines of a file and their dialect."""
 
     def __init__(self, source: str, lines: list[str], *, tabs: bool, separator: str | None) -> None:
         self.source, self.lines, self.quotes = source, lines, not tabs

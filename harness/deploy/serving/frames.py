@@ -64,7 +64,7 @@ class Done(Struct, frozen=True, array_like=True, tag=True):
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=True):
-    """The first message of the model's process."""
+    """The first message from the model process."""
 
     device: str
     pid: int
