@@ -165,9 +165,7 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     environments.check_name(env)  # the name comes from the bundle
     if env in environments.names():
         if lock and environments.load(env).lock != lock:
-            say(
-                f"Warning: the packages in environment {env!r} differ from those in the bundle; see the differences below"
-            )
+            say(f"Warning: the packages in environment {env!r} differ from those in the bundle; see the list below")
         return
     if not lock:
         raise UsageError(

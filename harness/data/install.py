@@ -1,5 +1,5 @@
-"""Installation of a dataset's verified files in the cache. The folder of a dataset in the cache always contains all
-files.
+"""Installation of a dataset's verified files in the cache. A dataset's folder in the cache always contains all
+of the dataset's files.
 """
 
 from __future__ import annotations
