@@ -25,8 +25,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     samples_per_query: int
     """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
-    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, the number is half
-    the rate at which the model answers queries one at a time."""
+    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, the number is
+    half the rate at which the model answers queries one at a time."""
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""
