@@ -182,7 +182,7 @@ def test_site_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path)
 
     found = report(stored, older=True)
     (note,) = unranked(found.table.rows)
-    empty: dict[str, Any] = {name: [] for name in ("problems", "contests", "panels", "failures")}
+    empty: dict[str, Any] = {name: [] for name in ("problems", "notices", "contests", "panels", "failures")}
     summary: dict[str, Any] = {name: [] for name in ("tasks", "backends", "machines", "versions", "commits")}
     summary |= {"runs": 1, "failed": 0, "since": ""}
     shown = {
