@@ -79,6 +79,7 @@ class Surroundings:
         os.umask(self._mask)
         self._recursion, self._path, self._environment = sys.getrecursionlimit(), list(sys.path), dict(os.environ)
         self._restoring = threading.Lock()
+        self._closed = False
 
     def redirect_stdout(self) -> None:
         """Redirect file descriptor 1 to stderr until the next call to `restore`."""
@@ -89,10 +90,12 @@ class Surroundings:
     def restore(self) -> list[str]:
         """Restore the state, and return descriptions of the undone changes.
 
-        The effect of `redirect_stdout` is kept.
+        The effect of `redirect_stdout` is kept. After `close`, nothing is restored.
         """
         with self._restoring:
-            changes = []
+            changes: list[str] = []
+            if self._closed:
+                return changes
             for fd, copy in list(self._streams.items()):
                 if not _same(fd, self._expected[fd]):
                     changes.append(f"closed or replaced descriptor {fd}")
@@ -138,7 +141,9 @@ class Surroundings:
         return True
 
     def close(self) -> None:
-        self._open.close()
+        with self._restoring:
+            self._closed = True
+            self._open.close()
 
 
 @contextmanager

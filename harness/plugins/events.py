@@ -51,11 +51,10 @@ class Events:
         limit = _INTERRUPTED_S if isinstance(error, KeyboardInterrupt) else None
         for delivery in self._deliveries:
             delivery.drain(limit)
-        closed = [delivery.close() for delivery in self._deliveries]
-        if all(
-            closed
-        ):  # Keep the descriptors open if a hook is still running, because it would restore closed descriptors.
-            self._surroundings.close()
+        for delivery in self._deliveries:
+            delivery.close()
+        # A hook that is still running must not undo changes that the caller makes from now on.
+        self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
         """Queue a call to a hook, with the current time, for every plugin that implements it."""
@@ -133,12 +132,11 @@ class _Delivery:
                 report(f"{self._label} is too slow, so {self._dropped} {noun} not reported to it")
                 self._dropped = 0
 
-    def close(self) -> bool:
-        """Stop the thread. Return True if no hook is running."""
+    def close(self) -> None:
+        """Stop the thread after the hook that is running, if any."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
         """Return True if the current call exceeds its time limit.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from plugin_sources import Install
@@ -39,15 +42,39 @@ def test_event_hook_that_hangs_is_abandoned(
     hook = "import harness, time\nreceived = []\n@harness.hookimpl\ndef harness_run_finished(record):\n    {body}\n"
     stuck = install(hook.format(body="received.append(record.run_id); time.sleep(60)"))
     sound = install(hook.format(body="received.append(record.run_id)"))
-    events = Events(load([stuck, sound]))
     start = time.monotonic()
-    for _ in range(3):
-        events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
-        events.drain()
+    with Events(load([stuck, sound])) as events:
+        for _ in range(3):
+            events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
+            events.drain()
     assert time.monotonic() - start < 3
     assert len(sys.modules[stuck.value].received) == 1
     assert len(sys.modules[sound.value].received) == 3
     assert capsys.readouterr().err.count("did not return within 0.2 s (HARNESS_PLUGIN_TIMEOUT") == 1
+
+
+def test_event_hook_that_returns_late_does_not_undo_changes_of_the_caller(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
+    monkeypatch.setenv("REMOVED_BY_THE_CALLER", "1")
+    late = install(
+        "import harness, threading\nreturned = threading.Event()\n"
+        "@harness.hookimpl\ndef harness_run_finished():\n    returned.wait(60)\n"
+    )
+    with Events(load([late])) as events:
+        events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
+    assert "did not return within 0.2 s" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REMOVED_BY_THE_CALLER")
+    sys.modules[late.value].returned.set()
+    for thread in threading.enumerate():
+        if thread.name.endswith(late.name):
+            thread.join(10)
+            assert not thread.is_alive()
+    assert Path.cwd() == tmp_path
+    assert "REMOVED_BY_THE_CALLER" not in os.environ
+    assert capsys.readouterr().err == ""
 
 
 def test_event_hooks_of_a_plugin_run_in_one_thread(install: Install) -> None:
