@@ -84,17 +84,30 @@ class Batches:
         """
         if self._waiting and self.waiting_examples + examples > self._limits.waiting_examples:
             raise OverloadedError(self._retry_after_s())
-        request = Waiting(part, examples, time.perf_counter(), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        request = Waiting(part, examples, time.perf_counter(), loop.create_future())
         self._waiting.append(request)
         self.waiting_examples += examples
+        timer = loop.call_later(self._limits.answer_s, self._expire, request)
         try:
             self.pump()
-            async with asyncio.timeout(self._limits.answer_s):
-                return await request.answer
+            return await request.answer
         finally:
-            if request.answer.cancelled() and request in self._waiting:
-                self._waiting.remove(request)
-                self.waiting_examples -= examples
+            timer.cancel()
+            if request.answer.cancelled():
+                self._drop(request)
+
+    def _expire(self, request: Waiting) -> None:
+        """Raise `TimeoutError` in the request's call of `answer`."""
+        if not request.answer.done():
+            request.answer.set_exception(TimeoutError())
+            self._drop(request)
+
+    def _drop(self, request: Waiting) -> None:
+        """Remove a request from the queue, unless it has been sent to the model."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+            self.waiting_examples -= request.examples
 
     def pump(self) -> None:
         """Send waiting requests to the model if it accepts another batch."""

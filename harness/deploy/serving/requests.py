@@ -33,13 +33,20 @@ FILES = 4
 
 
 class RefusedError(Exception):
-    """Error for a request that cannot be answered. The error contains the HTTP status and the problems of individual
-    examples.
+    """Error for a request that cannot be answered. The error contains the HTTP status, the problems of individual
+    examples and, if the request can be repeated, the time after which it should be repeated.
     """
 
-    def __init__(self, status: int, detail: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Mapping[str, Any]] = (),
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors = status, detail, list(errors)
+        self.status, self.detail, self.errors, self.retry_after_s = status, detail, list(errors), retry_after_s
 
 
 class Requests:
