@@ -51,7 +51,10 @@ def served(limits: Limits, count: int, scenario: Callable[[Clients], Awaitable[N
                 writer.close()
             server.close()
 
-    asyncio.run(main())
+    # The loop is that of the server: uvloop, if it is installed.
+    factory = uvicorn.Config(application).get_loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
 
 
 async def status(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -10,7 +10,6 @@ import subprocess
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -301,8 +300,8 @@ def test_heif_image_is_recognized_by_its_content(images: Example, tmp_path: Path
     content = (tmp_path / "a.heic").read_bytes()
     encoded = msgspec.json.encode({"instances": [content]})  # as Base64
     parts = [
-        asyncio.run(Bodies("image", DEFAULT)._parsed(SimpleNamespace(headers={"content-type": sent}), body))  # type: ignore[arg-type]
-        for sent, body in (("application/json", encoded), ("image/heic", content))
+        asyncio.run(Bodies("image", DEFAULT)._parsed({"headers": [(b"content-type", sent)]}, body))
+        for sent, body in ((b"application/json", encoded), (b"image/heic", content))
     ]
     parts += [Part(files=[File(name, content)]) for name in ("", "a.heif", "a.jpg")]
     expected = images.expected(tmp_path / "a.heic")

@@ -92,7 +92,7 @@ class Bodies:
     async def _received(self, receive: Receive, count: Callable[[int], None]) -> bytes:
         """Return the body of a request. `count` is called with the size of each chunk that is kept."""
         limits = self._limits
-        chunks: list[bytes] = []
+        body = bytearray()
         received, more = 0, True
         try:
             async with asyncio.timeout(limits.body_s):
@@ -105,13 +105,13 @@ class Bodies:
                     # The rest of a body that is too large is discarded. A client that is still sending would not read
                     # the answer.
                     if received <= limits.body_bytes:
-                        chunks.append(chunk)
+                        body += chunk
                         count(len(chunk))
         except TimeoutError:
             raise RefusedError(408, f"the body did not arrive within {limits.body_s:g} s; send it faster") from None
         if received > limits.body_bytes:
             raise RefusedError(413, _too_large(limits.body_bytes))
-        return b"".join(chunks)
+        return bytes(body)
 
     async def _parsed(self, scope: Any, body: bytes) -> Part:
         header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
