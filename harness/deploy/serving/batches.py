@@ -17,7 +17,7 @@ from harness.deploy.serving.limits import Limits
 from harness.errors import HarnessError
 
 MAX_IN_FLIGHT = 2
-"""Number of batches sent to the model. One batch is prepared while another one is computed."""
+"""Maximum number of batches sent to the model. One batch is prepared while another one is computed."""
 
 
 class Channel(Protocol):
@@ -66,8 +66,10 @@ class Waiting:
 class Batches:
     """Waiting requests, which are sent to the model in batches in their order of arrival.
 
-    A request is sent immediately if the model is not busy. If the model is busy, the request waits for the next batch,
-    so batches are larger under load. `on_batch` is called with the number of examples of each batch.
+    A request is sent immediately if the model is not busy. If the model is busy, a batch is sent when it is full or when
+    the model has answered the previous one, so batches are larger under load. If incomplete batches were sent earlier,
+    a small batch would often be sent when an answer arrives, because the clients of this answer have not sent their
+    next requests yet. `on_batch` is called with the number of examples of each batch.
     """
 
     def __init__(self, channel: Channel, limits: Limits, on_batch: Callable[[int], None] = lambda examples: None):
@@ -111,9 +113,14 @@ class Batches:
 
     def pump(self) -> None:
         """Send waiting requests to the model if it accepts another batch."""
-        while self._waiting and self.channel.is_open and self.channel.in_flight < MAX_IN_FLIGHT:
+        while self._waiting and self.channel.is_open and self._is_due():
             if batch := self._take():
                 self._send(batch)
+
+    def _is_due(self) -> bool:
+        """Return True if another batch should be sent now."""
+        is_full = self.waiting_examples >= self._limits.batch_size
+        return self.channel.in_flight < (MAX_IN_FLIGHT if is_full else 1)
 
     def _take(self) -> list[Waiting]:
         """Remove the first requests from the queue, and return them as a batch. A batch has at most `Limits.batch_size`
