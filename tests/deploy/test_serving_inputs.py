@@ -118,7 +118,10 @@ def test_texts_are_prepared_like_those_of_a_file(texts: Example, tmp_path: Path)
     content = (tmp_path / "texts.txt").read_bytes()
     assert_same(texts.prepared(Part(instances=lines)).inputs, expected)
     assert_same(texts.prepared(Part(files=[File("a.txt", content)])).inputs, expected)
-    together = texts.prepared(Part(instances=lines[:1]), Part(instances=["  "]), Part(instances=lines[1:]))
+    parts = Part(instances=lines[:1]), Part(instances=lines[1:])
+    assert_same(texts.prepared(*parts).inputs, expected)
+    assert texts.prepared(*parts).counts == [1, 2]
+    together = texts.prepared(parts[0], Part(instances=["  "]), parts[1])
     assert_same(together.inputs, expected)
     assert together.counts == [1, 2]
     assert [answer is None for answer in together.answers] == [True, False, True]

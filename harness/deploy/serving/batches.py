@@ -66,10 +66,10 @@ class Waiting:
 class Batches:
     """Waiting requests, which are sent to the model in batches in their order of arrival.
 
-    A request is sent immediately if the model is not busy. If the model is busy, a batch is sent when it is full or when
-    the model has answered the previous one, so batches are larger under load. If incomplete batches were sent earlier,
-    a small batch would often be sent when an answer arrives, because the clients of this answer have not sent their
-    next requests yet. `on_batch` is called with the number of examples of each batch.
+    A request is sent immediately if the model is not busy. If the model is busy, a batch is sent when it is full, or
+    when the model has answered all previous batches. Batches are therefore larger under load. If incomplete batches
+    were sent earlier, small and large batches would alternate, because the clients of one batch send their next
+    requests while the other batch is computed. `on_batch` is called with the number of examples of each batch.
     """
 
     def __init__(self, channel: Channel, limits: Limits, on_batch: Callable[[int], None] = lambda examples: None):

@@ -123,11 +123,15 @@ class Preparing:
         answers: list[Answer | None] = [None] * len(parts)
         warnings: list[list[str]] = [[] for _ in parts]
         raw: dict[int, Inputs] = {}
-        for number, part in enumerate(parts):
-            try:
-                raw[number], warnings[number] = self._requests.read(part)
-            except Exception as error:
-                answers[number] = refusal(error)
+        texts = self._requests.read_texts(parts)
+        if texts is not None:
+            raw = dict(enumerate(texts))
+        else:
+            for number, part in enumerate(parts):
+                try:
+                    raw[number], warnings[number] = self._requests.read(part)
+                except Exception as error:
+                    answers[number] = refusal(error)
         inputs, failed = self._transformed(raw)
         for number, answer in failed.items():
             answers[number] = answer

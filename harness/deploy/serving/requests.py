@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,19 @@ class Requests:
             raise RefusedError(422, "the request contains no examples")
         inputs = {name: np.concatenate([rows.inputs[name] for rows in found]) for name in found[0].inputs}
         return inputs, list(dict.fromkeys(warning for rows in found for warning in rows.warnings))
+
+    def read_texts(self, parts: Sequence[Part]) -> list[dict[str, Array]] | None:
+        """Return the raw inputs of several requests with texts from JSON, which are read together to save time.
+
+        Return None if a request has other content, or if there are problems or warnings. Use `read` for such requests.
+        """
+        if self._reader.kind != "text" or not all(part.instances and not part.files for part in parts):
+            return None
+        rows = self._reader.rows(self._table([text for part in parts for text in part.instances]))
+        if rows.problems or rows.warnings:
+            return None
+        texts, counts = rows.inputs["text"], [len(part.instances) for part in parts]
+        return [{"text": texts[end - count : end]} for count, end in zip(counts, accumulate(counts), strict=True)]
 
     def _sources(self, part: Part) -> Iterator[Rows]:
         if part.instances:
