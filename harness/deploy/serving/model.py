@@ -123,7 +123,9 @@ class Preparing:
         answers: list[Answer | None] = [None] * len(parts)
         warnings: list[list[str]] = [[] for _ in parts]
         raw: dict[int, Inputs] = {}
-        texts = self._requests.read_texts(parts)
+        texts = None
+        with contextlib.suppress(Exception):  # find the request that causes the problem below
+            texts = self._requests.read_texts(parts)
         if texts is not None:
             raw = dict(enumerate(texts))
         else:
