@@ -23,7 +23,10 @@ from serving import JSON, ROW, TOKEN, Server, start, stop, train
 
 import harness
 from harness.deploy.serving import server as serving
+from harness.deploy.serving.limits import Limits
 from harness.errors import UsageError
+from harness.plugins import discover
+from harness.records.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +199,13 @@ def test_no_framework_is_loaded_by_the_http_process(server: Server) -> None:
     if not maps.exists():
         pytest.skip("needs /proc")
     assert not re.search(r"torch|tensorflow|onnxruntime", maps.read_text())
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+def test_model_uses_the_given_number_of_threads(results: Path, threads: int | None) -> None:
+    run = Store(results).find("regression")
+    service = serving.service_of(run, discover(), Limits(), threads=threads)
+    assert service._process._job.model.spec.threads == (threads or run.record.spec.threads)
 
 
 def test_answers_are_not_delayed_by_nagles_algorithm() -> None:
