@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 TEXTS = (
     "a great film that I would see again",
@@ -67,9 +68,9 @@ class Connection(asyncio.Protocol):
         self._on_answer = on_answer
         self._received = b""
         self._due_s = 0.0
+        self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def send(self, request: bytes, due_s: float) -> None:
