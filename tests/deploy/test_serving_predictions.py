@@ -49,6 +49,7 @@ def application(answer: Answering = at_once, limits: Limits = Limits()) -> Any: 
         backend="torch",
         model="bert-tiny",
         device="cpu",
+        threads=1,
         batch_size=32,
         max_examples=limits.request_examples,
     )

@@ -125,6 +125,7 @@ def _description(run: StoredRun, preprocessing: Preprocessing, model: ModelJob, 
         backend=model.spec.backend,
         model=model.spec.model,
         device=model.spec.device,
+        threads=model.spec.threads,
         batch_size=limits.batch_size,
         max_examples=limits.request_examples,
     )

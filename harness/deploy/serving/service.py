@@ -43,6 +43,8 @@ class Description(Struct, frozen=True, kw_only=True):
     backend: str
     model: str
     device: str
+    threads: int
+    """Number of CPU threads of the model."""
     batch_size: int
     max_examples: int
     """Maximum number of examples in a request."""
