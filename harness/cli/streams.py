@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
-"""Maximum time to wait for threads of plugins before exiting, in seconds."""
+"""Maximum time to wait for plugin threads before exiting, in seconds."""
 _prepared = False
 
 

@@ -109,8 +109,7 @@ def preparation_of(
     backend = catalog.backend(spec.backend)
     if data.train.weights is not None and spec.weights is None and not backend.example_weights:
         raise UnsupportedError(
-            f"backend {spec.backend!r} does not support weights of examples, but the data contain such weights; use "
-            f"another backend"
+            f"backend {spec.backend!r} does not support example weights, but the data contain them; use another backend"
         )
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes

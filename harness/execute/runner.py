@@ -372,7 +372,7 @@ class RunCoordinator(Coordinator):
 
     def _start(self, run: PlannedRun, attempt_id: str) -> Attempt:
         self._events.notify("harness_run_started", spec=run.spec, attempt_id=attempt_id)
-        self._events.drain()  # wait for event hooks that are still running, which would disturb the measurement
+        self._events.drain()  # wait for event hooks that are still running, which would affect the measurement
         with self._interrupts.deferred():
             files = ExitStack()
             directory = self._storing(lambda: files.enter_context(self._store.scratch()))

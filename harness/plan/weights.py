@@ -66,8 +66,8 @@ def unsavable_warning(specs: Sequence[RunSpec], catalog: Catalog) -> str:
         return ""
     names = ", ".join(dict.fromkeys(f"{spec.model} ({spec.backend})" for spec in chosen))
     return (
-        f"Warning: --save-weights: these models have no weights that can be saved, so their runs cannot predict new "
-        f"data or be used by other commands that need trained weights: {names}"
+        "Warning: --save-weights: these models have no weights that can be saved, so their runs cannot be used to "
+        f"predict new data, or by other commands that need trained weights: {names}"
     )
 
 

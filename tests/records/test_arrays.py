@@ -1,4 +1,4 @@
-"""Arrays on disk: read as numpy reads them, and refused where they are damaged."""
+"""Arrays on disk, which are read as numpy reads them, and rejected if they are damaged."""
 
 from __future__ import annotations
 

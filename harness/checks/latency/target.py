@@ -121,7 +121,7 @@ def peak_memory(target: Target) -> dict[str, int]:
 
 @dataclass
 class Answers:
-    """Answers of a service. All methods can be called from several threads."""
+    """Answers received from a service. All methods can be called from several threads."""
 
     contents: dict[int, bytes] = field(default_factory=dict)
     """Last answer for each sample."""
