@@ -310,8 +310,8 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns a
-    wrong type.
+    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns an
+    object of the wrong type.
     """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))

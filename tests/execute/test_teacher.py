@@ -347,7 +347,7 @@ def test_options_of_distillation_without_a_teacher_are_refused(override: str, me
 def test_run_without_weights_is_not_a_teacher(runs: list[StoredRun], catalog: Catalog, tmp_path: Path) -> None:
     bare = copied(runs[0], tmp_path)
     (bare.path / WEIGHTS).unlink()
-    with pytest.raises(UsageError, match="has no saved weights; train it again"):
+    with pytest.raises(UsageError, match="has no saved weights; repeat the run"):
         plan(bare, catalog)
 
 

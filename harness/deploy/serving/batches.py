@@ -46,7 +46,7 @@ class Timed:
 
     answer: Answer
     queue_s: float
-    """Time before the request was sent to the model."""
+    """Time for which the request waited before it was sent to the model."""
     prepare_s: float
     """Time spent preparing the batch that contains the request."""
     compute_s: float
