@@ -88,7 +88,7 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
     if 0 < len(off) <= len(rows) / 2 and np.isfinite(rows).all():
         agree = len(rows) - len(off)
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
-            return f"{text}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
+            return f"{text}: examples {_list(off)} are swapped in {other.backend}; the other {agree} agree"
         return (
             f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check whether these examples "
             "differ from the rest, for example in their padding or attention mask, or were swapped"

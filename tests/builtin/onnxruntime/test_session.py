@@ -1,4 +1,4 @@
-"""The ``onnxruntime`` backend, with models that are written without a framework."""
+"""Tests of the ``onnxruntime`` backend, with models that are written without a framework."""
 
 from __future__ import annotations
 

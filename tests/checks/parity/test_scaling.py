@@ -1,4 +1,5 @@
-"""Tests that the parity check finds faults in gradient scaling at fp16. The tests make the CPU backend offer fp16."""
+"""Tests that the parity check finds faults in gradient scaling at fp16. In the tests, the CPU reports fp16 as
+supported."""
 
 from __future__ import annotations
 

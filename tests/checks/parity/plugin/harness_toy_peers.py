@@ -1,4 +1,4 @@
-"""Backends to compare with the toy's numpy backend: one that computes the same in another way, and some that do not."""
+"""Backends to compare with the toy's numpy backend. One computes the same results in float64; the others differ."""
 
 from __future__ import annotations
 
