@@ -115,7 +115,7 @@ def _compared(
     record = stored.record
     arrays = samples.stored(stored)
     if "test_outputs" not in arrays:
-        raise RecordError(f"{stored.path / ARRAYS}: the predictions of the run were not saved; train it again")
+        raise RecordError(f"{stored.path / ARRAYS}: the predictions of the run were not saved; repeat the run")
     before = arrays["test_outputs"]
     error = relative(outputs, before)
     same_class = None

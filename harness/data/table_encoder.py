@@ -36,8 +36,8 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The encoded columns are the numbers, the indicators of missing numbers, and the categories, in this order. Each
     numeric column is standardized to mean 0 and standard deviation 1 on the training split. Missing numbers are
     replaced with the mean. A column that is constant on the training split is 0 in every split. Categories are one-hot
-    encoded with the categories of the training split. A missing category (None) is treated as a category. An unknown
-    category is encoded as 0 in all columns.
+    encoded with the categories of the training split. A missing category (None) is treated as a separate category. An
+    unknown category is encoded as 0 in all columns.
 
     The attributes contain the fitted values. `to_json` and `from_json` convert the fitted values to and from JSON
     values, such as `PreparedData.fitted`.
@@ -301,7 +301,7 @@ def _categories(cells: NDArray[Any] | None) -> tuple[tuple[str, ...], ...]:
 
 
 def _named(cells: NDArray[Any]) -> NDArray[Any]:
-    """Return `cells` with None replaced by the empty string, which is treated as a category."""
+    """Return `cells` with None replaced by the empty string, which is treated as a separate category."""
     import numpy as np
 
     return np.where(np.equal(cells, np.array(None)), "", cells)
