@@ -14,7 +14,7 @@ from harness.plugins.code import with_digest
 from harness.records import RunSpec
 from harness.records.arrays import digest
 from harness.records.files import real_path
-from harness.records.store import run_id
+from harness.records.store import earlier_run_id, run_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def _identity(subject: Subject) -> Result:
     problems = []
     if record.key != subject.spec_key:
         problems.append(f"the key in the record is {record.key[:8]}, but the key of the spec is {subject.spec_key[:8]}")
-    if record.run_id != expected:
+    if record.run_id not in (expected, earlier_run_id(spec, record.key, record.repeat)):
         problems.append(f"the run id in the record is {record.run_id}, but should be {expected}")
     requested = record.batch_size_reduced_from
     if requested is not None:

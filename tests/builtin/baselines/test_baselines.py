@@ -128,7 +128,7 @@ def test_ridge_is_the_closed_form_and_the_mean_explains_nothing(fitted: Path) ->
 @pytest.mark.plugins("regression")
 def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     assert {record.provenance.initial_weights_digest for record in harness.load(fitted)} == {None}
-    told = harness_cli("audit", "regression-ridge-baseline-s0", results=fitted).stdout
+    told = harness_cli("audit", "regression-diabetes-ridge-baseline-s0", results=fitted).stdout
     assert "FAILED" not in told
     assert "the model has no canonical weights" in told
     assert "has seen no training split" not in told
@@ -145,7 +145,7 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     ],
 )
 def test_command_that_needs_weights_refuses_a_model_without_them(fitted: Path, command: tuple[str, ...]) -> None:
-    refused = harness_cli(command[0], "regression-ridge-baseline-s0", *command[1:], results=fitted, status=2)
+    refused = harness_cli(command[0], "regression-diabetes-ridge-baseline-s0", *command[1:], results=fitted, status=2)
     assert "the model 'ridge' of backend 'baseline' has no weights that can be saved" in refused.stderr
 
 

@@ -92,7 +92,7 @@ def test_library_without_a_cache_is_bundled_again(tmp_path: Path, monkeypatch: p
 
 
 def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
-    name = next(name for name in site if name.startswith("runs/nlp-bert-tiny-torch-s0"))
+    name = next(name for name in site if name.startswith("runs/nlp-cldr-langid-bert-tiny-torch-s0"))
     page = site[name]
     for text in (
         "harness run --rerun --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
@@ -119,7 +119,7 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
         "seconds",
     } <= plots.keys()
     assert {"predicted", "residual"} <= figures(
-        site[next(n for n in site if n.startswith("runs/regression-linear"))]
+        site[next(n for n in site if n.startswith("runs/regression-diabetes-linear"))]
     ).keys()
 
 
@@ -129,7 +129,7 @@ def figures(page: str) -> dict[str, object]:
 
 
 def test_failed_run_is_shown_with_its_reason(site: dict[str, str]) -> None:
-    page = next(text for name, text in site.items() if "regression-mlp-tensorflow" in name)
+    page = next(text for name, text in site.items() if "regression-diabetes-mlp-tensorflow" in name)
     assert "no CUDA device is visible" in page
     assert "no CUDA device is visible" in site["index.html"]
     assert "no CUDA device is visible" in site["tasks/regression.html"]

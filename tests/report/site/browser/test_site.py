@@ -98,7 +98,7 @@ def test_run_page_opens_and_has_the_command(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     page.get_by_role("navigation").get_by_role("link", name="vision").click()
     page.locator("#table-runs tbody a").first.click()
-    assert page.locator("h1").inner_text().startswith("vision-resnet-20")
+    assert page.locator("h1").inner_text().startswith("vision-digits-resnet-20")
     assert page.locator("#command").inner_text().startswith("harness run --rerun --task vision")
 
 
@@ -112,7 +112,7 @@ def test_link_on_a_later_page_opens_the_run(site: Path, watched: Any) -> None:
 
 
 def test_run_page_draws_all_plots_with_tooltips(site: Path, watched: Any) -> None:
-    page = watched.open(next((site / "runs").glob("nlp-bert-tiny-torch-s0-*")))
+    page = watched.open(next((site / "runs").glob("nlp-cldr-langid-bert-tiny-torch-s0-*")))
     figures = page.locator("[data-plot]")
     assert figures.count() >= 9
     for number in range(figures.count()):
