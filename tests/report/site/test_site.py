@@ -65,11 +65,26 @@ def test_tables_equal_those_of_other_formats(tmp_path: Path) -> None:
     site = build(report)
     assert site["table.csv"] == csv_text(report.table)
     assert site["table.json"] == json_text(report.table)
-    rows = list(csv.DictReader(io.StringIO(site["tasks/nlp.csv"])))
+    rows = list(csv.DictReader(io.StringIO(site["tables/nlp/cldr-langid.csv"])))
     assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
     for row in report.table.rows[:2]:
         assert f">{row.text('quality')}" in site["tasks/nlp.html"]
     assert "the value may be unreliable; see <code>harness show</code> for details." in site["tasks/nlp.html"]
+
+
+def test_task_page_has_a_table_for_each_dataset(tmp_path: Path) -> None:
+    scores = [("cldr-langid", 0.9), ("sms-spam", 0.5), ("sms-spam", 0.4)]
+    records = [
+        record(success(quality), dataset=dataset, model=f"model-{place}")
+        for place, (dataset, quality) in enumerate(scores)
+    ]
+    site = build(report_of(write(tmp_path, records)))
+    _, *sections = site["tasks/nlp.html"].partition("<ul class=")[0].split("<section>")
+    assert [re.findall("<h2>(.*?)</h2>", section) for section in sections] == [["cldr-langid"], ["sms-spam"]]
+    assert [section.count("<tr>") - 1 for section in sections] == [1, 2]
+    assert re.findall(r">(0\.\d+)", "".join(re.findall('<td class="num best".*?</td>', sections[1])))[0] == "0.5000"
+    assert "sms-spam" not in site["tables/nlp/cldr-langid.csv"]
+    assert site["tables/nlp/sms-spam.json"].count("sms-spam") == 2
 
 
 def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
