@@ -124,7 +124,7 @@ def _folds(
     import numpy as np
 
     from harness.data.folds import assign_folds, drawn_by, fold_warnings
-    from harness.data.user_files.columns import class_names
+    from harness.data.names import in_order
     from harness.data.user_files.splitting import connected
 
     options, count = examples.options, examples.options.folds or 0
@@ -133,7 +133,7 @@ def _folds(
     titles = [f"fold {fold}" for fold in range(1, count + 1)]
     if examples.folds is not None:
         cells = [examples.folds[row] for row in rows]
-        values = class_names(filter(None, examples.folds))
+        values = in_order(filter(None, examples.folds))
         folds = np.array([values.index(cell) for cell in cells], np.int64)
         if missing := sorted(set(range(count)) - set(folds.tolist())):
             raise DataError(
