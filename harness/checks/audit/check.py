@@ -79,6 +79,16 @@ class Subject:
             raise NotCheckedError(NO_SAMPLES)
         return self.arrays
 
+    def scored(self, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the stored targets and outputs of the ``test`` or ``validation`` split.
+
+        Raises `NotCheckedError` if the file is missing, or if the metrics were computed batch by batch.
+        """
+        arrays = self.samples
+        if self.outcome.scores.streamed:
+            raise NotCheckedError("the outputs were not stored, because the metrics were computed batch by batch")
+        return arrays[f"{split}_targets"], arrays[f"{split}_outputs"]
+
     def require_training(self) -> None:
         """Raise `NotCheckedError` if the run used trained weights instead of training."""
         if self.spec.weights is not None:

@@ -43,6 +43,8 @@ ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that are missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
 """Prefixes of the arrays that are missing from runs with trained weights."""
+OF_PREDICTIONS = ("_outputs", "_targets")
+"""Suffixes of the arrays that are missing from runs whose metrics were computed batch by batch."""
 OPTIONAL = {"test_rows"}
 """Arrays that only some datasets have."""
 
@@ -87,12 +89,15 @@ def _samples(subject: Subject) -> Result:
     recorded = "" if subject.migrated_from == 1 else subject.evidence.arrays_digest
     absent = ADDED_LATER | ADDED_IN_2 if subject.migrated_from == 1 else ADDED_LATER
     trained = subject.spec.weights is None
-    required = [name for name in EXPECTED if name not in OPTIONAL and (trained or not name.startswith(OF_TRAINING))]
+    expected = EXPECTED
+    if subject.outcome.scores.streamed:
+        expected = {name: each for name, each in EXPECTED.items() if not name.endswith(OF_PREDICTIONS)}
+    required = [name for name in expected if name not in OPTIONAL and (trained or not name.startswith(OF_TRAINING))]
     problems = [f"{name} is missing" for name in required if name not in arrays and (recorded or name not in absent)]
     problems += [
         f"{name} is not expected"
         for name in arrays
-        if name not in EXPECTED or (name.startswith(OF_TRAINING) and not trained)
+        if name not in expected or (name.startswith(OF_TRAINING) and not trained)
     ]
     info = subject.record.provenance.data
     of_targets = "f" if info is not None and info.objective == "regression" else "i"
