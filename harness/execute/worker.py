@@ -30,6 +30,7 @@ from harness.execute.failures import from_exception
 from harness.execute.preparation import (
     Preparation,
     cache_data,
+    check_weights,
     choose_device,
     is_cached,
     load_plugins,
@@ -310,7 +311,6 @@ class Run:
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
         """Train on the training split, and score on the validation split. The test split of `prepared` is empty."""
         from harness.execute.networks import wrong_outputs_named
-        from harness.execute.weights import check
         from harness.measure import training
         from harness.records.arrays import digest
 
@@ -331,7 +331,7 @@ class Run:
             )
         with self.phases("score"):
             weights = session.get_weights()
-            check(weights, prepared.request.parameters)
+            check_weights(weights, prepared)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             predicted = _predicted(session, data.validation, spec, data.info, judge)
             scores = judge.values(predicted.scorable)
@@ -418,14 +418,14 @@ class Run:
 
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
         from harness.data.protect import read_only_split
-        from harness.execute.weights import check, save
+        from harness.execute.weights import save
         from harness.records.arrays import digest
 
         data, spec = prepared.data, self.spec
         with self.phases("score"):
             weights = session.get_weights()
             if not self.backend.executes:
-                check(weights, prepared.request.parameters)
+                check_weights(weights, prepared)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))

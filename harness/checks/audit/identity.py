@@ -149,12 +149,17 @@ def _weights(subject: Subject) -> Result:
     record, outcome = subject.record, subject.outcome
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
+    used = subject.spec.weights
     if not outcome.model.parameters:
         # Models without weights have digest({}) in older records.
-        if {initial, final, evaluated} - {None, "", digest({})}:
+        if not {initial, final, evaluated} - {None, "", digest({})}:
+            raise NotCheckedError("the model has no canonical weights")
+        network = subject.catalog.network(subject.catalog.model(subject.spec.model)[0].name, subject.spec.backend)
+        if network is None or not network.fitted_weights:
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
-        raise NotCheckedError("the model has no canonical weights")
-    used = subject.spec.weights
+        if used is None:
+            shown = f"initial {(initial or 'none')[:8]}, fitted {(final or 'none')[:8]}, evaluated {evaluated[:8]}"
+            return Result([] if not initial and final == evaluated else [shown], shown)
     if used is not None and used.exported is not None:
         if final or evaluated or used.digest != initial:
             return Result(["the run executed an exported model, but the record contains different weights"], "")
