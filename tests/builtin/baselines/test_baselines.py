@@ -18,6 +18,8 @@ from harness.records.arrays import digest, read_arrays
 from harness.records.samples import train_windows
 from harness.records.store import ARRAYS
 from harness.testing import BackendSuite, NetworkSuite
+from harness.testing.rule import Broken
+from harness.testing.rules.networks import NETWORK_RULES
 from harness.testing.workbench import Workbench
 
 QUICK = ("--set", "protocol.throughput_budget_s=0.2", "--set", "protocol.latency_budget_s=0.2")
@@ -189,6 +191,17 @@ def test_fitted_model_that_is_not_linear_has_no_weights(model: str) -> None:
     bench, fitted = session(model)
     fitted.fetch(fitted.train_step(bench.batch(examples=60), 0.0))
     assert fitted.get_weights() == {}
+
+
+@pytest.mark.plugins("regression")
+def test_network_that_claims_fitted_weights_without_returning_them_breaks_a_rule() -> None:
+    catalog = discover()
+    provided = catalog.networks["gradient-boosting", "baseline"]
+    claim = dataclasses.replace(provided.value, fitted_weights=True)
+    catalog.networks["gradient-boosting", "baseline"] = dataclasses.replace(provided, value=claim)
+    bench = Workbench(catalog.backend("baseline"), catalog, "gradient-boosting")
+    with pytest.raises(Broken, match="returned no arrays after fitting"):
+        NETWORK_RULES[0].check(bench)
 
 
 @pytest.mark.plugins("nlp", "tabular")
