@@ -384,7 +384,7 @@ class Run:
         if self._quality_only:
             return Timed(trained, inference.not_measured(batch_size), use)
         max_kept = inference.MAX_KEPT
-        if judge.streams:
+        if judge.streams and not spec.protocol.save_outputs:
             max_kept = inference.most_kept(output_shape(data.test.targets, batch_size, data.info.outputs))
         with phases("inference"):
             measured = inference.measure(session, data.test, batch_size, spec.protocol, machine.read, max_kept)
@@ -544,12 +544,12 @@ def _predicted(
     """Predict the examples of a split.
 
     If all metrics are streaming, the split is scored batch by batch, and only the predictions of the batches `wanted`
-    are held.
+    are held, unless the protocol requests the outputs.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
 
     size = spec.recipe.batch_size
-    if not judge.streams:
+    if not judge.streams or spec.protocol.save_outputs:
         outputs = predict(session, split, size, info.outputs)
         return Predicted((split.targets, outputs), in_batches(wanted, outputs, size))
     held: dict[int, NDArray[Any]] = {}

@@ -161,9 +161,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         The paths of a checkpoint and of trained weights are omitted. Parts that were added later are omitted if they
         have their default values, so that the keys of older runs remain valid. These parts are the newer fields of
-        `Recipe`, the checkpoint, the named environment, the number of devices, the primary metric, the trained weights
-        and the teacher. User-provided data are identified by a digest of their content, which is a dataset option, and
-        not by a name or path.
+        `Recipe`, `Protocol.save_outputs`, the checkpoint, the named environment, the number of devices, the primary
+        metric, the trained weights and the teacher. User-provided data are identified by a digest of their content,
+        which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -270,6 +270,8 @@ def key_of(values: dict[str, Any]) -> str:
             if (exported := values[name].pop("exported", None)) is not None:
                 values[name]["exported"] = {**exported, "path": ""}
     values["dataset_options"] = _without_defaults(values["dataset_options"])
+    if not values["protocol"].get("save_outputs"):
+        values["protocol"] = {name: each for name, each in values["protocol"].items() if name != "save_outputs"}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:

@@ -85,6 +85,19 @@ def test_reports_show_the_run(run: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "site" / "runs").glob("*.html"))) == 1
 
 
+def test_outputs_are_stored_on_request(run: Path, toy: Path, tmp_path: Path) -> None:
+    chosen = ["--task", "toy-next", "--backend", "toy-language", "--threads", 1]
+    settings = (*SET_FAST, "--set", "protocol.save_outputs=true", "--set", "recipe.epochs=1")
+    harness("run", *chosen, *settings, "-q", "--results", tmp_path)
+    (stored,) = tmp_path.glob("toy-next-toy-sentences-*")
+    assert {"test_outputs", "validation_targets"} <= set(np.load(stored / "arrays.npz").files)
+    scores = json.loads((stored / "record.json").read_text())["outcome"]["scores"]
+    assert (scores["streamed"], list(scores["intervals"])) == (False, ["toy_nats"])
+    findings = json.loads(harness("audit", stored.name, "--format", "json", "--results", tmp_path).stdout)
+    assert not [each for each in findings if each["passed"] is False]
+    harness_cli("predictions", stored.name, "--results", tmp_path)
+
+
 @pytest.mark.slow
 def test_plugin_follows_all_rules(toy: Path) -> None:
     harness_cli("plugin", "check", *PLUGINS, "harness_toy_language")
