@@ -46,7 +46,7 @@ def function_of(metric: Metric) -> Function:
     """
     function = resolve(metric.function)
     if not metric.streaming:
-        return function  # type: ignore[no-any-return]
+        return function
 
     def whole(targets: Array, outputs: Array, info: DataInfo) -> float | None:
         stream: Stream = function(info)
