@@ -111,7 +111,7 @@ def _data(subject: Subject, replay: Replay) -> Result:
 def _targets(subject: Subject, replay: Replay) -> Result:
     import numpy as np
 
-    subject.scored("test")
+    subject.require_outputs()
     samples, checked = subject.samples, []
     for name, split in (("test", replay.data.test), ("validation", replay.data.validation)):
         stored = samples.get(f"{name}_targets")
@@ -275,7 +275,7 @@ def _saved(subject: Subject, replay: Replay) -> Result:
     path = subject.run.path / WEIGHTS
     if not path.is_file():
         raise NotCheckedError("no weights were saved (harness run --save-weights)")
-    subject.scored("test")
+    subject.require_outputs()
     weights = load(path)
     if digest(weights) != subject.record.provenance.final_weights_digest:
         return Result(["the saved weights differ from the trained weights"], "")
