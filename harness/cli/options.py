@@ -282,7 +282,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="time-column",
-        help="For your own data: column of dates, times or numbers. The latest rows form the test split.",
+        help="For your own data: column of dates, times or numbers. The latest rows form the test split or, with "
+        "--folds, the folds, each of which is predicted by a model trained on earlier rows.",
         default="none",
     ),
     Option(

@@ -431,8 +431,20 @@ def trained_weights(prepared: Preparation, trained: TrainedWeights) -> dict[str,
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
     """Read a run's saved weights. Raises `harness.RecordError` if the weights cannot be read, and `harness.PluginError`
     if the weights do not match the model."""
-    from harness.execute.weights import check, load
+    from harness.execute.weights import load
 
     weights = load(path)
-    check(weights, prepared.request.parameters)
+    check_weights(weights, prepared)
     return weights
+
+
+def check_weights(weights: Mapping[str, Any], prepared: Preparation) -> None:
+    """Raise `harness.PluginError` if the weights do not match the model's parameters.
+
+    A model that is fitted in one call and has no canonical parameters may have any weights
+    (`harness.NetworkRef.fitted_weights`).
+    """
+    from harness.execute.weights import check
+
+    if prepared.request.parameters or prepared.backend.trains_by_steps:
+        check(weights, prepared.request.parameters)

@@ -297,14 +297,6 @@ def _one_line(cell: Any) -> str:
     return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
 
 
-def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct labels, sorted numerically if all labels are integers and alphabetically otherwise."""
-    names = sorted(set(labels))
-    if all(name.isascii() and name.isdigit() for name in names):
-        names.sort(key=int)
-    return tuple(names)
-
-
 def shown(cell: Any) -> str:
     """Format a cell for a message."""
     text = repr(cell)

@@ -157,7 +157,11 @@ def nothing(path: Path) -> Path:
 OTHER = {"task": "vision", "dataset": "digits", "model": "resnet-20"}
 TWO = {"model": "lstm"}
 NEVER_EXCUSED: dict[str, Any] = {
-    "a failed run of NEW": (runs(), [*runs(minute=1), failed()], "runs of NEW failed: nlp-bert-tiny-torch-s9"),
+    "a failed run of NEW": (
+        runs(),
+        [*runs(minute=1), failed()],
+        "runs of NEW failed: nlp-cldr-langid-bert-tiny-torch-s9",
+    ),
     "a failed run of another setting of NEW": (
         runs(),
         [*runs(minute=1), failed(**OTHER)],
@@ -168,7 +172,7 @@ NEVER_EXCUSED: dict[str, Any] = {
     "a setting whose runs failed in NEW": (
         [*runs(), *runs(**TWO)],
         [*runs(minute=1), *(failed(seed, **TWO) for seed in SEEDS)],
-        "runs of NEW failed: nlp-lstm",
+        "runs of NEW failed: nlp-cldr-langid-lstm",
     ),
     "no matching settings": ([*runs(), *runs(**TWO)], runs(**OTHER), "no successful runs of BASE and NEW match"),
     "no runs": (runs(), nothing, "the directory contains no runs"),
@@ -412,7 +416,7 @@ def test_baseline_lists_the_failed_runs_that_it_excludes(tmp_path: Path) -> None
     arguments = ["baseline", str(results), str(tmp_path / "base.json")]
     done = CliRunner().invoke(cli, arguments, prog_name="harness")
     assert done.exit_code == 0
-    assert "Warning: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
+    assert "Warning: failed runs are excluded: nlp-cldr-langid-bert-tiny-torch-s9" in done.stderr
     assert "Saved 5 runs" in done.stdout
 
 
