@@ -10,7 +10,7 @@ confidence interval of at least 95% (`harness.measure.steady.median_interval`).
   also shows the CPU time per text of each process. The client, the HTTP process and the model's process share the cores
   of the machine, so the sum of their CPU times per text limits the throughput.
 - Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput of such
-  requests. Reports the errors, the latency, and the memory of the service after each tenth of the time.
+  requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def completed(run: StoredRun) -> StoredRun:
     )
     made = msgspec.structs.replace(
         record,
-        run_id=f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}-1",
+        run_id=f"{spec.stem}-s{spec.seed}-{spec.key[:8]}-1",
         key=spec.key,
         request_key=spec.key,
         spec=spec,
