@@ -6,8 +6,8 @@ service are measured in the order offline, service, service, offline. The tables
 confidence interval of at least 95% (`harness.measure.steady.median_interval`).
 
 - Latency: one request after the other, with one text each.
-- Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. The table
-  also shows the CPU time per text of each process. The client, the HTTP process and the model's process share the cores
+- Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. 128 texts
+  are requested at the same time. The table also shows the CPU time per text of each process. The client, the HTTP process and the model's process share the cores
   of the machine, so the sum of their CPU times per text limits the throughput.
 - Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput of such
   requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
@@ -40,6 +40,9 @@ from benchmarks.service_offline import BATCH_SIZE, Offline, opened
 from harness.measure.steady import median_interval
 
 SIZES = (1, 8, 32)
+OPEN_TEXTS = 4 * BATCH_SIZE
+"""Number of texts in the requests that are open at the same time. Two batches are sent to the model, and the answers and
+the next requests of two other batches are handled in the meantime."""
 T = TypeVar("T")
 
 
@@ -137,7 +140,7 @@ def throughput(service: Service, offline: Offline, size: int, rounds: int, secon
                 cpu_s[kind] += used_s
             else:
                 before = service.cpu_s()
-                load = load_of(service, size, seconds, max(4, 64 // size))
+                load = load_of(service, size, seconds, max(1, OPEN_TEXTS // size))
                 texts[kind] += size * len(load.latencies_s)
                 spent_s[kind] += load.seconds
                 for name, used_s in service.cpu_s().items():
@@ -193,7 +196,7 @@ def main() -> None:
         headers = ("texts in a request", "offline, texts/s", "service, texts/s", "ratio", "interval", *cpu)
         print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True), "\n")
         if options.sustained:
-            load = load_of(service, 1, 10.0, 64)
+            load = load_of(service, 1, 10.0, OPEN_TEXTS)
             rate = 0.8 * len(load.latencies_s) / load.seconds
             print(f"{rate:.0f} requests/s for {options.sustained:g} s\n")
             found = sustained(service, rate, options.sustained)
