@@ -7,8 +7,9 @@ confidence interval of at least 95% (`harness.measure.steady.median_interval`).
 
 - Latency: one request after the other, with one text each.
 - Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. 128 texts
-  are requested at the same time. The table also shows the CPU time per text of each process. The client, the HTTP process and the model's process share the cores
-  of the machine, so the sum of their CPU times per text limits the throughput.
+  are requested at the same time. The table also shows the CPU time per text of each process. The client, the HTTP
+  process and the model's process share the cores of the machine, so the sum of their CPU times per text limits the
+  throughput.
 - Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput of such
   requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
 """
@@ -41,8 +42,8 @@ from harness.measure.steady import median_interval
 
 SIZES = (1, 8, 32)
 OPEN_TEXTS = 4 * BATCH_SIZE
-"""Number of texts in the requests that are open at the same time. Two batches are sent to the model, and the answers and
-the next requests of two other batches are handled in the meantime."""
+"""Number of texts that are requested at the same time. While two batches are sent to the model, the answers to two
+others and the next requests are handled."""
 T = TypeVar("T")
 
 
