@@ -39,7 +39,8 @@ def _metrics(subject: Subject) -> Result:
                 f"the scores of the {name} split have the metrics {', '.join(values) or 'none'}, "
                 "which differ from the metrics of the task"
             )
-    if scores.streamed != (judge(subject).streams and not subject.spec.protocol.save_outputs):
+    streaming = all(subject.catalog.metric(name).streaming for name in metrics)
+    if scores.streamed != (streaming and not subject.spec.protocol.save_outputs):
         stated = "were computed" if scores.streamed else "were not computed"
         problems.append(f"the record states that the metrics {stated} batch by batch, which the metrics contradict")
     if problems and not has_same_plugins(subject):
