@@ -137,7 +137,7 @@ def run(
     quiet: bool,
     dry_run: bool,
 ) -> None:
-    """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
+    """Train a model with each backend, score it, measure its speed, latency and memory, and print the comparison.
 
     Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
     fails. Progress is written to stderr, and the table is written to stdout.

@@ -303,7 +303,7 @@ def _categories(cells: NDArray[Any] | None) -> tuple[tuple[str, ...], ...]:
 
 
 def _named(cells: NDArray[Any]) -> NDArray[Any]:
-    """Return `cells` with None replaced by the empty string, which is treated as a category."""
+    """Return `cells` with None replaced by the empty string, which is treated as a separate category."""
     import numpy as np
 
     return np.where(np.equal(cells, np.array(None)), "", cells)

@@ -126,7 +126,7 @@ class _Worker:
     """Number of turns executed so far, by task and dataset."""
     attempt: Attempt | None = None
     verdicts: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
-    """For each epoch of a trial, whether the trial is pruned."""
+    """Verdict after each epoch of a trial: True if the trial is pruned."""
 
 
 class SideBySide(Executor):

@@ -43,7 +43,7 @@ def check_servable(run: StoredRun) -> Success:
         )
     if not is_stored(run.path / WEIGHTS):
         raise UsageError(
-            f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
+            f"run {record.run_id!r} has no saved weights; repeat the run with `harness run ... --save-weights`"
         )
     return record.outcome
 
@@ -75,8 +75,8 @@ def unsavable_warning(specs: Sequence[RunSpec], catalog: Catalog) -> str:
         return ""
     names = ", ".join(dict.fromkeys(f"{spec.model} ({spec.backend})" for spec in chosen))
     return (
-        f"Warning: --save-weights: these models have no weights that can be saved, so their runs cannot predict new "
-        f"data or be used by other commands that need trained weights: {names}"
+        "Warning: --save-weights: these models have no weights that can be saved, so their runs cannot be used to "
+        f"predict new data, or by other commands that need trained weights: {names}"
     )
 
 
@@ -91,7 +91,7 @@ def trained_weights(run: StoredRun) -> TrainedWeights:
     weights, data = record.provenance.final_weights_digest, record.provenance.dataset_digest
     if not weights or not data:
         raise RecordError(
-            f"the record of run {record.run_id!r} does not contain the digests of its weights and data; train it again"
+            f"the record of run {record.run_id!r} does not contain the digests of its weights and data; repeat the run"
         )
     return TrainedWeights(
         run=record.run_id,

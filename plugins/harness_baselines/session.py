@@ -66,7 +66,7 @@ class BaselineSession(harness.Session):
         name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
         if not has_fit_parameter(last, "sample_weight"):
             raise UnsupportedError(
-                f"{type(last).__name__} does not support weights of examples; remove the weights, or use another model"
+                f"{type(last).__name__} does not support example weights; remove the weights, or use another model"
             )
         return f"{name}__sample_weight" if name else "sample_weight"
 

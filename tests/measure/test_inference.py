@@ -1,4 +1,4 @@
-"""Timed predictions: latency, throughput, and what is refused."""
+"""Tests of timed predictions: latency, throughput and rejected outputs."""
 
 from __future__ import annotations
 

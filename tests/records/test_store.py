@@ -1,4 +1,4 @@
-"""Tests of the results directory: atomic writes, repeats, and reading next to damaged records."""
+"""Tests of the results directory: atomic writes, repeats, and reading if other records are damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Splits of the user's rows: given, by time, at random, or one of several folds or random splits."""
+"""Assignment of the user's rows to splits: predefined, by time, at random, or as one of several folds or random
+splits."""
 
 from __future__ import annotations
 

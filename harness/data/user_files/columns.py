@@ -56,7 +56,7 @@ class Columns:
     def joined(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the column names listed by the user, after rejoining names that contain commas.
 
-        The command line splits lists at commas, so a column named ``height, m`` arrives as two names.
+        The command line splits lists at commas, so a column named ``height, m`` is passed as two names.
         """
         if all(name in self.table.columns for name in names):
             return tuple(names)

@@ -194,7 +194,7 @@ def with_metric(per_example: str) -> Catalog:
         function=f"{__name__}:own",
         per_example=per_example and f"{__name__}:{per_example}",
         higher_is_better=True,
-        summary="a metric of a plugin",
+        summary="a metric from a plugin",
     )
     catalog = load([])
     catalog.metrics["own"] = Provided(metric, PluginRef(name="own", value=__name__, distribution="own", version="1.0"))

@@ -38,7 +38,7 @@ def keep(path: Path, records: Sequence[RunRecord]) -> Path:
 def runs(
     quality: float | None = 0.7, speed: float = 1000.0, *, seeds: Sequence[int] = SEEDS, minute: int = 0, **changes: Any
 ) -> list[RunRecord]:
-    """Return successful runs with slightly different figures.
+    """Return successful runs with slightly different values.
 
     The first one starts at `minute`, and the others follow two minutes apart.
     """
@@ -312,7 +312,7 @@ def with_scores(one: RunRecord, **changes: Any) -> RunRecord:
 
 @pytest.mark.parametrize("bound", ["accuracy:-1", "accuracy:-5", "accuracy:-100%", "accuracy:-0.71"])
 def test_bound_that_no_score_can_violate_fails(tmp_path: Path, bound: str) -> None:
-    """Such as an absolute bound of -5 that was meant as a percentage."""
+    """For example, an absolute bound of -5 may have been meant as a percentage."""
     meaning = {"accuracy": MetricInfo(higher_is_better=True, bounds=(0.0, 1.0))}
     base, new = (
         keep(tmp_path / name, [with_scores(one, metrics=meaning) for one in runs(quality, minute=minute)])
@@ -337,7 +337,7 @@ def test_runs_with_other_data_fail(tmp_path: Path, base: Path, bound: str, count
 
 
 def test_runs_with_other_options_of_the_task_are_compared(tmp_path: Path, base: Path) -> None:
-    """Options of the task change how the same examples are prepared, and with them the digest."""
+    """Task options change how the same examples are prepared, and therefore change the digest."""
     made = [other_data(one) for one in runs(minute=1, task_options={"max_length": 8})]
     done = invoke(base, keep(tmp_path / "new", made), "--fail-on", "accuracy:-0.01")
     assert done.exit_code == 0, done.stderr
@@ -530,7 +530,7 @@ def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_gate_on_the_speed_of_quality_only_runs_fails(base: Path, tmp_path: Path, count: int) -> None:
-    """The records contain speeds, as if runs side by side had been timed without a check."""
+    """The records contain speeds, as if simultaneous runs had been timed without a check."""
     new = [msgspec.structs.replace(each, quality_only=n < count) for n, each in enumerate(runs(minute=1))]
     path = keep(tmp_path / "quality", new)
     reason = f"{count} of 5 runs of NEW have no value for train_samples_per_s (quality only)"
