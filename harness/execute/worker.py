@@ -133,7 +133,7 @@ class Predicted:
     """Predictions of some batches, by index of the batch."""
 
     def arrays(self, split: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays to store, or an empty dictionary if the predictions were not held."""
+        """Return the arrays to store, or an empty dictionary if the predictions were not kept."""
         if not isinstance(self.scorable, tuple):
             return {}
         targets, outputs = self.scorable
@@ -544,7 +544,7 @@ def _predicted(
     """Predict the examples of a split.
 
     If all metrics are streaming, the split is scored batch by batch, and only the predictions of the batches `wanted`
-    are held, unless the protocol requests the outputs.
+    are kept, unless the protocol requests the outputs.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
 

@@ -42,7 +42,7 @@ def _metrics(subject: Subject) -> Result:
     streaming = all(subject.catalog.metric(name).streaming for name in metrics)
     if scores.streamed != (streaming and not subject.spec.protocol.save_outputs):
         stated = "were computed" if scores.streamed else "were not computed"
-        problems.append(f"the record states that the metrics {stated} batch by batch, which the metrics contradict")
+        problems.append(f"the record states that the metrics {stated} batch by batch, unlike their definitions")
     if problems and not has_same_plugins(subject):
         raise NotCheckedError("the installed version of the task has other metrics")
     return Result(problems, ", ".join(scores.test))

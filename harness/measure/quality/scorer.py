@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-NOT_HELD = "the outputs were not held, because the metrics are computed batch by batch"
+NOT_HELD = "the outputs were not kept in memory, because the metrics are computed batch by batch"
 """Reason why a streaming metric that is not a mean over examples has no interval."""
 
 Scorable: TypeAlias = "tuple[Array, Array] | Streamed"
-"""The targets and outputs of a split, or the scores of a split whose outputs were not held."""
+"""The targets and outputs of a split, or the scores of a split whose outputs were not kept in memory."""
 
 
 class Scorer:
@@ -77,7 +77,8 @@ class Scorer:
 
     @property
     def streams(self) -> bool:
-        """True if all metrics are streaming. The outputs of a split then need not be held; see `streamed`."""
+        """True if all metrics are streaming. In this case, the outputs of a split need not be kept in memory; see
+        `streamed`."""
         return self._functions.keys() <= self._streaming.keys()
 
     def streamed(self, targets: Array, parts: Iterable[Array], groups: Mapping[str, Array]) -> Streamed:
