@@ -89,6 +89,45 @@ class Run:
 
         return stored_predictions(StoredRun(self.path, self.record))
 
+    def groups(self, classes: Sequence[str] = (), *, min_examples: int = 20) -> pd.DataFrame:
+        """Return the rates of each group of test examples.
+
+        Parameters
+        ----------
+        classes : sequence of str, optional
+            Classes for which rates are computed. By default, the second of two classes, or all of several classes.
+        min_examples : int, default=20
+            Minimum number of examples for an interval, and for a group to be included in a gap.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per group value and class. The columns are ``group``, ``value``, ``label``, ``examples``, ``small``
+            and, for each of the rates ``accuracy``, ``selection_rate``, ``true_positive_rate`` and
+            ``false_positive_rate``, the rate, the ends of its 95% interval (``<rate>_low``, ``<rate>_high``) and the
+            number of examples from which it is computed (``<rate>_of``). ``attrs["gaps"]`` is a DataFrame with the
+            largest difference and ratio of each rate between groups.
+
+        Raises
+        ------
+        UsageError
+            If the run has no groups, or is not a successful classification run.
+
+        Examples
+        --------
+        ::
+
+            table = harness.load("results/").runs[0].groups()
+            table.attrs["gaps"]
+        """
+        from harness.analysis.groups import groups
+        from harness.report.groups import gaps_frame, rates_frame
+
+        found = groups(self.record, classes, min_examples)
+        table = rates_frame(found)
+        table.attrs["gaps"] = gaps_frame(found)
+        return table
+
     def predict(
         self,
         data: Any,

@@ -27,6 +27,7 @@ _COMMANDS = {
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",
     "show": "harness.cli.show:show",
+    "groups": "harness.cli.groups:groups",
     "compare": "harness.cli.compare:compare",
     "baseline": "harness.cli.baseline:baseline",
     "audit": "harness.cli.audit:audit",

@@ -401,6 +401,7 @@ class Run:
         from harness.data.protect import read_only_split
         from harness.execute.weights import check, save
         from harness.measure.inference import predict
+        from harness.measure.quality.slices import with_intersections
         from harness.records.arrays import digest
 
         data, batch_size, outputs = prepared.data, self.spec.recipe.batch_size, prepared.data.info.outputs
@@ -427,9 +428,8 @@ class Run:
             if solution is not None:
                 session.set_weights(solution)
                 reference = data.test.targets, predict(session, data.test, batch_size, outputs)
-            scores = judge.scores(
-                (data.test.targets, test), (data.validation.targets, validation), reference, data.test.groups
-            )
+            groups = with_intersections(data.test.groups, self.spec.slice_columns)
+            scores = judge.scores((data.test.targets, test), (data.validation.targets, validation), reference, groups)
         return Scored(scores, test, validation, evaluated, device_memory)
 
     def _save_preprocessing(self, data: PreparedData) -> None:

@@ -27,6 +27,7 @@ COMMANDS = (
     "list",
     "data",
     "show",
+    "groups",
     "compare",
     "baseline",
     "audit",

@@ -240,14 +240,18 @@ def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> N
 
 def _slices(subject: Subject, replay: Replay) -> Result:
     from harness.measure.quality.scorer import Scorer
+    from harness.measure.quality.slices import with_intersections
 
-    scores, samples = subject.outcome.scores, subject.samples
+    recorded, samples = subject.outcome.scores.slices, subject.samples
     scorer: Scorer = judge(subject)
     test = samples["test_targets"], samples["test_outputs"]
-    computed = scorer.scores(test, test, None, replay.data.test.groups)
-    return Result(
-        differences(scores.slices, computed.slices, "slices", LIBRARIES), f"{len(computed.slices)} slices of the data"
-    )
+    groups = with_intersections(replay.data.test.groups, subject.spec.slice_columns)
+    computed = scorer.scores(test, test, None, groups).slices
+    if not any(one.class_support for one in recorded):  # older records have no counts
+        computed = [
+            msgspec.structs.replace(one, class_support=[], class_predicted=[], class_correct=[]) for one in computed
+        ]
+    return Result(differences(recorded, computed, "slices", LIBRARIES), f"{len(computed)} slices of the data")
 
 
 def _closed_form(subject: Subject, replay: Replay) -> Result:
