@@ -12,7 +12,7 @@ maximum). The gap of the selection rate is known as demographic parity, the gap 
 opportunity, and the larger gap of the true and false positive rates as equalized odds (Hardt, Price and Srebro 2016,
 arXiv:1610.02413).
 
-A rate has the exact interval of Clopper and Pearson. The maximum of the rates of several groups lies between the
+A rate has the exact interval of Clopper and Pearson. The maximum of the rates of several groups is between the
 maximum of the lower ends and the maximum of the upper ends of intervals that contain all rates at the same time, and
 likewise the minimum. The interval of a gap is computed from these bounds, with a Bonferroni correction for the number
 of groups and classes. It contains 0 (for a ratio, 1) unless the rates of two groups differ significantly. A bootstrap

@@ -151,7 +151,7 @@ def test_prepare_data_text_file_is_prepared_by_the_task(here: Path, catalog: Cat
 def test_run_scores_slice_columns_and_their_intersections_separately(here: Path) -> None:
     columns: dict[str, Any] = {**houses(), "side": ["left", "right", "right", ""] * 10}
     path = write_csv(here / "houses.csv", columns)
-    column_options = ("--target-column", "price", "--slice-columns", "side,rooms,side*rooms")
+    column_options = ("--target-column", "price", "--slice-columns", "rooms,side,side*rooms")
     done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
     assert done.exit_code == 0, done.output
     record = record_of(here / "results")
