@@ -8,7 +8,7 @@ from harness.cli import options
 from harness.cli.predict import output, write_table
 
 
-@click.command(short_help="Show the rates of a classifier by group, and the gaps between groups.")
+@click.command(short_help="Compare the error rates of groups of examples.")
 @click.argument("run")
 @click.option(
     "--class",

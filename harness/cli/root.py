@@ -21,6 +21,7 @@ _COMMANDS = {
     "evaluate": "harness.cli.evaluate:evaluate",
     "predictions": "harness.cli.predict:predictions",
     "predict": "harness.cli.predict:predict",
+    "explain": "harness.cli.explain:explain",
     "export": "harness.cli.export:export",
     "serve": "harness.cli.serve:serve",
     "latency": "harness.cli.latency:latency",

@@ -21,6 +21,7 @@ COMMANDS = (
     "evaluate",
     "predictions",
     "predict",
+    "explain",
     "export",
     "serve",
     "latency",

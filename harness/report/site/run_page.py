@@ -43,6 +43,7 @@ from harness.report.run_text import (
     trial_section,
     without_interval,
 )
+from harness.report.site.explanations import attribution_parts, importance_views
 from harness.report.site.latency import latency_tables
 from harness.report.site.tables import PAGE, View, plain
 
@@ -95,6 +96,10 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         "without_interval": [],
         "groups": [],
         "group_notes": [],
+        "importance": [],
+        "importance_notes": [],
+        "attributions": [],
+        "attribution_notes": [],
         "latency": [],
         "latency_problems": [],
     }
@@ -112,6 +117,8 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         values["tables"] = _tables(outcome)
         values["groups"], values["group_notes"] = _groups(record)
         values["without_interval"] = without_interval(outcome.scores)
+        values["importance"], values["importance_notes"] = importance_views(run)
+        values["attributions"], values["attribution_notes"] = attribution_parts(run)
         values["latency"], values["latency_problems"] = latency_tables(run)
     return values
 
