@@ -179,7 +179,8 @@ def _of_slices(
     *,
     excerpt: bool = False,
 ) -> Groups:
-    rates, gaps = [], []
+    rates: list[GroupRates] = []
+    gaps: list[Gap] = []
     places = {name: number for number, name in enumerate(names)}
     for group, members in groupby(slices, key=lambda one: one.group):
         parts = list(members)
