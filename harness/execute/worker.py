@@ -419,6 +419,7 @@ class Run:
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
         from harness.data.protect import read_only_split
         from harness.execute.weights import save
+        from harness.measure.quality.slices import with_intersections
         from harness.records.arrays import digest
 
         data, spec = prepared.data, self.spec
@@ -445,7 +446,8 @@ class Run:
             if solution is not None:
                 session.set_weights(solution)
                 reference = _predicted(session, data.test, spec, data.info, judge).scorable
-            scores = judge.scores(test.scorable, validation.scorable, reference, data.test.groups)
+            groups = with_intersections(data.test.groups, spec.slice_columns)
+            scores = judge.scores(test.scorable, validation.scorable, reference, groups)
         arrays = test.arrays("test") | validation.arrays("validation")
         return Scored(scores, arrays, test.batches, evaluated, device_memory)
 

@@ -115,12 +115,23 @@ def _validation(subject: Subject) -> Result:
 def _slices(subject: Subject) -> Result:
     """Check that the slices of each group together contain every example exactly once. The scores of the slices are
     checked in the replay, which prepares the data."""
-    slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
-    problems = []
+    scores, examples = subject.outcome.scores, subject.outcome.examples["test"]
+    slices, problems = scores.slices, []
+    columns = [sum(column) for column in zip(*scores.confusion, strict=True)]
+    diagonal = [row[number] for number, row in enumerate(scores.confusion)]
     for group in dict.fromkeys(one.group for one in slices):
         members = [one for one in slices if one.group == group]
         if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
             problems.append(f"the slices by {group} do not contain each of the {examples} examples exactly once")
+        if not all(one.class_support for one in members):
+            continue
+        for name, expected in (
+            ("class_support", [sum(row) for row in scores.confusion]),
+            ("class_predicted", columns),
+            ("class_correct", diagonal),
+        ):
+            if [sum(column) for column in zip(*(getattr(one, name) for one in members), strict=True)] != expected:
+                problems.append(f"{name} of the slices by {group} does not add up to the confusion matrix")
     return Result(problems, f"{len(slices)} slices")
 
 

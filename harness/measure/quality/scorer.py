@@ -318,9 +318,25 @@ class Scorer:
                 value=value,
                 support=int(members.sum()),
                 score=self._value(self._primary, targets[members], outputs[members]),
+                **self._class_counts(targets[members], outputs[members]),
             )
             for group, value, members in slices(groups)
         ]
+
+    def _class_counts(self, targets: Array, outputs: Array) -> dict[str, list[int]]:
+        """Return the counts by class of a `SliceScore`, or an empty dictionary if the objective is not
+        classification."""
+        import numpy as np
+
+        if self._info.objective != "classification" or outputs.ndim != 2:
+            return {}
+        predicted = outputs.argmax(axis=-1)
+        counted = {
+            "class_support": targets,
+            "class_predicted": predicted,
+            "class_correct": targets[targets == predicted],
+        }
+        return {name: np.bincount(found, minlength=self._info.outputs).tolist() for name, found in counted.items()}
 
     def _confusion(self, targets: Array, outputs: Array) -> list[list[int]]:
         from sklearn.metrics import confusion_matrix
