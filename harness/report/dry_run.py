@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.records import Failure
 from harness.report.progress import clock
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class PlanText(NamedTuple):
 
     text: str
     """The planned runs, and their expected duration and disk usage."""
-    note: str
-    """Reason why speed would not be measured, or an empty string."""
+    notes: list[str]
+    """Reason why speed would not be measured, if any, and the reasons why runs would be skipped, resumed or executed
+    again."""
 
 
 def plan_text(
@@ -52,11 +54,12 @@ def plan_text(
     `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
     runs are executed on this machine.
     """
+    from harness.analysis.differences import titles
     from harness.checks.side_by_side import measured_part
     from harness.execute.checkpoints import assign
     from harness.execute.estimate import estimates
     from harness.execute.machines import machines_for
-    from harness.execute.resume import Decision, decide, failure_kinds
+    from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import LOCAL
     from harness.plan.checkpoints import checked_interval
 
@@ -89,7 +92,8 @@ def plan_text(
     if not (chosen.remote or batch_size_backoff):
         decisions = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
     expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
-    return PlanText(render(decisions, expected, reasons or {}, budget_s, jobs), part.reason)
+    notes = [*filter(None, [part.reason]), *describe(decisions, titles(specs))]
+    return PlanText(render(decisions, expected, reasons or {}, budget_s, jobs), notes)
 
 
 def render(
@@ -108,10 +112,11 @@ def render(
     """
     from tabulate import tabulate
 
+    from harness.analysis.differences import varying
     from harness.execute.availability import describe_reasons
 
     specs = [decision.spec for decision in decisions]
-    other = _varying(specs)
+    other = [name for name in varying(specs) if name not in _OWN_COLUMNS]
     split = ["split"] if any(spec.split is not None for spec in specs) else []
     headers = [*_NAMES, *split, "seed", "epochs", "batch", *other, "key", "time", "state"]
     rows = []
@@ -138,7 +143,11 @@ def render(
         lines = describe_reasons({key: unavailable[key] for key in left_out})
         parts.append("\n  ".join(["\nThese runs cannot be executed on this machine:", *lines]))
     skipped = states.count("skip")
-    done = f", {skipped} of them already done" if skipped else ""
+    failed = sum(
+        decision.stored is not None and isinstance(decision.stored.record.outcome, Failure) for decision in decisions
+    )
+    done = f", {skipped - failed} of them already done" if skipped > failed else ""
+    done += f", {failed} failed before" if failed else ""
     missing = f", {len(left_out)} unavailable on this machine" if left_out else ""
     parts.append(f"\n{_counted(len(specs))} planned{done}{missing}; none was started")
     left = [each for each, state in zip(estimates, states, strict=True) if state in _EXECUTED]
@@ -166,21 +175,6 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
     if decision.resumed:
         return "resume"
     return "redo" if decision.reason else "run"
-
-
-def _varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the settings, except those in `_OWN_COLUMNS`, that vary among runs with the same task, dataset, model and
-    backend.
-
-    Only such runs are compared, because models and tasks have different default settings.
-    """
-    from harness.analysis.differences import varying
-
-    groups: dict[tuple[str, ...], list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault((spec.task, spec.dataset, spec.model, spec.backend), []).append(spec)
-    names = dict.fromkeys(name for group in groups.values() for name in varying(group))
-    return [name for name in names if name not in _OWN_COLUMNS]
 
 
 def _values(spec: RunSpec, names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,7 @@ GPU = [Gpu(name="H200", memory_bytes=1, driver="570")]
         (plugin("0" * 64), "plugin toy changed"),
         (plugin(""), "plugin toy changed"),
         (failed("crash"), "failed before: crash"),
-        (failed("interrupted"), "failed before: interrupted"),
+        (failed("interrupted"), "interrupted before"),
     ],
 )
 def test_decide_names_the_first_difference(
@@ -158,7 +159,19 @@ def test_decide_retry_selects_kinds_of_failures(
     changed(store, record, **failed("timeout")(record))
     (decision,) = decide(specs_of(catalog), catalog, store, retry=retry)
     assert (decision.stored is None) == again
-    assert decision.reason.startswith("failed before: timeout" if again else "failed on")
+    if again:
+        assert decision.reason == "failed before: timeout"
+    else:
+        assert re.fullmatch(r"failed on .*: timeout", decision.reason)
+
+
+def test_decide_interrupted_run_is_executed_again_with_any_retry(
+    done: tuple[Store, RunRecord], catalog: Catalog
+) -> None:
+    store, record = done
+    changed(store, record, **failed("interrupted")(record))
+    (decision,) = decide(specs_of(catalog), catalog, store, retry=("crash",))
+    assert (decision.stored, decision.reason) == (None, "interrupted before")
 
 
 def test_decide_gpu_run_compares_gpus_and_driver(done: tuple[Store, RunRecord], catalog: Catalog) -> None:
