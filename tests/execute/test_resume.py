@@ -281,3 +281,14 @@ def test_dry_run_shows_the_state_of_each_run(invoke: Invoke) -> None:
     rows = [line.split() for line in plan.stdout.splitlines()]
     assert [row[-1] for row in rows if "toy-numpy" in row] == ["skip", "run"]
     assert "2 runs planned, 1 of them already done; none was started" in plan.stdout
+    assert "skip: toy-classify · toy-linear · toy-numpy · seed 0: done on" in plan.stderr
+
+
+def test_dry_run_counts_failed_runs_separately_and_names_varying_settings(invoke: Invoke) -> None:
+    command = ("run", *TOY, "--backend", "toy-segfault", "--set", "recipe.batch_size=8,16")
+    assert invoke(*command).exit_code == 1
+    plan = invoke(*command, "--retry", "oom", "--dry-run")
+    assert "2 runs planned, 2 failed before; none was started" in plan.stdout
+    lines = [line for line in plan.stderr.splitlines() if line.startswith("skip: ")]
+    settings = [re.search(r" · seed 0 · (recipe.batch_size=\d+): failed on .*: crash ", line) for line in lines]
+    assert [found and found[1] for found in settings] == ["recipe.batch_size=8", "recipe.batch_size=16"]
