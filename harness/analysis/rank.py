@@ -46,6 +46,8 @@ from harness.records.store import StoredRun
 CONFIDENCE = 0.95
 """Confidence level of each comparison. This level is not corrected for the number of comparisons, because the ranking
 makes no claims about individual datasets."""
+MAX_REASONS = 3
+"""Maximum number of cases that an error message lists."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 
@@ -171,7 +173,7 @@ def rank(
     fields, left_out = _fields(cells, contenders, metric, plugins, price_per_hour)
     if not fields:
         reasons = (
-            "; ".join(dict.fromkeys(one.reason for one in left_out))
+            "; ".join(f"{one.case}: {one.reason}" for one in left_out[:MAX_REASONS])
             or "no dataset has comparable runs of every ranked backend, model or setting"
         )
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")

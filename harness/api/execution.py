@@ -221,7 +221,7 @@ def carry_out(
                 runs = planned_runs(planned, catalog, with_digests=True, **settings)
                 submit(submission, chosen, executor_options or {}, runs, marks or {}, store, rerun=rerun)
                 submitting.close()
-                listener.message(describe_submission(len(planned), pending.total(), executor))
+                listener.message(describe_submission(len(planned), pending.total(), executor, store.path))
             records = run_all(
                 [] if detach else planned,
                 catalog,

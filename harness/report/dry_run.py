@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.records import Failure
 from harness.report.progress import clock
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
+_SHARED = ("device", "precision", "compile", "threads", "epochs", "batch")
+"""Columns that are replaced by a line above the table if all runs have the same value."""
 _EXECUTED = ("run", "redo", "resume")
 """States of runs that would be executed."""
 _UNAVAILABLE = "unavailable"
@@ -114,30 +116,32 @@ def render(
 
     from harness.analysis.differences import varying
     from harness.execute.availability import describe_reasons
+    from harness.interfaces.remote import megabytes
 
     specs = [decision.spec for decision in decisions]
     other = [name for name in varying(specs) if name not in _OWN_COLUMNS]
-    split = ["split"] if any(spec.split is not None for spec in specs) else []
-    headers = [*_NAMES, *split, "seed", "epochs", "batch", *other, "key", "time", "state"]
-    rows = []
     states = [_state(decision, unavailable) for decision in decisions]
-    for decision, estimate, state in zip(decisions, estimates, states, strict=True):
-        spec = decision.spec
-        time = clock(estimate.seconds) if estimate and state in _EXECUTED else ""
-        rows.append(
-            [
-                *(getattr(spec, name) for name in (*_NAMES, *split, "seed")),
-                spec.recipe.epochs,
-                spec.recipe.batch_size,
-                *_values(spec, other),
-                spec.key[:8],
-                time,
-                state,
-            ]
-        )
+    columns: dict[str, list[Any]] = {
+        name: [getattr(spec, name) for spec in specs] for name in (*_NAMES, "split", "seed")
+    }
+    columns |= {"epochs": [spec.recipe.epochs for spec in specs], "batch": [spec.recipe.batch_size for spec in specs]}
+    shared = [name for name in _SHARED if len(set(columns[name])) == 1]
+    settings = ", ".join(f"{name} {columns[name][0]}" for name in shared)
+    if all(split is None for split in columns["split"]):
+        shared.append("split")
+    table = {name: values for name, values in columns.items() if name not in shared}
+    varied = [_values(spec, other) for spec in specs]
+    table |= {name: [values[position] for values in varied] for position, name in enumerate(other)}
+    table["key"] = [spec.key[:8] for spec in specs]
+    table["time"] = [
+        clock(estimate.seconds) if estimate and state in _EXECUTED else ""
+        for estimate, state in zip(estimates, states, strict=True)
+    ]
+    table["state"] = states
     # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
-    texts = [headers.index(name) for name in ("dataset", *other, "key", "time")]
-    parts = [tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts)]
+    texts = [list(table).index(name) for name in ("dataset", *other, "key", "time")]
+    parts = [f"all runs: {settings}\n"] if settings else []
+    parts.append(tabulate(table, headers="keys", tablefmt="simple", disable_numparse=texts))
     left_out = [decision.spec.key for decision, state in zip(decisions, states, strict=True) if state == _UNAVAILABLE]
     if left_out:
         lines = describe_reasons({key: unavailable[key] for key in left_out})
@@ -155,7 +159,7 @@ def render(
         seconds, size = sum(e.seconds for e in known) / jobs, sum(e.disk_bytes for e in known)
         rest = f", not including {_counted(len(left) - len(known))} of unknown duration" * (len(known) < len(left))
         beside = f" with {jobs} runs at the same time" if jobs > 1 else ""
-        parts.append(f"about {clock(seconds)}{beside} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
+        parts.append(f"about {clock(seconds)}{beside} and {megabytes(size)}, estimated from similar runs{rest}")
         if budget_s is not None and seconds > budget_s:
             parts.append(
                 f"the time budget of {clock(budget_s)} is too short for all runs; repeat the command to continue"

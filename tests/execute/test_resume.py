@@ -280,6 +280,8 @@ def test_dry_run_shows_the_state_of_each_run(invoke: Invoke) -> None:
     plan = invoke(*command, "--seed", "0,1", "--dry-run")
     rows = [line.split() for line in plan.stdout.splitlines()]
     assert [row[-1] for row in rows if "toy-numpy" in row] == ["skip", "run"]
+    assert rows[0][:8] == ["all", "runs:", "device", "auto,", "precision", "fp32,", "compile", "False,"]
+    assert ["task", "dataset", "model", "backend", "seed", "key", "time", "state"] in rows
     assert "2 runs planned, 1 of them already done; none was started" in plan.stdout
     assert "skip: toy-classify · toy-linear · toy-numpy · seed 0: done on" in plan.stderr
 
