@@ -243,7 +243,8 @@ class Selection:
         metadata=_option(
             "set",
             "Change a setting, such as recipe.epochs=3 or model.hidden_size=256. Several values, such as "
-            "recipe.batch_size=16,32, are separate runs. Can be repeated.",
+            "recipe.batch_size=16,32, are separate runs. Can be repeated. If a setting is repeated, the last one "
+            "applies.",
             argument="overrides",
             several=True,
             metavar="KEY=VALUE",

@@ -81,6 +81,7 @@ def dump(selections: Iterable[Selection]) -> str:
 def schema() -> str:
     """Return the JSON Schema (draft 2020-12) of a suite. Editors use the schema to complete and check keys."""
     content = msgspec.json.schema(_Suite)
+    content["$defs"]["Run"]["anyOf"] = [{"required": [key]} for key in ("task", "weights")]
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness suite", **content}
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1).decode()
 
@@ -121,6 +122,8 @@ class _Reader:
                     self._flat(each, (*place, key, position)) if isinstance(each, dict) else each
                     for position, each in enumerate(entry[key])
                 ]
+        if not entry.keys() & {"task", "weights"}:
+            self._fail("this entry selects no runs; set task, or weights", place)
         self._check_matrix(entry.get("matrix"), place)
         values = self._converted(entry, _Run, place)
         name = values.pop("name", "")
@@ -360,8 +363,7 @@ _Combinations = list[dict[str, Any]]
 _Run = msgspec.defstruct(
     "Run",
     [
-        ("task", _described(_type(OPTIONS["tasks"]), OPTIONS["tasks"].help)),
-        *_fields(option for option in OPTIONS.values() if option.name not in ("task", "set")),
+        *_fields(option for option in OPTIONS.values() if option.name != "set"),
         _field(
             "set",
             _type(OPTIONS["overrides"]),

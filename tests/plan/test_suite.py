@@ -82,7 +82,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         ("[[run]", r"not a valid TOML file: .*line 1"),
         ("", r"contains no runs; add a table \[\[run\]\]"),
         ('run = "x"', "contains no runs"),
-        ("seed = 1\n[[run]]\n", r"toml:2: Object missing required field `task`"),
+        ("seed = 1\n[[run]]\n", r"toml:2: this entry selects no runs; set task, or weights"),
         ('[[run]]\ntask = "a"\nseed = "b"', r"toml:3: seed: Expected `int | array"),
         ('seed = "b"\n[[run]]\ntask = "a"\n', r"toml:1: seed: Expected `int | array"),
         (ENTRY + "seed = []", r"toml:4: seed: Expected `array` of length >= 1"),
@@ -253,11 +253,22 @@ def test_schema_is_current_and_accepts_what_load_accepts(tmp_path: Path) -> None
     published = (ROOT / "docs/reference/suite.schema.json").read_text()
     assert published.strip() == suite.schema().strip(), "run: make schema"
     checker = jsonschema.Draft202012Validator(json.loads(published))
-    files = [SUITE, MATRIX, *(path.read_text() for path in (ROOT / "suites").glob("*.toml"))]
+    files = [
+        SUITE,
+        MATRIX,
+        '[[run]]\nweights = "nlp-bert-tiny-torch-s0"\n',
+        *(path.read_text() for path in (ROOT / "suites").glob("*.toml")),
+    ]
     for text in files:
         suite.load(write(tmp_path, text))
         checker.validate(tomllib.loads(text))
-    for wrong in ({}, {"run": []}, {"run": [{"task": "a", "modle": "b"}]}, {"run": [{"task": "a"}], "budget_hours": 0}):
+    for wrong in (
+        {},
+        {"run": []},
+        {"run": [{"seed": 1}]},
+        {"run": [{"task": "a", "modle": "b"}]},
+        {"run": [{"task": "a"}], "budget_hours": 0},
+    ):
         assert not checker.is_valid(wrong), wrong
 
 
