@@ -365,7 +365,7 @@ def _print_plan(specs: Sequence[RunSpec], catalog: Catalog, store: Store, **sett
     from harness.report.dry_run import plan_text
 
     planned = plan_text(specs, catalog, store, **settings)
-    show("\n".join(filter(None, [planned.note, planned.text])))
+    show("\n".join([*planned.notes, planned.text]))
 
 
 def tune(

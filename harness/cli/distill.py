@@ -112,8 +112,8 @@ def distill(
         from harness.report.dry_run import plan_text
 
         planned = plan_text(specs, catalog, store, rerun=rerun, jobs=jobs, quality_only=quality_only)
-        if planned.note:
-            say(planned.note)
+        for line in planned.notes:
+            say(line)
         echo(planned.text)
         return
     finished = carry_out(

@@ -237,8 +237,8 @@ def run(
             jobs=jobs,
             quality_only=quality_only,
         )
-        if planned.note:
-            say(planned.note)
+        for line in [] if quiet else planned.notes:
+            say(line)
         echo(planned.text)
         return
 

@@ -157,6 +157,7 @@ def completed(run: StoredRun) -> StoredRun:
     checkpoint = Pretrained(name="tiny", digest="c" * 64, revision="1" * 40, path="/data/tiny")
     spec = msgspec.structs.replace(
         record.spec,
+        dataset="points with more than 24 characters.csv",
         device="cuda:0",
         devices=2,
         pretrained=checkpoint,

@@ -212,7 +212,7 @@ CHECKS = (
         ("run_id", "key", "request_key", "batch_size_reduced_from", "repeat", "spec"),
         _identity,
     ),
-    Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
+    Check("the raw samples are complete", ("outcome.evidence.arrays_digest", "outcome.scores.streamed"), _samples),
     Check(
         "training changed the weights, and the trained weights were evaluated",
         (
