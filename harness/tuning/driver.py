@@ -43,11 +43,11 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
 
     Raises `harness.UsageError` if an option does not suit the model or the data (see
     `harness.execute.option_checks.check_before_runs`), if the storage cannot be used, or if it contains a study whose
-    records are in another directory. Raises `harness.BusyError` if another process is executing one of the studies or, unless the trials are
-    executed on other machines, is measuring on the same device. Raises `harness.RecordError` if results cannot be
-    written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because the other
-    trials would also fail. `harness.HarnessError` is also raised if a trial was not completed because the executor
-    failed, or if the trials of a study that measures speed were executed on machines of different classes.
+    records are in another directory. Raises `harness.BusyError` if another process is executing one of the studies or,
+    unless the trials are executed on other machines, is measuring on the same device. Raises `harness.RecordError` if
+    results cannot be written. If the first trial of a study fails before training, `harness.HarnessError` is raised,
+    because the other trials would also fail. `harness.HarnessError` is also raised if a trial was not completed because
+    the executor failed, or if the trials of a study that measures speed were executed on machines of different classes.
     """
     listener = Guarded(listener)
     request, executor, specs = plans[0].request, plans[0].executor, [plan.spec for plan in plans]
