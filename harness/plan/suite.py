@@ -81,6 +81,7 @@ def dump(selections: Iterable[Selection]) -> str:
 def schema() -> str:
     """Return the JSON Schema (draft 2020-12) of a suite. Editors use the schema to complete and check keys."""
     content = msgspec.json.schema(_Suite)
+    content["$defs"]["Run"]["anyOf"] = [{"required": ["task"]}, {"required": ["weights"]}]
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness suite", **content}
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1).decode()
 
@@ -122,6 +123,8 @@ class _Reader:
                     for position, each in enumerate(entry[key])
                 ]
         values = self._converted(entry, _Run, where, place)
+        if "task" not in values and "weights" not in values:
+            self._fail(f'{where}: no task is given; add a task, such as task = "nlp"', place)
         name = values.pop("name", "")
         matrix, exclude, include = values.pop("matrix", {}), values.pop("exclude", []), values.pop("include", [])
         try:
@@ -208,6 +211,8 @@ class _Reader:
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$.")
             keys = re.findall(r"\w+", path)[:1]
+            if choices := [each for key in keys if key in OPTION_BY_KEY for each in OPTION_BY_KEY[key].choices]:
+                path = f"{path}; choose one of: {', '.join(choices)}"
             self._fail(f"{where}: {message}{f' - at `{path}' if path else ''}", (*place, *keys))
 
     def _fail(self, message: str, place: Place) -> NoReturn:
@@ -345,8 +350,7 @@ _Combinations = list[dict[str, Any]]
 _Run = msgspec.defstruct(
     "Run",
     [
-        ("task", _described(_type(OPTIONS["tasks"]), OPTIONS["tasks"].help)),
-        *_fields(option for option in OPTIONS.values() if option.name != "task"),
+        *_fields(OPTIONS.values()),
         _field(
             "name",
             Annotated[str, Meta(min_length=1)],

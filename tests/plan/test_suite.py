@@ -82,7 +82,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         ("[[run]", r"not a valid TOML file: .*line 1"),
         ("", r"contains no runs; add a table \[\[run\]\]"),
         ('run = "x"', "contains no runs"),
-        ("seed = 1\n[[run]]\n", r"toml:2: run 1: Object missing required field `task`"),
+        ("seed = 1\n[[run]]\n", r"toml:2: run 1: no task is given; add a task"),
         ('[[run]]\ntask = "a"\nseed = "b"', r"toml:3: run 1: Expected `int | array"),
         ('seed = "b"\n[[run]]\ntask = "a"\n', r"toml:1: run 1: Expected `int | array"),
         ("budget_hours = 0\n[[run]]\ntask = 'a'", r"toml:1: the file: Expected `float` > 0"),
