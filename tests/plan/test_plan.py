@@ -323,7 +323,7 @@ def test_metric_is_part_of_the_key_unless_it_is_that_of_the_task(catalog: Catalo
 
 def test_options_of_data_files_with_a_named_dataset_raise(catalog: Catalog) -> None:
     with pytest.raises(
-        UsageError, match="'toy-numbers' does not have dataset.slice_columns, because only your own data files do"
+        UsageError, match=r"'toy-numbers' does not have dataset\.slice_columns, because only your own data files do"
     ):
         plan(catalog, 'dataset.slice_columns=["a"]')
 
