@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -307,6 +308,7 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
     return observed, (1 + larger) / (1 + permutations)
 
 
+@cache
 def critical_difference(k: int, n: int) -> float:
     """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets.
 
