@@ -55,10 +55,12 @@ def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = 
     shape = (datasets, len(NAMES))
     effects = 0.2 * EFFECTS[effect](rng, shape)
     skills = effects if equal else MEANS + effects * (np.arange(len(NAMES)) > 0)
-    correlation = overlap / (1 + overlap)
-    common, own = rng.standard_normal((*shape, 1)), rng.standard_normal((*shape, SEEDS))
-    noise = SEED_DEVIATION * (math.sqrt(correlation) * common + math.sqrt(1 - correlation) * own)
-    return np.asarray(skills[:, :, None] + noise)
+    noise = rng.standard_normal((*shape, SEEDS))
+    if overlap:
+        correlation = overlap / (1 + overlap)
+        common = rng.standard_normal((*shape, 1))
+        noise = math.sqrt(1 - correlation) * noise + math.sqrt(correlation) * common
+    return np.asarray(skills[:, :, None] + SEED_DEVIATION * noise)
 
 
 def ties(values: Array, overlap: float = 0.0) -> NDArray[np.bool_]:
