@@ -12,6 +12,7 @@ import msgspec
 
 from harness.analysis.differences import machine_of
 from harness.checks.parity.verdict import FOLDER
+from harness.deploy.explanations import GRADIENT_ARRAYS, GRADIENTS, PERMUTATION
 from harness.errors import RecordError
 from harness.plan.rerun import suite
 from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
@@ -82,6 +83,9 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
             (LOG, MAX_LOG_BYTES),
             (AUDIT, MAX_JSON_BYTES),
             (ENVIRONMENT_LOCK, MAX_LOCK_BYTES),
+            (PERMUTATION, MAX_JSON_BYTES),
+            (GRADIENTS, MAX_JSON_BYTES),
+            (GRADIENT_ARRAYS, MAX_ARRAYS_BYTES),
         ):
             if is_stored(run.path / name):
                 yield f"{folder}/{name}", read_stored(run.path / name, limit)
