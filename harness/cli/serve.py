@@ -101,7 +101,7 @@ def serve(
     from harness.plan.exporter import find_trained
     from harness.records.store import Store, results_dir
 
-    needed = ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client")
+    needed = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
     if absent := [name for name in needed if find_spec(name) is None]:
         raise UsageError(
             f"serving needs {', '.join(absent)}, which is not installed; run: pip install 'ml-harness[serve]'"

@@ -1,4 +1,4 @@
-"""The HTTP interface of a service: its paths, and the access control in front of them."""
+"""The HTTP interface of a service, built with FastAPI: its paths, and the access control in front of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route
 
 from harness.deploy.serving.guard import Application, Guard
 from harness.deploy.serving.predictions import Predictions
@@ -21,22 +22,24 @@ FILES = Path(__file__).parent / "page"
 
 
 def build(service: Service, *, token: bytes | None, hosts: Collection[str]) -> Application:
-    """Return the application. `hosts` contains the host names that clients may use if there is no token."""
+    """Return the application. `hosts` contains the host names that clients may use if there is no token.
+
+    The paths are plain Starlette routes, because `Bodies` reads the bodies of requests and `openapi` describes them.
+    """
 
     @asynccontextmanager
-    async def running(app: object) -> AsyncIterator[None]:
+    async def running(app: FastAPI) -> AsyncIterator[None]:
         yield
         await service.stop()
 
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/predict", Predictions(service), methods=["POST"]),
         *_state(service),
         Route("/openapi.json", JSONResponse(openapi(service.description, service.limits)), methods=["GET"]),
         *_page(),
     ]
-    routes += [_other_methods(route) for route in routes]
-    not_found = JSONResponse({"detail": "Not Found"}, 404)
-    return Guard(Router(routes, default=not_found, lifespan=running), token, hosts, service.metrics)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=running, routes=routes)
+    return Guard(app, token, hosts, service.metrics)
 
 
 def _state(service: Service) -> list[Route]:
@@ -72,9 +75,3 @@ def _page() -> list[Route]:
         Route(path, Response((FILES / name).read_bytes(), media_type=media_type), methods=["GET"])
         for path, name, media_type in files
     ]
-
-
-def _other_methods(route: Route) -> Route:
-    """Return a route that rejects the methods that `route` does not accept."""
-    allowed = ", ".join(sorted(route.methods or ()))
-    return Route(route.path, JSONResponse({"detail": "Method Not Allowed"}, 405, {"allow": allowed}))
