@@ -92,9 +92,9 @@ def build_table(
     The parity column shows the `verdicts` for the row's computation. If there are no verdicts, the column shows the
     parity results in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
-    million samples, in the same currency. The metrics of plugins, `metrics`, are needed only for older records. `shown`
-    contains the names of metrics that have a column in addition to the default ones. The column of the primary metric
-    is empty, because the quality column contains its values, unless `shown` contains its name. Raises
+    million samples, in the same currency. `metrics` contains the metrics from plugins, and is needed only for older
+    records. `shown` contains the names of metrics that have a column in addition to the default ones. The column of the
+    primary metric is empty, because the quality column contains its values, unless `shown` contains its name. Raises
     `harness.UnknownNameError` if no run has such a metric.
 
     Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the

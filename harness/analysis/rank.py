@@ -146,7 +146,7 @@ def rank(
 ) -> Ranking:
     """Rank the candidates, which are the distinct values of the fields `by`.
 
-    The metrics of plugins, `plugins`, are keyed by name and needed only for scores in older records. By default, the
+    `plugins` contains the metrics from plugins by name, and is needed only for scores in older records. By default, the
     baseline is the candidate with results in the most cases. If `ties` is ``exact``, the candidates of a case are
     ranked by their means, and candidates with equal means tie. If `by_example` is True, scores of a single seed are
     compared over the test examples in the stored predictions.

@@ -104,8 +104,8 @@ def run(
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     devices : int or iterable of int, optional
-        Numbers of devices on which to train a model, with one process per device. Each number gives a separate run. By
-        default, 1.
+        Numbers of devices on which to train a model, with one process per device. Each number results in a separate
+        run. By default, 1.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False

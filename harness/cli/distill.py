@@ -89,9 +89,9 @@ def distill(
     \b
     Examples:
       harness run --task nlp --model bert-mini --backend torch --save-weights
-      harness distill --teacher nlp-bert-mini-torch-s0 --student bert-tiny
-      harness distill --teacher nlp-bert-mini --student lstm --backend torch,tensorflow --seed 0,1,2,3,4
-      harness distill --teacher nlp-bert-mini --student lstm --temperature 4 --alpha 0.9
+      harness distill --teacher bert-mini-torch-s0 --student bert-tiny
+      harness distill --teacher bert-mini --student lstm --backend torch,tensorflow --seed 0,1,2,3,4
+      harness distill --teacher bert-mini --student lstm --temperature 4 --alpha 0.9
     """
     from harness.analysis.distillation import summarize
     from harness.cli.progress import carry_out

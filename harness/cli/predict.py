@@ -50,9 +50,9 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
 
     \b
     Examples:
-      harness predictions nlp-bert-tiny-torch-s0
-      harness predictions nlp-bert-tiny-torch-s0 --format parquet --output predictions.parquet
-      harness predictions tabular-mlp-torch-s0-1a2b3c4d-1 --all-splits --output out_of_fold.csv
+      harness predictions bert-tiny-torch-s0
+      harness predictions bert-tiny-torch-s0 --format parquet --output predictions.parquet
+      harness predictions tabular-churn-csv-mlp-torch-s0-1a2b3c4d-1 --all-splits --output out_of_fold.csv
     """
     from harness.deploy.predictions import combined_predictions, stored_predictions, with_other_splits
     from harness.errors import UsageError
@@ -118,9 +118,9 @@ def predict(
     \b
     Examples:
       harness run --task nlp --dataset reviews.csv --backend torch --save-weights
-      harness predict nlp-bert-tiny-torch-s0 new_reviews.csv
-      harness predict nlp-bert-tiny-torch-s0 new_reviews.csv --keep review_id
-      harness predict nlp-bert-tiny-torch-s0 new_reviews.csv --backend tensorflow --output predictions.csv
+      harness predict bert-tiny-torch-s0 new_reviews.csv
+      harness predict bert-tiny-torch-s0 new_reviews.csv --keep review_id
+      harness predict bert-tiny-torch-s0 new_reviews.csv --backend tensorflow --output predictions.csv
     """
     from harness.deploy.new_scores import described
     from harness.deploy.predict import predict as predicted

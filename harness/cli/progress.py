@@ -97,7 +97,7 @@ class Plain(Lines):
 class Live(Listener):
     """A live display that is redrawn when events arrive, at most four times per second.
 
-    There is no refresh thread: this process sleeps between events, so that it does not disturb the measured run.
+    There is no refresh thread: this process sleeps between events, so that it does not interfere with the measured run.
     """
 
     def __init__(self, shown_on: Console | None = None, warned: Sequence[str] = ()) -> None:

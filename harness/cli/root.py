@@ -124,8 +124,8 @@ class _LazyGroup(SuggestingGroup):
 @click.version_option(package_name="ml-harness", message="harness %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback if an error occurs.")
 def cli(debug: bool) -> None:
-    """Benchmark the same model on the same data under different machine-learning frameworks, and compare quality,
-    speed, latency and memory.
+    """Benchmark the same model on the same data with different machine-learning frameworks, and compare quality, speed,
+    latency and memory.
 
     \b
     Examples:

@@ -221,7 +221,7 @@ def collect(
         left = _left(submission, state)
         if wait is not None and any(map(wait, left)):
             count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
-            listener.message(f"waiting for {count} on the executor {submission.executor}; Ctrl-C does not end them")
+            listener.message(f"waiting for {count} on the executor {submission.executor}; Ctrl-C does not stop them")
             state = report(wait=True)
         if state is not None and state.finished:
             executor.cancel(submission.name)

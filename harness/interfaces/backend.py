@@ -287,10 +287,10 @@ class Session(ABC):
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Restore a state that `state` returned.
 
-        Subsequent training steps give the same results as if training had continued after the call to `state`. On the
-        CPU, the results of the subsequent training steps must be bitwise identical. The core calls `set_weights` first.
-        The core then passes the state of a session that was opened for an equal `SessionRequest`, usually in an earlier
-        process.
+        Subsequent training steps produce the same results as if training had continued after the call to `state`. On
+        the CPU, the results of the subsequent training steps must be bitwise identical. The core calls `set_weights`
+        first. The core then passes the state of a session that was opened for an equal `SessionRequest`, usually in an
+        earlier process.
 
         Parameters
         ----------

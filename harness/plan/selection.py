@@ -231,7 +231,7 @@ class Selection:
     deterministic: bool = field(
         default=False,
         metadata=_option(
-            "deterministic", "Use only deterministic kernels, which give bitwise identical results.", kind=bool
+            "deterministic", "Use only deterministic kernels, which produce bitwise identical results.", kind=bool
         ),
     )
     overrides: tuple[str, ...] = field(

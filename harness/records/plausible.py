@@ -40,7 +40,10 @@ def problem(record: RunRecord) -> str:
         if placement.jobs < 1 or not placement.cores or min(placement.cores) < 0:
             return "no cores were assigned to the run"
         if placement.jobs > 1 and not (record.quality_only or placement.checked_at):
-            return "speed was measured while other runs were executing, but no check showed that this is accurate"
+            return (
+                "speed was measured while other runs were executing, but no check showed that such measurements are "
+                "accurate"
+            )
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data, scored=isinstance(record.outcome, Success))
         if reason:

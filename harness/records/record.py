@@ -119,6 +119,9 @@ class Scores(Struct, frozen=True, kw_only=True):
     often below 95%; see ``docs/explanation/statistics.md``."""
     metrics: dict[str, MetricInfo] = {}
     """Properties of each metric, by name, or an empty dictionary in older records."""
+    streamed: bool = False
+    """True if all metrics were computed batch by batch (`harness.Metric.streaming`). In this case, the targets and the
+    outputs are not stored, and there are no scores by class or target."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):

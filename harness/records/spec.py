@@ -93,6 +93,9 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ADDED_DATASET_OPTIONS = ("weight_column", "folds", "fold_column", "random_splits", "split")
 """Options for the user's data that were added later, with the default None."""
 
+MAX_DATASET_IN_ID = 24
+"""Maximum number of characters of a dataset's name in a run id."""
+
 MAX_DEVICES = 256
 """Maximum number of devices for a run. All devices must be in one machine."""
 
@@ -158,9 +161,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         The paths of a checkpoint and of trained weights are omitted. Parts that were added later are omitted if they
         have their default values, so that the keys of older runs remain valid. These parts are the newer fields of
-        `Recipe`, the checkpoint, the named environment, the number of devices, the primary metric, the trained weights
-        and the teacher. User-provided data are identified by a digest of their content, which is a dataset option, and
-        not by a name or path.
+        `Recipe`, `Protocol.save_outputs`, the checkpoint, the named environment, the number of devices, the primary
+        metric, the trained weights and the teacher. User-provided data are identified by a digest of their content,
+        which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -200,6 +203,22 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         split = [self.split_title] if self.split_title else []
         taught = ["distilled"] if self.teacher is not None else []
         return " · ".join([self.task, self.model, *taught, self.backend, *env, *devices, *split, f"seed {self.seed}"])
+
+    @property
+    def stem(self) -> str:
+        """Task, dataset, model, backend and named environment, which are the beginning of the run's id.
+
+        In the dataset's name, all characters except ASCII letters and digits are replaced with hyphens, and at most
+        24 characters are kept. The dataset is omitted if no characters are left.
+        """
+        dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[:MAX_DATASET_IN_ID].rstrip("-")
+        parts = (self.task, dataset, self.model, self.backend, self.env)
+        return "-".join(part for part in parts if part)
+
+    @property
+    def stem_without_dataset(self) -> str:
+        """Beginning of the run's id, as it was before ids contained the dataset; see `stem`."""
+        return "-".join(part for part in (self.task, self.model, self.backend, self.env) if part)
 
     @property
     def used_devices(self) -> tuple[str, ...]:
@@ -257,6 +276,8 @@ def key_of(values: dict[str, Any]) -> str:
             if (exported := values[name].pop("exported", None)) is not None:
                 values[name]["exported"] = {**exported, "path": ""}
     values["dataset_options"] = _without_defaults(values["dataset_options"])
+    if not values["protocol"].get("save_outputs"):
+        values["protocol"] = {name: each for name, each in values["protocol"].items() if name != "save_outputs"}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:

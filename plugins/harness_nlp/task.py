@@ -126,7 +126,10 @@ class TextClassification(Task[NlpOptions]):
                     "sep_id": vocabulary.index(text.END),
                     **coverage.details(by_split, unknown, max_length),
                 },
-                warnings=coverage.warnings(by_split, unknown, max_length, options),
+                warnings=(
+                    *coverage.unused_ids(vocabulary),
+                    *coverage.warnings(by_split, unknown, max_length, options),
+                ),
             ),
             fitted={"tokenizer": text.serialized(tokenizer)},
         )

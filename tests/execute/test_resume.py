@@ -1,4 +1,4 @@
-"""Tests of the decision which planned runs are executed, and of repeated commands."""
+"""Tests of the decision about which planned runs are executed, and of repeated commands."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ json_values = st.recursive(
 
 @given(st.lists(json_values, min_size=1, max_size=4, unique_by=lambda value: as_overrides({"": value})))
 def test_matrix_has_one_combination_for_each_value(values: list[Any]) -> None:
-    """Also for values that are lists, or texts with commas, quotes and brackets."""
+    """The values include lists, and texts with commas, quotes and brackets."""
     variants = combinations(as_dimensions({"dataset.x": values}))
     assert [as_overrides(parse_overrides(each)["dataset"]) for each in variants] == [
         as_overrides({"x": value}) for value in values

@@ -1,4 +1,4 @@
-"""Records whose values no run can have."""
+"""Tests of records with values that no run can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Splits of the user's rows: given, by time, at random, or one of several folds or random splits."""
+"""Assignment of the user's rows to splits: predefined, by time, at random, or as one of several folds or random
+splits."""
 
 from __future__ import annotations
 
@@ -71,10 +72,11 @@ def assigned(
 
     options = examples.options
     if examples.times is not None:
+        times = np.array(examples.times)[rows]
+        if options.folds is not None:
+            return _fold_by_time(examples, rows, times, classes, names)
         parts, description = split_by_time(
-            np.array(examples.times)[rows],
-            validation_share=options.validation_share,
-            test_share=options.test_share,
+            times, validation_share=options.validation_share, test_share=options.test_share
         )
         examples.warnings += _uneven(parts, options)
         return parts, {"splits": description, "times": _times(examples, rows, parts)}
@@ -105,6 +107,34 @@ def assigned(
     return parts, {"splits": start + description, **details}
 
 
+def _fold_by_time(
+    examples: Examples,
+    rows: Sequence[int],
+    times: NDArray[np.float64],
+    classes: Index | None,
+    names: Sequence[str],
+) -> tuple[Parts, dict[str, str]]:
+    """Return the row indices of each split for a fold in chronological order, and the details, as in `assigned`."""
+    from harness.data.folds import fold_warnings, sizes_of
+    from harness.data.user_files.splitting import folds_by_time, split_fold_by_time
+
+    options, count = examples.options, examples.options.folds or 0
+    number = options.split or 1
+    folds = folds_by_time(times, count)
+    parts = split_fold_by_time(times, folds, number - 1, validation_share=options.validation_share)
+    tested = folds >= 0
+    titles = [f"fold {fold}" for fold in range(1, count + 1)]
+    examples.warnings += fold_warnings(
+        folds[tested], titles, classes if classes is None else classes[tested], None, names
+    )
+    description = f"fold {number} of {count} by time, trained on all earlier rows; validation before test"
+    return parts, {
+        "splits": description,
+        "fold_rows": sizes_of(folds[tested]),
+        "times": _times(examples, rows, parts),
+    }
+
+
 def _times(examples: Examples, rows: Sequence[int], parts: Parts) -> str:
     """Return the first and the last time in each split, as written in the time column."""
     assert examples.times is not None
@@ -124,7 +154,7 @@ def _folds(
     import numpy as np
 
     from harness.data.folds import assign_folds, drawn_by, fold_warnings
-    from harness.data.user_files.columns import class_names
+    from harness.data.names import in_order
     from harness.data.user_files.splitting import connected
 
     options, count = examples.options, examples.options.folds or 0
@@ -133,7 +163,7 @@ def _folds(
     titles = [f"fold {fold}" for fold in range(1, count + 1)]
     if examples.folds is not None:
         cells = [examples.folds[row] for row in rows]
-        values = class_names(filter(None, examples.folds))
+        values = in_order(filter(None, examples.folds))
         folds = np.array([values.index(cell) for cell in cells], np.int64)
         if missing := sorted(set(range(count)) - set(folds.tolist())):
             raise DataError(

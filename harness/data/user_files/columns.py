@@ -58,7 +58,7 @@ class Columns:
     def joined(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the column names listed by the user, after rejoining names that contain commas.
 
-        The command line splits lists at commas, so a column named ``height, m`` arrives as two names.
+        The command line splits lists at commas, so a column named ``height, m`` is passed as two names.
         """
         if all(name in self.table.columns for name in names):
             return tuple(names)
@@ -312,14 +312,6 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
 def _one_line(cell: Any) -> str:
     text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
     return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
-
-
-def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct labels, sorted numerically if all labels are integers and alphabetically otherwise."""
-    names = sorted(set(labels))
-    if all(name.isascii() and name.isdigit() for name in names):
-        names.sort(key=int)
-    return tuple(names)
 
 
 def shown(cell: Any) -> str:

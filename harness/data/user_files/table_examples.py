@@ -333,7 +333,7 @@ def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataEr
 
 
 def _ordered(table: Table) -> dict[str, str]:
-    """Return how the rows are sorted by each time column by which they are sorted."""
+    """Return the order of the rows, keyed by the time columns by which they are sorted."""
     found = {}
     for name, cells in table.columns.items():
         dated = (

@@ -5,13 +5,13 @@ A slice is a subset of examples that share a value, such as the speaker, and is 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.names import in_order
 from harness.data.user_files.columns import INTERSECTION
 
 MAX_VALUES = 30
@@ -82,20 +82,16 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MAX_VALUES:
         texts = _texts(distinct)
-        yield from ((texts[number], places == number) for number in _order(texts))
+        numbers = {text: number for number, text in enumerate(texts)}
+        ordered = texts if distinct.dtype.kind in "iuf" else in_order(texts)
+        yield from ((text, places == numbers[text]) for text in ordered)
     elif distinct.dtype.kind in "iuf":
         yield from _quarters(comparable)
     else:
-        kept = np.sort(np.argsort(-counts, kind="stable")[: MAX_VALUES - 1])
-        texts = [str(value) for value in distinct[kept]]
-        yield from ((texts[number], places == kept[number]) for number in _order(texts))
+        kept = np.argsort(-counts, kind="stable")[: MAX_VALUES - 1]
+        numbers = {str(distinct[number]): number for number in kept.tolist()}
+        yield from ((text, places == numbers[text]) for text in in_order(numbers))
         yield OTHERS, ~np.isin(places, kept)
-
-
-def _order(texts: Sequence[str]) -> list[int]:
-    """Return the order of sorted labels: by number if all labels are integers, otherwise unchanged."""
-    whole = all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in texts)
-    return sorted(range(len(texts)), key=lambda number: int(texts[number]) if whole else number)
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

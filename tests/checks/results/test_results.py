@@ -25,7 +25,7 @@ from harness.errors import UsageError
 from harness.plugins.environments import LOCK
 from harness.records import Evidence, RunRecord
 from harness.records.arrays import digest, write_arrays
-from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, StoredRun, run_id, write_json
+from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, StoredRun, earlier_run_id, run_id, write_json
 
 
 def made(seed: int = 0, minute: int = 0, **changes: Any) -> RunRecord:
@@ -128,6 +128,18 @@ def test_merge_damaged_record_is_reported_and_left_out(tmp_path: Path) -> None:
     (next((tmp_path / "other").glob("*-s1-*")) / RECORD).write_text("{")
     merged = merge(tmp_path / "here", [tmp_path / "other"])
     assert (merged.added, len(merged.problems)) == (1, 1)
+
+
+def test_merge_renumbers_earlier_ids_without_adding_the_dataset(tmp_path: Path) -> None:
+    late = made(0, 2)
+    earlier = msgspec.structs.replace(late, run_id=earlier_run_id(late.spec, late.key, 1), repeat=1)
+    path = tmp_path / "here" / earlier.run_id
+    path.mkdir(parents=True)
+    write_json(path / RECORD, earlier)
+    merge(tmp_path / "here", [fill(tmp_path / "other", [made(0, 1)])])
+    assert sorted(content(tmp_path / "here")) == sorted(
+        [run_id(late.spec, late.key, 1), earlier_run_id(late.spec, late.key, 2)]
+    )
 
 
 @pytest.mark.parametrize("task", ["../../outside", "/tmp/outside", "a/b", "..", ".hidden", "a\0b"])
