@@ -5,7 +5,7 @@ A slice is a subset of examples that share a value, such as the speaker, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
