@@ -273,6 +273,9 @@ def test_runs_without_rates_are_refused_with_the_reason() -> None:
     regression = msgspec.structs.replace(made, scores=msgspec.structs.replace(made.scores, confusion=[]))
     with pytest.raises(UsageError, match="is not a classification run"):
         groups(record(regression))
+    streamed = msgspec.structs.replace(made.scores, confusion=[], streamed=True)
+    with pytest.raises(UsageError, match="its metrics were computed batch by batch"):
+        groups(record(msgspec.structs.replace(made, scores=streamed)))
     assert summary(record()) is None
 
 
