@@ -123,6 +123,10 @@ def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = M
         reason = f"failed: {outcome.message}" if isinstance(outcome, Failure) else "is a trial of harness tune"
         raise UsageError(f"run {record.run_id!r} has no rates by group, because it {reason}")
     scores = outcome.scores
+    if scores.streamed:
+        raise UsageError(
+            f"run {record.run_id!r} has no rates by group, because its metrics were computed batch by batch"
+        )
     if not scores.confusion:
         raise UsageError(f"run {record.run_id!r} has no rates by group, because it is not a classification run")
     if not scores.slices:

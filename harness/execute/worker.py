@@ -549,6 +549,7 @@ def _predicted(
     are kept, unless the protocol requests the outputs.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
+    from harness.measure.quality.slices import with_intersections
 
     size = spec.recipe.batch_size
     if not judge.streams or spec.protocol.save_outputs:
@@ -562,7 +563,8 @@ def _predicted(
                 held[number] = outputs
             yield outputs
 
-    return Predicted(judge.streamed(split.targets, batches(), split.groups), held)
+    groups = with_intersections(split.groups, spec.slice_columns)
+    return Predicted(judge.streamed(split.targets, batches(), groups), held)
 
 
 def _examples(data: PreparedData) -> dict[str, int]:

@@ -102,6 +102,26 @@ def test_rates_and_gaps_equal_those_of_fairlearn(seed: int) -> None:
     assert gaps[ODDS].ratio == pytest.approx(fairlearn.equalized_odds_ratio(**named))
 
 
+def test_rates_of_a_classifier_on_real_data_equal_those_of_fairlearn() -> None:
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.linear_model import LogisticRegression
+
+    table, targets = load_breast_cancer(return_X_y=True)
+    predicted = LogisticRegression().fit(table[::2, :4] / 100, targets[::2]).predict(table[1::2, :4] / 100)
+    sizes = np.where(table[1::2, 0] > np.median(table[:, 0]), "large", "small")
+    found = groups(run_of(targets[1::2], predicted, {"size": sizes}), min_examples=1)
+    frame = fairlearn.MetricFrame(metrics=REFERENCE, y_true=targets[1::2], y_pred=predicted, sensitive_features=sizes)
+    for one in found.rates:
+        for name in RATES:
+            assert getattr(one, name).value == pytest.approx(frame.by_group.loc[one.value, name], abs=1e-12)
+    named = {"y_true": targets[1::2], "y_pred": predicted, "sensitive_features": sizes}
+    gaps = by_rate(found.gaps)
+    assert gaps["selection_rate"].difference == pytest.approx(fairlearn.demographic_parity_difference(**named))
+    assert gaps[ODDS].difference == pytest.approx(fairlearn.equalized_odds_difference(**named))
+    assert gaps["selection_rate"].difference_interval is not None
+    assert gaps["selection_rate"].difference_interval[0] > 0.5
+
+
 def test_intersections_equal_those_of_fairlearn() -> None:
     targets, predicted, values = random_run(7)
     sides = np.random.default_rng(7).choice(["left", "right"], len(values))
@@ -253,6 +273,9 @@ def test_runs_without_rates_are_refused_with_the_reason() -> None:
     regression = msgspec.structs.replace(made, scores=msgspec.structs.replace(made.scores, confusion=[]))
     with pytest.raises(UsageError, match="is not a classification run"):
         groups(record(regression))
+    streamed = msgspec.structs.replace(made.scores, confusion=[], streamed=True)
+    with pytest.raises(UsageError, match="its metrics were computed batch by batch"):
+        groups(record(msgspec.structs.replace(made, scores=streamed)))
     assert summary(record()) is None
 
 

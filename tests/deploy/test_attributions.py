@@ -31,7 +31,7 @@ from harness.report.run_text import render
 from harness.report.site.explanations import attributions_html, png
 from harness.report.site.run_page import context
 
-QUICK = ("--quality-only", "--set", "recipe.epochs=1", "-q", "--save-weights")
+QUICK = ("--quality-only", "--set", "recipe.max_steps=20", "-q", "--save-weights")
 
 
 # ---- values ------------------------------------------------------------------------------------------------
@@ -172,6 +172,7 @@ def test_pixels_of_a_digit_are_attributed(tmp_path: Path) -> None:
 def test_tags_of_a_sentence_are_attributed(tmp_path: Path) -> None:
     pytest.importorskip("captum")
     pytest.importorskip("harness_ner")
+    pytest.importorskip("seqeval")
     plugin = ("--plugin", "harness_ner")
     harness_cli("run", *plugin, "--task", "ner", "--backend", "torch", *QUICK, results=tmp_path)
     (run,) = Store(tmp_path).load().runs

@@ -21,7 +21,7 @@ from harness.deploy.importance import original_columns, units, with_rows
 from harness.deploy.predict import predict
 from harness.errors import CombinationError, HarnessError, RecordError, UnknownNameError, UsageError
 from harness.plugins import discover
-from harness.records.store import Store, StoredRun
+from harness.records.store import WEIGHTS, Store, StoredRun
 from harness.report.run_text import render
 from harness.report.site.run_page import context
 
@@ -89,6 +89,39 @@ def test_importances_equal_those_of_scikit_learn(run: StoredRun, tmp_path: Path)
         assert values[name] == pytest.approx(value, rel=1e-4, abs=1e-3), name
     assert values["area"] > 1
     assert found["low"].isna().all()
+
+
+@pytest.mark.plugins("tabular", "baselines")
+def test_importances_of_a_linear_model_on_real_data_equal_those_of_scikit_learn(tmp_path: Path) -> None:
+    from harness.execute.preparation import load_and_prepare
+    from harness.execute.weights import load
+
+    chosen = ("--task", "tabular", "--backend", "baseline", "--model", "logreg", "--quality-only", "--save-weights")
+    harness_cli("run", *chosen, "-q", results=tmp_path)
+    (stored,) = Store(tmp_path).load().runs
+    catalog, spec = discover(), stored.record.spec
+    task = catalog.task("tabular")
+    raw, data = load_and_prepare(task, catalog.dataset("breast-cancer"), spec.dataset_options, spec.task_options)
+    weights = load(stored.path / WEIGHTS)
+    mean, scale = weights["standardscaler.mean_"], weights["standardscaler.scale_"]
+    coefficients, bias = weights["logisticregression.coef_"][0], weights["logisticregression.intercept_"]
+
+    def accuracy(_: Any, table: Any, targets: Any) -> float:
+        features = harness.TableEncoder.from_json(data.fitted).encode({"features": table})["features"]
+        return float((((features - mean) / scale @ coefficients + bias > 0) == targets).mean())
+
+    expected = by_sklearn(
+        _Model(stored, tmp_path),
+        raw.test.inputs["features"],
+        raw.test.targets,
+        scoring=accuracy,
+        n_repeats=4,
+        random_state=1,
+    )
+    found = Run(stored.path, stored.record).explain(repeats=4, seed=1)
+    assert found["column"].tolist() == list(raw.feature_names)
+    np.testing.assert_allclose(found.attrs["values"], expected.importances, atol=1e-9)
+    assert found["importance"].max() > 0.01
 
 
 def test_importance_is_stored_and_shown(run: StoredRun) -> None:
