@@ -23,13 +23,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness_nlp.datasets.sst2 import sentences
 from tabulate import tabulate
 
 import harness
 from harness import Recipe, RunRecord, Split, Success
 from harness.data.batches import steps_per_epoch
+from harness.plan.own_data import MIN_STEPS
 from harness.plugins import discover
-from harness_nlp.datasets.sst2 import sentences
 
 TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
@@ -99,15 +100,29 @@ class Stage:
                     yield Data(dataset=dataset, rows=rows, draw=draw)
 
 
+def _of(model: str, learning_rate: float, dropout: float = 0.5, steps: int = 0) -> Trial:
+    return Trial(model=model, recipe={"learning_rate": learning_rate, "dropout": dropout}, steps=steps)
+
+
 STAGES = {
     "steps": Stage(
         task="nlp",
-        trials=[
-            Trial(model="lstm-small", recipe={"learning_rate": 2e-3, "dropout": 0.5}, steps=steps)
-            for steps in (0, 100, 300, 1000)
-        ],
+        trials=[_of("lstm-small", 2e-3, steps=steps) for steps in (0, 100, 300, 1000)],
         samples={"trec": (150, 1000), "sst2": (150, 1000)},
         draws=2,
+    ),
+    "rates": Stage(
+        task="nlp",
+        trials=[
+            *(
+                _of(model, rate, dropout, MIN_STEPS)
+                for model in ("lstm", "lstm-small")
+                for rate, dropout in ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))
+            ),
+            *(_of("bert-tiny", rate, 0.1, MIN_STEPS) for rate in (5e-4, 1e-3)),
+        ],
+        samples={"trec": (150,), "banking77": (1000,), "sst2": (150, 1000)},
+        draws=1,
     ),
 }
 

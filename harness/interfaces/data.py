@@ -281,6 +281,10 @@ class Task(ABC, Generic[OptionsT]):
     """Name of the dataset used if the user does not select one."""
     default_model: ClassVar[str]
     """Name of the model used if the user does not select one."""
+    models_by_size: ClassVar[Mapping[int, str]] = {}
+    """Default models for the user's own data, by the minimum number of training examples. For fewer examples, and for
+    datasets that plugins provide, `default_model` is used. All backends that train in steps should implement these
+    models."""
     metric: ClassVar[str]
     """Name of the primary metric."""
     metrics: ClassVar[Sequence[str]]

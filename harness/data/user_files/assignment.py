@@ -105,6 +105,18 @@ def assigned(
     return parts, {"splits": start + description, **details}
 
 
+def planned_size(options: UserOptions, parts: Mapping[str, Index]) -> int:
+    """Return the number of training examples, given the row indices of each split.
+
+    For one of several folds or random splits, the number is computed from the total number of rows, so that it is the
+    same for all of them.
+    """
+    if options.count is None:
+        return len(parts["train"])
+    test_share = 1 / options.folds if options.folds else options.test_share
+    return max(1, int(sum(map(len, parts.values())) * (1 - test_share - options.validation_share)))
+
+
 def _times(examples: Examples, rows: Sequence[int], parts: Parts) -> str:
     """Return the first and the last time in each split, as written in the time column."""
     assert examples.times is not None
