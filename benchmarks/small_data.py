@@ -34,7 +34,7 @@ from harness.plugins import discover
 
 TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
-SCORED = 1000
+SCORED = 900
 """Number of further rows for the score."""
 TASK_OPTIONS = {"imdb": {"task.max_length": 128}}
 """Task options of a dataset. Long reviews are truncated to limit the cost."""
