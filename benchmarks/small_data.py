@@ -36,8 +36,6 @@ TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
 SCORED = 900
 """Number of further rows for the score."""
-TASK_OPTIONS = {"imdb": {"task.max_length": 128}}
-"""Task options of a dataset. Long reviews are truncated to limit the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
 """Metric of the tables, by task."""
 
@@ -108,7 +106,7 @@ STAGES = {
     "steps": Stage(
         task="nlp",
         trials=[_of("lstm-small", 2e-3, steps=steps) for steps in (0, 100, 300, 1000)],
-        samples={"trec": (150, 1000), "sst2": (150, 1000)},
+        samples={"trec": (150, 1000), "sst2": (150,)},
         draws=2,
     ),
     "rates": Stage(
@@ -121,8 +119,19 @@ STAGES = {
             ),
             *(_of("bert-tiny", rate, 0.1, MIN_STEPS) for rate in (5e-4, 1e-3)),
         ],
-        samples={"trec": (150,), "banking77": (1000,), "sst2": (150, 1000)},
+        samples={"trec": (150,), "banking77": (1000,), "sst2": (1000,)},
         draws=1,
+    ),
+    "models": Stage(
+        task="nlp",
+        trials=[
+            _of("bert-tiny", 1e-3, 0.1, MIN_STEPS),
+            _of("lstm", 2e-3, steps=MIN_STEPS),
+            _of("lstm-small", 2e-3, steps=MIN_STEPS),
+            Trial(model="tfidf-logreg", backend="baseline"),
+        ],
+        samples={"trec": (150, 5000), "sst2": (150, 1000), "banking77": (1000, 5000, 10_000)},
+        draws=2,
     ),
 }
 
@@ -172,7 +181,7 @@ def execute(stage: Stage, results: Path) -> Iterator[tuple[Data, Trial, RunRecor
         shares = {"test_share": SCORED / total, "validation_share": VALIDATION * data.rows / total}
         for trial in stage.trials:
             overrides = {f"dataset.{name}": value for name, value in shares.items()}
-            overrides |= trial.overrides(data, recipe) | TASK_OPTIONS.get(data.dataset, {})
+            overrides |= trial.overrides(data, recipe)
             records = harness.run(
                 stage.task,
                 dataset=path,
