@@ -1,8 +1,9 @@
 """Choice of the default models and recipes for the user's own data: ``python -m benchmarks.small_data``.
 
-``run STAGE`` executes the missing runs of a stage, with 1 thread and without measuring speed. ``table STAGE`` prints
-the mean scores of the recorded runs. ``docs/explanation/defaults.md`` contains the protocol, which was written before
-the first run, and the tables.
+``python -m benchmarks.small_data STAGE ...`` executes the runs of each stage whose scores are not in the results
+directory, and prints a table of the mean scores. The runs are executed one after another in this process, without
+measuring speed, so the framework is imported only once. ``docs/explanation/defaults.md`` contains the protocol, which
+was written before the first run, and the tables.
 
 Each run uses a file as a user has it. The file contains rows that were drawn from the publisher's training split of a
 dataset, and `harness` divides them at random. For a size of n rows, 0.7 n rows are used for training and 0.1 n rows for
@@ -13,8 +14,10 @@ score. The published test splits are not used.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +29,16 @@ import pandas as pd
 from harness_nlp.datasets.sst2 import sentences
 from tabulate import tabulate
 
-import harness
-from harness import Recipe, RunRecord, Split, Success
+from harness import Recipe, RunSpec, Split, Success
 from harness.data.batches import steps_per_epoch
+from harness.execute.child import ChildContext
+from harness.execute.worker import RunJob, carry_out
+from harness.plan.expand import expand
+from harness.plan.overrides import as_overrides
 from harness.plan.own_data import MIN_STEPS
+from harness.plan.selection import Selection
 from harness.plugins import discover
+from harness.plugins.catalog import Catalog
 
 TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
@@ -172,67 +180,68 @@ def _joined(train: Split, validation: Split) -> Split:
     )
 
 
-def execute(stage: Stage, results: Path) -> Iterator[tuple[Data, Trial, RunRecord]]:
-    """Yield the record of each run. Runs that are already in the results directory are not executed again."""
-    recipe = discover().task(stage.task).recipe
+def specs(stage: Stage, catalog: Catalog, results: Path) -> Iterator[tuple[Data, Trial, RunSpec]]:
+    """Yield the specification of each run of a stage."""
+    recipe = catalog.task(stage.task).recipe
     for data in stage.data():
-        path = sample(data, results / "samples")
+        path = sample(data, results)
         total = round((TRAINING + VALIDATION) * data.rows) + SCORED
         shares = {"test_share": SCORED / total, "validation_share": VALIDATION * data.rows / total}
         for trial in stage.trials:
-            overrides = {f"dataset.{name}": value for name, value in shares.items()}
-            overrides |= trial.overrides(data, recipe)
-            records = harness.run(
-                stage.task,
-                dataset=path,
-                target_column="label",
-                model=trial.model,
-                backend=trial.backend,
-                seed=data.draw,
+            overrides = {f"dataset.{name}": value for name, value in {"target_column": "label", **shares}.items()}
+            selection = Selection(
+                tasks=(stage.task,),
+                datasets=(str(path),),
+                models=(trial.model,),
+                backends=(trial.backend,),
+                seeds=(data.draw,),
                 threads=1,
-                overrides=overrides,
-                quality_only=True,
-                wait=True,
-                results=results,
-                progress=False,
+                overrides=as_overrides(overrides | trial.overrides(data, recipe)),
             )
-            yield data, trial, records[0]
+            yield data, trial, *expand(selection, catalog)
 
 
-def table(stage: Stage, found: Sequence[tuple[Data, Trial, RunRecord]]) -> str:
+def scores(spec: RunSpec, catalog: Catalog) -> dict[str, float | None]:
+    """Execute a run in this process, and return its scores. Raises `RuntimeError` if the run fails."""
+    job = RunJob(spec=spec, plugins=catalog.refs_for(spec), quality_only=True)
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = carry_out(job, ChildContext(Path(folder), lambda event: None, lambda result: None)).outcome
+    if not isinstance(outcome, Success):
+        raise RuntimeError(f"the run failed: {outcome}")
+    return dict(outcome.scores.test)
+
+
+def table(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> str:
     """Return the mean scores in Markdown, with one row per trial and one column per dataset and size."""
-    metric = SCORES[stage.task]
     cells: dict[str, dict[str, list[float]]] = {trial.title: {} for trial in stage.trials}
-    for data, trial, record in found:
-        if isinstance(record.outcome, Success) and (value := record.outcome.scores.test[metric]) is not None:
-            cells[trial.title].setdefault(f"{data.dataset} {data.rows:,}", []).append(value)
-    names = [f"{dataset} {rows:,}" for dataset, sizes in stage.samples.items() for rows in sizes]
+    for data, trial, score in found:
+        cells[trial.title].setdefault(f"{data.dataset} {data.rows:,}", []).append(score)
+    names = list(cells[stage.trials[0].title])
     rows = []
     for title, values in cells.items():
-        means = [mean(values[name]) if name in values else None for name in names]
-        known = [value for value in means if value is not None]
-        shown = ["" if value is None else f"{value:.3f}" for value in means]
-        rows.append([title, *shown, f"{mean(known):.3f}" if len(known) == len(names) else ""])
+        means = [mean(values[name]) for name in names]
+        rows.append([title, *(f"{value:.3f}" for value in [*means, mean(means)])])
     return tabulate(rows, ["model and settings", *names, "mean"], tablefmt="pipe", disable_numparse=True)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small_data", description=__doc__)
-    parser.add_argument("stage", choices=STAGES, help="stage of the protocol")
-    parser.add_argument("--results", type=Path, default=Path("results/small-data"), help="results directory")
+    parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE", help=f"{', '.join(STAGES)}")
+    parser.add_argument("--results", type=Path, default=Path(".benchmarks/small-data"), help="directory for results")
     options = parser.parse_args()
-    stage = STAGES[options.stage]
-    found = []
-    for data, trial, record in execute(stage, options.results):
-        if not isinstance(record.outcome, Success):
-            print(f"{record.run_id} failed: {record.outcome}", file=sys.stderr)
-            return 1
-        score = record.outcome.scores.test[SCORES[stage.task]]
-        print(f"{data.dataset} {data.rows} {data.draw}: {trial.title}: {score:.4f}", file=sys.stderr, flush=True)
-        found.append((data, trial, record))
-    print(table(stage, found))
-    return 0
+    catalog = discover()
+    options.results.mkdir(parents=True, exist_ok=True)
+    for name in options.stages:
+        stage, found = STAGES[name], []
+        for data, trial, spec in specs(stage, catalog, options.results):
+            path = options.results / f"{spec.key}.json"
+            if not path.exists():
+                path.write_text(json.dumps(scores(spec, catalog)))
+            score = json.loads(path.read_text())[SCORES[stage.task]]
+            print(f"{data.dataset} {data.rows} {data.draw}: {trial.title}: {score:.4f}", file=sys.stderr, flush=True)
+            found.append((data, trial, score))
+        print(f"{table(stage, found)}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
