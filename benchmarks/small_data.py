@@ -44,6 +44,8 @@ TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
 SCORED = 900
 """Number of further rows for the score."""
+LENGTH = {"task.max_length": 24}
+"""Maximum length of the texts in tokens, which limits the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
 """Metric of the tables, by task."""
 
@@ -113,7 +115,7 @@ def _of(model: str, learning_rate: float, dropout: float = 0.5, steps: int = 0) 
 STAGES = {
     "steps": Stage(
         task="nlp",
-        trials=[_of("lstm-small", 2e-3, steps=steps) for steps in (0, 100, 300, 1000)],
+        trials=[_of("lstm-small", 2e-3, steps=steps) for steps in (0, 100, 300, 600)],
         samples={"trec": (150,), "sst2": (150,)},
         draws=1,
     ),
@@ -196,7 +198,7 @@ def specs(stage: Stage, catalog: Catalog, results: Path) -> Iterator[tuple[Data,
                 backends=(trial.backend,),
                 seeds=(data.draw,),
                 threads=1,
-                overrides=as_overrides(overrides | trial.overrides(data, recipe)),
+                overrides=as_overrides(overrides | LENGTH | trial.overrides(data, recipe)),
             )
             yield data, trial, *expand(selection, catalog)
 
