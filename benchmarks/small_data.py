@@ -44,7 +44,7 @@ TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
 SCORED = 900
 """Number of further rows for the score."""
-LENGTH = {"task.max_length": 24}
+SHORT = {"task.max_length": 24}
 """Maximum length of the texts in tokens, which limits the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
 """Metric of the tables, by task."""
@@ -99,7 +99,9 @@ class Stage:
     trials: Sequence[Trial]
     samples: Mapping[str, Sequence[int]]
     """Numbers of rows of each dataset."""
-    draws: int
+    draws: int = 1
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides for all runs."""
 
     def data(self) -> Iterator[Data]:
         for draw in range(self.draws):
@@ -117,7 +119,7 @@ STAGES = {
         task="nlp",
         trials=[_of("lstm-small", 2e-3, steps=steps) for steps in (0, 100, 300, 600)],
         samples={"trec": (150,), "sst2": (150,)},
-        draws=1,
+        overrides=SHORT,
     ),
     "rates": Stage(
         task="nlp",
@@ -130,7 +132,7 @@ STAGES = {
             _of("bert-tiny", 1e-3, 0.1, MIN_STEPS),
         ],
         samples={"trec": (150,), "banking77": (1000,)},
-        draws=1,
+        overrides=SHORT,
     ),
     "models": Stage(
         task="nlp",
@@ -141,7 +143,15 @@ STAGES = {
             Trial(model="tfidf-logreg", backend="baseline"),
         ],
         samples={"trec": (150,), "banking77": (1000, 5000), "sst2": (1000, 5000)},
-        draws=1,
+        overrides=SHORT,
+    ),
+    "tables": Stage(
+        task="regression",
+        trials=[
+            *(Trial(model=model, steps=steps) for steps in (0, MIN_STEPS, 1000) for model in ("linear", "mlp")),
+            *(Trial(model=model, backend="baseline") for model in ("ridge", "gradient-boosting")),
+        ],
+        samples=dict.fromkeys(("california-housing", "uci-kin8nm", "uci-power"), (150, 1000, 5000)),
     ),
 }
 
@@ -160,11 +170,8 @@ def sample(data: Data, folder: Path) -> Path:
     chosen = np.random.default_rng([data.draw, data.rows]).permutation(len(split))[:count]
     part = split.take(np.sort(chosen))
     columns: dict[str, Any] = {}
-    if "text" in part.inputs:
-        columns["text"] = part.inputs["text"]
-    else:
-        columns |= dict(zip(raw.feature_names, part.inputs["features"].T, strict=True))
-        columns |= dict(zip(raw.category_names, part.inputs.get("categories", np.empty((count, 0))).T, strict=True))
+    for name, array in part.inputs.items():
+        columns |= {name: array} if array.ndim == 1 else {f"{name}_{n}": each for n, each in enumerate(array.T)}
     if part.targets.ndim > 1:
         columns["label"] = part.targets[:, 0]
     else:
@@ -198,7 +205,7 @@ def specs(stage: Stage, catalog: Catalog, results: Path) -> Iterator[tuple[Data,
                 backends=(trial.backend,),
                 seeds=(data.draw,),
                 threads=1,
-                overrides=as_overrides(overrides | LENGTH | trial.overrides(data, recipe)),
+                overrides=as_overrides(overrides | stage.overrides | trial.overrides(data, recipe)),
             )
             yield data, trial, *expand(selection, catalog)
 

@@ -31,16 +31,13 @@ def model_note(task: Task, training_examples: int) -> str:
     sizes = _sizes(task)
     if not sizes:
         return ""
-    chosen = model_by_size(task, training_examples)
     least = max((least for least, _ in sizes if training_examples >= least), default=0)
     above = min((least for least, _ in sizes if training_examples < least), default=None)
-    if above is None:
-        range_ = f"at least {least:,} training examples" if least else "your own data"
-    else:
-        range_ = f"{least:,} to {above - 1:,} training examples" if least else f"fewer than {above:,} training examples"
-    return (
-        f"model {chosen} is the default for {range_} (this data set has {training_examples:,}); --model selects another"
-    )
+    bounds = [f"at least {least:,}"] if least else []
+    bounds += [f"fewer than {above:,}"] if above is not None else []
+    sized = f" with {' and '.join(bounds)} training examples (here {training_examples:,})" if bounds else ""
+    model = model_by_size(task, training_examples)
+    return f"model {model} is the default for your own data{sized}; --model selects another"
 
 
 def with_enough_steps(recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:

@@ -95,11 +95,11 @@ def test_every_backend_has_the_same_defaults(catalog: Catalog, tmp_path: Path) -
 
 @pytest.mark.plugins("nlp", "torch")
 @pytest.mark.parametrize("options", ["dataset.folds=4", "dataset.random_splits=3"])
-def test_all_folds_have_the_same_number_of_epochs(catalog: Catalog, tmp_path: Path, options: str) -> None:
+def test_all_folds_have_the_same_defaults(catalog: Catalog, tmp_path: Path, options: str) -> None:
     path = texts(tmp_path, 50)
     specs = plan(catalog, "nlp", path, options)
     alone = plan(catalog, "nlp", path, options, splits=(2,))
-    assert len({spec.recipe for spec in specs}) == 1
+    assert len({(spec.model, spec.recipe) for spec in specs}) == 1
     assert alone[0].key in {spec.key for spec in specs}
 
 
@@ -129,3 +129,55 @@ def test_reproducing_a_run_selects_the_same_epochs(
 
 
 # ---- default model ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sized(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+    """Return the catalog with three default models for texts."""
+    monkeypatch.setattr(type(catalog.task("nlp")), "models_by_size", {100: "lstm", 20: "lstm-small"})
+    return catalog
+
+
+@pytest.mark.plugins("nlp", "torch", "tensorflow")
+@pytest.mark.parametrize(
+    ("count", "model", "sizes"),
+    [
+        (20, "bert-tiny", "fewer than 20 training examples (here 14)"),
+        (40, "lstm-small", "at least 20 and fewer than 100 training examples (here 28)"),
+        (200, "lstm", "at least 100 training examples (here 140)"),
+    ],
+)
+def test_default_model_depends_on_the_number_of_training_examples(
+    sized: Catalog, tmp_path: Path, count: int, model: str, sizes: str
+) -> None:
+    specs = plan(sized, "nlp", texts(tmp_path, count), backends=("torch", "tensorflow"))
+    assert [spec.model for spec in specs] == [model, model]
+    note = f"model {model} is the default for your own data with {sizes}; --model selects another"
+    for spec in specs:
+        assert spec.source is not None
+        assert spec.source.defaults[0] == note
+    assert planned_notes(specs)[0] == f"Note: reviews.csv: {note}"
+
+
+@pytest.mark.plugins("nlp", "torch", "baselines")
+def test_selected_model_is_used_for_every_number_of_examples(sized: Catalog, tmp_path: Path) -> None:
+    (spec,) = plan(sized, "nlp", texts(tmp_path, 200), models=("bert-mini",))
+    assert spec.model == "bert-mini"
+    assert spec.source is not None
+    assert not any("is the default" in choice for choice in spec.source.defaults)
+    (baseline,) = plan(sized, "nlp", texts(tmp_path, 200), backends=("baseline",))
+    assert baseline.model == "tfidf-logreg"
+
+
+@pytest.mark.plugins("nlp", "torch")
+def test_datasets_of_plugins_ignore_their_size(sized: Catalog) -> None:
+    (spec,) = plan(sized, "nlp", "cldr-langid")
+    assert (spec.model, spec.source) == ("bert-tiny", None)
+
+
+@pytest.mark.plugins("nlp", "torch")
+def test_reproducing_a_run_selects_the_same_model(sized: Catalog, tmp_path: Path) -> None:
+    (spec,) = plan(sized, "nlp", texts(tmp_path, 40))
+    again = rerun.selection(spec, sized)
+    assert again.models == ("lstm-small",)
+    assert expand(again, sized)[0].key == spec.key
