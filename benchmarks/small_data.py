@@ -35,7 +35,6 @@ from harness.execute.child import ChildContext
 from harness.execute.worker import RunJob, carry_out
 from harness.plan.expand import expand
 from harness.plan.overrides import as_overrides
-from harness.plan.own_data import MIN_STEPS
 from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
@@ -44,6 +43,8 @@ TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
 SCORED = 900
 """Number of further rows for the score."""
+STEPS = 300
+"""Minimum number of steps in the stages that compare learning rates and models."""
 SHORT = {"task.max_length": 24}
 """Maximum length of the texts in tokens, which limits the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
@@ -125,11 +126,11 @@ STAGES = {
         task="nlp",
         trials=[
             *(
-                _of(model, rate, dropout, MIN_STEPS)
+                _of(model, rate, dropout, STEPS)
                 for model in ("lstm", "lstm-small")
                 for rate, dropout in ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))
             ),
-            _of("bert-tiny", 1e-3, 0.1, MIN_STEPS),
+            _of("bert-tiny", 1e-3, 0.1, STEPS),
         ],
         samples={"trec": (150,), "banking77": (1000,)},
         overrides=SHORT,
@@ -137,9 +138,9 @@ STAGES = {
     "models": Stage(
         task="nlp",
         trials=[
-            _of("bert-tiny", 1e-3, 0.1, MIN_STEPS),
-            _of("lstm", 2e-3, steps=MIN_STEPS),
-            _of("lstm-small", 2e-3, steps=MIN_STEPS),
+            _of("bert-tiny", 1e-3, 0.1, STEPS),
+            _of("lstm", 2e-3, steps=STEPS),
+            _of("lstm-small", 2e-3, steps=STEPS),
             Trial(model="tfidf-logreg", backend="baseline"),
         ],
         samples={"trec": (150,), "banking77": (1000, 5000), "sst2": (1000, 5000)},
@@ -148,7 +149,7 @@ STAGES = {
     "tables": Stage(
         task="regression",
         trials=[
-            *(Trial(model=model, steps=steps) for steps in (0, MIN_STEPS, 1000) for model in ("linear", "mlp")),
+            *(Trial(model=model, steps=steps) for steps in (0, STEPS, 1000) for model in ("linear", "mlp")),
             *(Trial(model=model, backend="baseline") for model in ("ridge", "gradient-boosting")),
         ],
         samples=dict.fromkeys(("california-housing", "uci-kin8nm", "uci-power"), (150, 1000, 5000)),

@@ -291,6 +291,9 @@ class Task(ABC, Generic[OptionsT]):
     """Names of all reported metrics, including the primary metric."""
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
+    min_steps: ClassVar[int] = 300
+    """Minimum number of optimizer steps for the user's own data. For small data, the number of epochs is raised until
+    training has this number of steps, unless the user sets the length of the training."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()

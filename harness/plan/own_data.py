@@ -13,8 +13,6 @@ import msgspec
 from harness.interfaces import Task
 from harness.records import Recipe
 
-MIN_STEPS = 300
-"""Minimum number of optimizer steps for the user's own data, unless the user limits the training."""
 _LENGTHS = frozenset({"epochs", "max_steps", "max_seconds", "step_size", "milestones"})
 """Recipe fields that limit the training, or that refer to numbers of epochs from its start."""
 
@@ -40,8 +38,8 @@ def model_note(task: Task, training_examples: int) -> str:
     return f"model {model} is the default for your own data{sized}; --model selects another"
 
 
-def with_enough_steps(recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with at least as many epochs as are needed for `MIN_STEPS` steps.
+def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with at least as many epochs as are needed for `Task.min_steps` steps.
 
     The recipe is returned unchanged if `changes`, the fields that the user set, determine the length of the training.
     """
@@ -50,16 +48,16 @@ def with_enough_steps(recipe: Recipe, training_examples: int, changes: Mapping[s
     if _LENGTHS & changes.keys():
         return recipe
     each = steps_per_epoch(training_examples, recipe.batch_size)
-    return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-MIN_STEPS // each)))
+    return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-task.min_steps // each)))
 
 
-def epochs_note(model: str, before: Recipe, after: Recipe) -> str:
+def epochs_note(task: Task, model: str, before: Recipe, after: Recipe) -> str:
     """Return a sentence that states that the number of epochs was raised, or an empty string if it was not."""
     if before.epochs == after.epochs:
         return ""
     return (
         f"recipe.epochs of {model} was raised from {before.epochs} to {after.epochs}, so that training has at least "
-        f"{MIN_STEPS} steps; --set recipe.epochs=N selects another number"
+        f"{task.min_steps:,} steps; --set recipe.epochs=N selects another number"
     )
 
 

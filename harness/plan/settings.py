@@ -136,8 +136,8 @@ class ComparisonSettings:
             defaults.append(model_note(self.task, size))
         if backend.trains_by_steps:
             if size is not None:
-                declared, recipe = recipe, with_enough_steps(recipe, size, changes)
-                defaults.append(epochs_note(variant, declared, recipe))
+                declared, recipe = recipe, with_enough_steps(self.task, recipe, size, changes)
+                defaults.append(epochs_note(self.task, variant, declared, recipe))
             check_recipe(
                 recipe,
                 changes,

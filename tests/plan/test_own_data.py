@@ -12,7 +12,6 @@ from own_files import houses, photos, reviews, write_csv
 from harness.data.batches import steps_per_epoch
 from harness.plan import rerun
 from harness.plan.expand import expand
-from harness.plan.own_data import MIN_STEPS
 from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
@@ -43,10 +42,10 @@ def test_epochs_of_few_examples_are_raised_to_the_minimum_number_of_steps(catalo
     (spec,) = plan(catalog, "nlp", texts(tmp_path, 200), "recipe.batch_size=16", models=("bert-tiny",))
     assert spec.source is not None
     assert spec.source.training_examples == 140
-    assert spec.recipe.epochs == -(-MIN_STEPS // steps_per_epoch(140, 16))
+    assert spec.recipe.epochs == -(-catalog.task("nlp").min_steps // steps_per_epoch(140, 16))
     note = (
         f"recipe.epochs of bert-tiny was raised from 4 to {spec.recipe.epochs}, so that training has at least "
-        f"{MIN_STEPS} steps; --set recipe.epochs=N selects another number"
+        "300 steps; --set recipe.epochs=N selects another number"
     )
     assert spec.source.defaults == (note,)
     assert planned_notes([spec, spec]) == [f"Note: reviews.csv: {note}"]
@@ -56,7 +55,9 @@ def test_epochs_of_few_examples_are_raised_to_the_minimum_number_of_steps(catalo
 @pytest.mark.plugins("regression", "torch")
 def test_epochs_that_are_sufficient_are_unchanged(catalog: Catalog, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", houses(600))
-    (spec,) = plan(catalog, "regression", path, "dataset.target_column=price", "recipe.batch_size=8")
+    (spec,) = plan(
+        catalog, "regression", path, "dataset.target_column=price", "recipe.batch_size=8", models=("linear",)
+    )
     assert spec.recipe.epochs == 40
     assert spec.source is not None
     assert spec.source.defaults == ()
@@ -107,7 +108,7 @@ def test_all_folds_have_the_same_defaults(catalog: Catalog, tmp_path: Path, opti
 def test_epochs_are_raised_for_images(catalog: Catalog, tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     (spec,) = plan(catalog, "vision", photos(tmp_path / "photos", 20))
-    assert spec.recipe.epochs == MIN_STEPS  # one step per epoch
+    assert spec.recipe.epochs == catalog.task("vision").min_steps == 300  # one step per epoch
     assert spec.source is not None
     assert spec.source.training_examples == 28
 

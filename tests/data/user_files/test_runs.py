@@ -12,7 +12,6 @@ from own_files import houses, reviews, write_csv
 from toy_plugin import FAST
 
 import harness
-from harness.plan.own_data import MIN_STEPS
 from harness.plugins.catalog import Catalog
 from harness.records import RunRecord, Success
 from harness.records.store import Store
@@ -75,7 +74,9 @@ def test_run_on_a_file_is_reported_after_the_file_is_deleted(here: Path) -> None
     assert "houses, old.csv" in invoke("report").stdout
 
 
-def test_raised_epochs_are_printed_recorded_and_shown(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_raised_epochs_are_printed_recorded_and_shown(
+    here: Path, catalog: Catalog, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = write_csv(here / "houses.csv", houses())
     settings = [part for setting in OPTIONS if "epochs" not in setting for part in ("--set", setting)]
     arguments = ("--task", "regression", "--dataset", str(path), "--target-column", "price", *MODEL, *settings)
@@ -90,7 +91,7 @@ def test_raised_epochs_are_printed_recorded_and_shown(here: Path, capfd: pytest.
     (choice,) = record.spec.source.defaults
     assert choice.startswith(f"recipe.epochs of toy-linear was raised from 40 to {record.spec.recipe.epochs}, so that ")
     assert f"Note: houses.csv: {choice}\n" in done.stderr
-    assert record.outcome.curves[-1].step >= MIN_STEPS
+    assert record.outcome.curves[-1].step >= catalog.task("regression").min_steps
     shown = " ".join(invoke("show", record.run_id).stdout.split())
     assert f"chosen by size {choice}" in shown
 
