@@ -43,8 +43,6 @@ TRAINING, VALIDATION = 0.7, 0.1
 """Fractions of the user's rows in the training and validation split by default."""
 SCORED = 900
 """Number of further rows for the score."""
-STEPS = 300
-"""Minimum number of steps in the stages that compare learning rates and models."""
 SHORT = {"task.max_length": 24}
 """Maximum length of the texts in tokens, which limits the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
@@ -111,45 +109,39 @@ class Stage:
                     yield Data(dataset=dataset, rows=rows, draw=draw)
 
 
-def _of(model: str, learning_rate: float, dropout: float = 0.5, steps: int = 0) -> Trial:
+def _of(model: str, learning_rate: float, dropout: float, steps: int) -> Trial:
     return Trial(model=model, recipe={"learning_rate": learning_rate, "dropout": dropout}, steps=steps)
 
 
+RATES = [
+    *((model, *setting) for model in ("lstm", "lstm-small") for setting in ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))),
+    ("bert-tiny", 1e-3, 0.1),
+]
+"""Models with their learning rates and dropout probabilities."""
+TFIDF = Trial(model="tfidf-logreg", backend="baseline")
 STAGES = {
     "steps": Stage(
         task="nlp",
-        trials=[_of("lstm-small", 2e-3, steps=steps) for steps in (0, 100, 300, 600)],
-        samples={"trec": (150,), "sst2": (150,)},
+        trials=[_of("lstm-small", 2e-3, 0.5, steps) for steps in (0, 100, 300, 1000)],
+        samples={"trec": (150,), "banking77": (5000,)},
         overrides=SHORT,
     ),
     "rates": Stage(
         task="nlp",
-        trials=[
-            *(
-                _of(model, rate, dropout, STEPS)
-                for model in ("lstm", "lstm-small")
-                for rate, dropout in ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))
-            ),
-            _of("bert-tiny", 1e-3, 0.1, STEPS),
-        ],
-        samples={"trec": (150,), "banking77": (1000,)},
+        trials=[*(_of(*setting, 300) for setting in RATES), TFIDF],
+        samples={"trec": (150,)},
         overrides=SHORT,
     ),
     "models": Stage(
         task="nlp",
-        trials=[
-            _of("bert-tiny", 1e-3, 0.1, STEPS),
-            _of("lstm", 2e-3, steps=STEPS),
-            _of("lstm-small", 2e-3, steps=STEPS),
-            Trial(model="tfidf-logreg", backend="baseline"),
-        ],
-        samples={"trec": (150,), "banking77": (1000, 5000), "sst2": (1000, 5000)},
+        trials=[*(_of(*setting, 1000) for setting in RATES), TFIDF],
+        samples={"banking77": (1000, 5000)},
         overrides=SHORT,
     ),
     "tables": Stage(
         task="regression",
         trials=[
-            *(Trial(model=model, steps=steps) for steps in (0, STEPS, 1000) for model in ("linear", "mlp")),
+            *(Trial(model=model, steps=steps) for steps in (0, 300, 1000) for model in ("linear", "mlp")),
             *(Trial(model=model, backend="baseline") for model in ("ridge", "gradient-boosting")),
         ],
         samples=dict.fromkeys(("california-housing", "uci-kin8nm", "uci-power"), (150, 1000, 5000)),
@@ -226,18 +218,20 @@ def table(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> str:
     cells: dict[str, dict[str, list[float]]] = {trial.title: {} for trial in stage.trials}
     for data, trial, score in found:
         cells[trial.title].setdefault(f"{data.dataset} {data.rows:,}", []).append(score)
-    names = list(cells[stage.trials[0].title])
-    rows = []
-    for title, values in cells.items():
-        means = [mean(values[name]) for name in names]
-        rows.append([title, *(f"{value:.3f}" for value in [*means, mean(means)])])
-    return tabulate(rows, ["model and settings", *names, "mean"], tablefmt="pipe", disable_numparse=True)
+    names = [f"{dataset} {rows:,}" for dataset, sizes in stage.samples.items() for rows in sizes]
+    rows = [
+        [title, *(f"{mean(values[name]):.3f}" if name in values else "" for name in names)]
+        for title, values in cells.items()
+        if values
+    ]
+    return tabulate(rows, ["model and settings", *names], tablefmt="pipe", disable_numparse=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small_data", description=__doc__)
     parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE", help=f"{', '.join(STAGES)}")
     parser.add_argument("--results", type=Path, default=Path(".benchmarks/small-data"), help="directory for results")
+    parser.add_argument("--stored", action="store_true", help="print the scores of previous runs, and execute no runs")
     options = parser.parse_args()
     catalog = discover()
     options.results.mkdir(parents=True, exist_ok=True)
@@ -246,6 +240,8 @@ def main() -> None:
         for data, trial, spec in specs(stage, catalog, options.results):
             path = options.results / f"{spec.key}.json"
             if not path.exists():
+                if options.stored:
+                    continue
                 path.write_text(json.dumps(scores(spec, catalog)))
             score = json.loads(path.read_text())[SCORES[stage.task]]
             print(f"{data.dataset} {data.rows} {data.draw}: {trial.title}: {score:.4f}", file=sys.stderr, flush=True)

@@ -38,7 +38,7 @@ class RegressionTask(Task[TableEncoderOptions]):
     summary = "regression on tables"
     default_dataset = "diabetes"
     default_model = "linear"
-    models_by_size = {0: "mlp"}
+    models_by_size = {0: "mlp"}  # see docs/explanation/defaults.md
     min_steps = 1000
     metric = "rmse"
     metrics = ("rmse", "mae", "r2")

@@ -45,7 +45,7 @@ def test_epochs_of_few_examples_are_raised_to_the_minimum_number_of_steps(catalo
     assert spec.recipe.epochs == -(-catalog.task("nlp").min_steps // steps_per_epoch(140, 16))
     note = (
         f"recipe.epochs of bert-tiny was raised from 4 to {spec.recipe.epochs}, so that training has at least "
-        "300 steps; --set recipe.epochs=N selects another number"
+        "1,000 steps; --set recipe.epochs=N selects another number"
     )
     assert spec.source.defaults == (note,)
     assert planned_notes([spec, spec]) == [f"Note: reviews.csv: {note}"]
