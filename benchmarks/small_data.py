@@ -113,29 +113,23 @@ def _of(model: str, learning_rate: float, dropout: float, steps: int) -> Trial:
     return Trial(model=model, recipe={"learning_rate": learning_rate, "dropout": dropout}, steps=steps)
 
 
-RATES = [
-    *((model, *setting) for model in ("lstm", "lstm-small") for setting in ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))),
-    ("bert-tiny", 1e-3, 0.1),
-]
-"""Models with their learning rates and dropout probabilities."""
-TFIDF = Trial(model="tfidf-logreg", backend="baseline")
+SETTINGS = ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))
+"""Learning rates and dropout probabilities of the LSTM models. The first are those of the task."""
 STAGES = {
     "steps": Stage(
         task="nlp",
-        trials=[_of("lstm-small", 2e-3, 0.5, steps) for steps in (0, 100, 300, 1000)],
-        samples={"trec": (150,), "banking77": (5000,)},
-        overrides=SHORT,
-    ),
-    "rates": Stage(
-        task="nlp",
-        trials=[*(_of(*setting, 300) for setting in RATES), TFIDF],
+        trials=[_of("lstm-small", 2e-3, 0.5, steps) for steps in (0, 100, 300)],
         samples={"trec": (150,)},
-        overrides=SHORT,
     ),
     "models": Stage(
         task="nlp",
-        trials=[*(_of(*setting, 1000) for setting in RATES), TFIDF],
-        samples={"banking77": (1000, 5000)},
+        trials=[
+            *(_of(model, *setting, 300) for model in ("lstm", "lstm-small") for setting in SETTINGS),
+            _of("bert-tiny", 1e-3, 0.1, 300),
+            _of("lstm-small", 2e-3, 0.5, 1000),
+            Trial(model="tfidf-logreg", backend="baseline"),
+        ],
+        samples={"trec": (150,), "banking77": (1000, 5000)},
         overrides=SHORT,
     ),
     "tables": Stage(
