@@ -24,6 +24,13 @@ def main() -> int:
         "--backend", default="torch,tensorflow", help="frameworks, separated by commas [torch,tensorflow]"
     )
     parser.add_argument("--pairs", type=int, default=12, help="number of rounds, at least 6 [12]")
+    parser.add_argument("--threads", type=int, help="number of threads of the framework [as for runs]")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="measure wall time, or the CPU time of the process, which depends less on other processes [wall]",
+    )
     parser.add_argument("-k", default="", help="run only the benchmarks that match this pytest expression")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
@@ -40,6 +47,7 @@ def main() -> int:
         result.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=timeout=0"]
         command += [str(HERE / "test_overhead.py"), f"--framework={backend}", f"--pairs={options.pairs}"]
+        command += [f"--clock={options.clock}"] + ([f"--threads={options.threads}"] if options.threads else [])
         command += [f"--benchmark-json={result}", "--benchmark-columns=median,iqr,rounds", "-k", options.k]
         status = subprocess.run(command, check=False).returncode or status
         if result.exists() and result.stat().st_size:

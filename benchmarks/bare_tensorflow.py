@@ -25,8 +25,8 @@ class Parts(NamedTuple):
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
     """Build a model with the given weights and the function for its training steps.
 
-    The optimizer is that of the backend, so that the benchmark compares only the loops. Keras's optimizers use
-    different formulas.
+    The backend's own optimizer is used, so that the benchmark compares only the loops. Keras's optimizers use different
+    formulas.
     """
     network = request.build(request.config, request.info, request.recipe.dropout)
     model, recipe = network.module, request.recipe

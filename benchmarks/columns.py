@@ -54,8 +54,8 @@ DESCRIPTIONS = {
     "inference_cpu_j_per_sample": "Processor energy of inference.",
     "train_gpu_j_per_sample": "GPU energy of training.",
     "inference_gpu_j_per_sample": "GPU energy of inference.",
-    "scaling_efficiency": "Training throughput per device, relative to the row with one device and the same other "
-    "settings.",
+    "scaling_efficiency": "Training throughput per device, relative to the row with one device and otherwise "
+    "identical settings.",
     "train_ratio": "Training throughput relative to the first backend.",
     "inference_ratio": "Inference throughput relative to the first backend.",
     "train_gflop_per_s": "Floating-point operations per second of training.",

@@ -78,10 +78,10 @@ MIXES: dict[str, dict[str, Any]] = {
         "frozen": (), "distillation_alpha": 0.3, "distillation_temperature": 2.0, "label_smoothing": 0.1,
     },
 }  # fmt: skip
-"""Fields of the recipes that replace those of a model's recipe. An empty tuple for `Recipe.class_weights` or
+"""Recipe fields that replace the fields of a model's own recipe. An empty tuple for `Recipe.class_weights` or
 `Recipe.frozen` is replaced by values for the data or the model."""
 UNUSED = frozenset({"batch_size", "dropout", "loss_scale"} | set(LOOP_FIELDS))
-"""Fields that the mixes do not set: the batch size is the model's, training is without dropout, a loss scale requires
+"""Fields that no recipe in `MIXES` sets: the model's own batch size is used, dropout is disabled, a loss scale requires
 fp16, and the other fields are used only by the core's loop."""
 
 
@@ -93,7 +93,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Trained(msgspec.Struct, frozen=True):
-    """Result of a training. Values that are not finite are None."""
+    """Result of a training run. Values that are not finite are None."""
 
     losses: list[float | None]
     outputs: list[list[float | None]]
@@ -145,7 +145,7 @@ def specs_of(model: str, backends: Sequence[str], precision: str, catalog: Catal
 
 
 def mixed(spec: RunSpec, mix: Mapping[str, Any], model: str, classes: int) -> RunSpec:
-    """Return the spec with a mix. The class weights are 0.5, 1, 1.5, 0.5, 1, ..."""
+    """Return the spec with the fields of a recipe in `MIXES`. The class weights are 0.5, 1, 1.5, 0.5, 1, ..."""
     fields = dict(mix)
     if "class_weights" in fields:
         fields["class_weights"] = tuple(0.5 + 0.5 * (number % 3) for number in range(classes))
@@ -156,7 +156,7 @@ def mixed(spec: RunSpec, mix: Mapping[str, Any], model: str, classes: int) -> Ru
 
 def trained(spec: RunSpec, catalog: Catalog) -> Trained:
     """Train in a child process. Raises `RuntimeError` if the child fails."""
-    from benchmarks import recipe_parity  # the child imports the function by the name of this module
+    from benchmarks import recipe_parity  # the child process imports the function from this module by name
 
     job = Job(spec, catalog.refs_for(spec))
     environment = {**child_environment(spec), "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -193,8 +193,8 @@ def rows(model: str, mix: str, backends: Sequence[str], precision: str, catalog:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipe_parity", description=__doc__)
-    parser.add_argument("--model", action="append", choices=MODELS, help="model, may be repeated [all]")
-    parser.add_argument("--mix", action="append", choices=MIXES, help="recipe, may be repeated [all]")
+    parser.add_argument("--model", action="append", choices=MODELS, help="model; can be repeated [all]")
+    parser.add_argument("--mix", action="append", choices=MIXES, help="recipe; can be repeated [all]")
     parser.add_argument("--backend", default="torch,tensorflow", help="backends [torch,tensorflow]")
     parser.add_argument("--precision", default="fp32", help="precision [fp32]")
     options = parser.parse_args()

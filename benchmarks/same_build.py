@@ -84,7 +84,7 @@ def letters(order: str, size: int) -> str:
 
 
 def split(runs: Sequence[StoredRun], order: str, flip: bool) -> Match:
-    """Assign consecutive runs to two groups in the given order. If `flip` is True, exchange the groups."""
+    """Assign consecutive runs to two groups in the given order. If `flip` is True, swap the groups."""
     sides: dict[str, list[StoredRun]] = {"A": [], "B": []}
     for run, letter in zip(runs, letters(order, len(runs) // 2), strict=True):
         sides[letter].append(run)

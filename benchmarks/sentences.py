@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sentences", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample [0]")
     parser.add_argument("--count", type=int, default=60, help="number of sentences [60]")
-    parser.add_argument("--control", metavar="PACKAGE", help="mix the sample with sentences of this package")
+    parser.add_argument("--control", metavar="PACKAGE", help="mix the sample with sentences from this package")
     parser.add_argument(
         "--key", type=Path, metavar="FILE", help="with --control: file for the origins of the sentences"
     )

@@ -1,14 +1,14 @@
 """Measure what ``harness serve`` adds to inference: ``python -m benchmarks.service RUN [--sustained 300]``.
 
 The service runs on this machine and shares its cores with the client. The same model is also loaded in this process,
-where the same code reads, prepares and computes the same examples without HTTP. Service and process are measured
-alternately, in rounds; the tables show the median of the rounds and their range.
+where the same code processes the same examples without HTTP. The service and this process are measured alternately, in
+rounds. The tables show the median and the range over the rounds.
 
-- Latency: one request after the other, with one example each.
+- Latency: consecutive requests with one example each.
 - Throughput: requests of 1, 8 and 32 examples over several connections, relative to batches of 32 examples in this
   process (offline).
 - Sustained load (``--sustained SECONDS``): requests of one example at random times, at 80% of the throughput of such
-  requests. Reports the errors, the latency, and the memory of the service after each tenth of the time.
+  requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ async def remote_s(port: int, count: int) -> list[float]:
 
 
 async def remote_rate(port: int, size: int, connections: int, seconds: float) -> float:
-    """Return the examples per second that the service answers over simultaneous connections."""
+    """Return the throughput of the service over simultaneous connections, in examples per second."""
     end, done = time.perf_counter() + seconds, 0
 
     async def sending() -> None:
@@ -150,7 +150,7 @@ async def remote_rate(port: int, size: int, connections: int, seconds: float) ->
 
 
 async def sustained(port: int, rate: float, seconds: float) -> list[tuple[Any, ...]]:
-    """Send requests at random times. Return the results of each tenth of the time."""
+    """Send requests at random times. Return the results for each tenth of the duration."""
     waiting: asyncio.Queue[float] = asyncio.Queue()
     latencies: list[float] = []
     statuses: list[int] = []
@@ -200,7 +200,7 @@ def spread(values: Sequence[float]) -> tuple[float, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("run", help="id of a run on texts that saved its weights")
+    parser.add_argument("run", help="id of a run on text data whose weights were saved")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results directory [results]")
     parser.add_argument("--rounds", type=int, default=7, help="number of rounds [7]")
     parser.add_argument("--sustained", type=float, default=0.0, help="duration of the sustained load, in seconds [0]")

@@ -51,9 +51,11 @@ def pairs(pytestconfig: pytest.Config) -> int:
 class Bench:
     """Benchmark of one model, in which all contenders use the same data."""
 
-    def __init__(self, model: str, framework: str, *, dropout: bool = True) -> None:
+    def __init__(self, model: str, framework: str, *, threads: int | None = None, dropout: bool = True) -> None:
         catalog = plugins.discover()
-        selection = Selection(tasks=(MODELS[model],), backends=(framework,), models=(model,), devices=("cpu",))
+        selection = Selection(
+            tasks=(MODELS[model],), backends=(framework,), models=(model,), devices=("cpu",), threads=threads
+        )
         spec: RunSpec = expand(selection, catalog)[0]
         task, dataset = catalog.task(spec.task), catalog.dataset(spec.dataset)
         raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
@@ -139,26 +141,37 @@ def test_all_contenders_train_to_the_same_weights(model: str, framework: str) ->
 
 @pytest.fixture(scope="session", params=list(MODELS))
 def bench(request: pytest.FixtureRequest, framework: str) -> Bench:
-    return Bench(request.param, framework)
+    return Bench(request.param, framework, threads=request.config.getoption("--threads"))
 
 
-def test_training(benchmark: Any, bench: Bench, pairs: int) -> None:
+@pytest.fixture(scope="session")
+def clock(pytestconfig: pytest.Config) -> Callable[[], float]:
+    return time.process_time if pytestconfig.getoption("--clock") == "cpu" else time.perf_counter
+
+
+def test_training(benchmark: Any, bench: Bench, pairs: int, clock: Callable[[], float]) -> None:
     split = bench.split_for(lambda s: bench.contenders["bare"].train(s, bench.order(len(s))))
     order = bench.order(len(split))
     calls = {name: partial(contender.train, split, order) for name, contender in bench.contenders.items()}
-    compare(benchmark, pairs, "training", bench, len(split), calls)
+    compare(benchmark, pairs, "training", bench, len(split), calls, clock)
 
 
-def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
+def test_inference(benchmark: Any, bench: Bench, pairs: int, clock: Callable[[], float]) -> None:
     split = bench.split_for(bench.contenders["bare"].infer)
     calls = {name: partial(contender.infer, split) for name, contender in bench.contenders.items()}
-    compare(benchmark, pairs, "inference", bench, len(split), calls)
+    compare(benchmark, pairs, "inference", bench, len(split), calls, clock)
 
 
 def compare(
-    benchmark: Any, pairs: int, phase: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
+    benchmark: Any,
+    pairs: int,
+    phase: str,
+    bench: Bench,
+    samples: int,
+    calls: Mapping[str, Callable[[], object]],
+    clock: Callable[[], float],
 ) -> None:
-    """Time every contender once per round. The order is reversed from round to round.
+    """Time every contender once per round with `clock`. The order is reversed from round to round.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """
@@ -167,10 +180,11 @@ def compare(
 
     def timed(name: str) -> float:
         gc.collect()
-        start = time.perf_counter()
+        start = clock()
         own_seconds = calls[name]()
-        call_seconds = time.perf_counter() - start
-        return own_seconds if isinstance(own_seconds, float) else call_seconds
+        call_seconds = clock() - start
+        # The wall time that a contender measures itself cannot be compared with CPU time.
+        return own_seconds if isinstance(own_seconds, float) and clock is time.perf_counter else call_seconds
 
     for name in names:  # warm-up: the first call traces, allocates memory and fills caches
         timed(name)

@@ -64,7 +64,7 @@ LONG = ("integration", "testing", "docs", "checks", "builtin")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first, so that where workers share the files, none is left with a long one at the end."""
+    """Put long files first, so that with several workers none starts a long file at the end."""
     folders = [Path(__file__).with_name(name) for name in LONG]
 
     @cache

@@ -34,7 +34,7 @@ flagged.
 The difference between the errors must also be larger than 5% of the standard deviation of the targets.
 """
 LONGER = 10
-"""Factor by which the flag suggests to increase the number of epochs. Linear models often need many epochs to reach the
+"""Factor by which the flag suggests increasing the number of epochs. Linear models often need many epochs to reach the
 closed-form solution."""
 FALSE_ALARMS = 0.02
 """Probability of raising each flag if the validation curve is flat except for noise."""

@@ -475,8 +475,8 @@ def _rate(throughput: RunMetric, split: str, counts: str) -> RunMetric:
 def available(
     records: Sequence[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return all metrics that successful runs of one task may have, by name. Scores come first. The metrics of plugins,
-    `metrics`, are needed only for scores in older records.
+    """Return all metrics that successful runs of one task may have, by name. Scores come first. `metrics` contains the
+    metrics from plugins, and is needed only for scores in older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)

@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from harness.analysis.compare.judge import compare
 from harness.analysis.compare.match import Match
-from harness.analysis.differences import IDENTITY, machine_of, settings_of, software_of
+from harness.analysis.differences import IDENTITY, differing, machine_of, settings_of, software_of
 from harness.analysis.grouping import overlap, with_known_devices, without_split_digests
 from harness.analysis.metrics import QUALITY, RunMetric, available, unranked_note
 from harness.analysis.standings import (
@@ -46,6 +46,8 @@ from harness.records.store import StoredRun
 CONFIDENCE = 0.95
 """Confidence level of each comparison. This level is not corrected for the number of comparisons, because the ranking
 makes no claims about individual datasets."""
+MAX_REASONS = 3
+"""Maximum number of cases that an error message lists."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 
@@ -146,7 +148,7 @@ def rank(
 ) -> Ranking:
     """Rank the candidates, which are the distinct values of the fields `by`.
 
-    The metrics of plugins, `plugins`, are keyed by name and needed only for scores in older records. By default, the
+    `plugins` contains the metrics from plugins by name, and is needed only for scores in older records. By default, the
     baseline is the candidate with results in the most cases. If `ties` is ``exact``, the candidates of a case are
     ranked by their means, and candidates with equal means tie. If `by_example` is True, scores of a single seed are
     compared over the test examples in the stored predictions.
@@ -171,7 +173,7 @@ def rank(
     fields, left_out = _fields(cells, contenders, metric, plugins, price_per_hour)
     if not fields:
         reasons = (
-            "; ".join(dict.fromkeys(one.reason for one in left_out))
+            "; ".join(f"{one.case}: {one.reason}" for one in left_out[:MAX_REASONS])
             or "no dataset has comparable runs of every ranked backend, model or setting"
         )
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
@@ -246,7 +248,7 @@ def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[s
         runs.setdefault((one.dataset, one.case, one.contender, one.draw), []).append(one.settings)
     swept: dict[tuple[str, ...], dict[str, None]] = {one.dataset: {} for one in placed}
     for (dataset, *_), settings in runs.items():
-        swept[dataset] |= dict.fromkeys(_varying(settings))
+        swept[dataset] |= dict.fromkeys(differing(settings))
     divided = [
         dataclasses.replace(
             one, case=(*one.case, *(f"{name}={one.settings.get(name, 'none')}" for name in swept[one.dataset]))
@@ -256,14 +258,9 @@ def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[s
     cells: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for one in divided:
         cells.setdefault((one.dataset, one.case, one.contender), []).append(one.settings)
-    mixed = sorted({name for settings in cells.values() for name in _varying(settings)})
+    mixed = sorted({name for settings in cells.values() for name in differing(settings)})
     note = f"runs of different seeds or splits are averaged although they differ in {', '.join(mixed)}"
     return divided, [note] if mixed else []
-
-
-def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    names = dict.fromkeys(name for each in settings for name in each)
-    return [name for name in names if len({each.get(name) for each in settings}) > 1]
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:

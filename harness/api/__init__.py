@@ -104,8 +104,8 @@ def run(
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     devices : int or iterable of int, optional
-        Numbers of devices on which to train a model, with one process per device. Each number gives a separate run. By
-        default, 1.
+        Numbers of devices on which to train a model, with one process per device. Each number results in a separate
+        run. By default, 1.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
@@ -367,7 +367,7 @@ def _print_plan(specs: Sequence[RunSpec], catalog: Catalog, store: Store, **sett
     from harness.report.dry_run import plan_text
 
     planned = plan_text(specs, catalog, store, **settings)
-    show("\n".join(filter(None, [planned.note, planned.text])))
+    show("\n".join([*planned.notes, planned.text]))
 
 
 def tune(

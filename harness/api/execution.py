@@ -66,6 +66,7 @@ def carry_out(
     Raises the same errors as `harness.execute.runner.run_all`. Also raises `harness.UsageError` if `parity` is true and
     fewer than two backends are selected.
     """
+    from harness.analysis.differences import titles
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import Part, measured_part
@@ -93,6 +94,8 @@ def carry_out(
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
+    titles_of_runs = titles(specs)
+    listener.planned(titles_of_runs)
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
@@ -186,7 +189,7 @@ def carry_out(
                     decide_again()
             if not (chosen.remote or detach or batch_size_backoff):
                 decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
-            for line in describe(decisions):
+            for line in describe(decisions, titles_of_runs):
                 listener.message(line)
             marks = None
             with lock if chosen.remote else contextlib.nullcontext():
@@ -205,6 +208,7 @@ def carry_out(
                         jobs=jobs,
                         quality_only=part.quality_only,
                         submission=submission,
+                        titles=titles_of_runs,
                     )
                 )
             settings: dict[str, Any] = {
@@ -217,7 +221,7 @@ def carry_out(
                 runs = planned_runs(planned, catalog, with_digests=True, **settings)
                 submit(submission, chosen, executor_options or {}, runs, marks or {}, store, rerun=rerun)
                 submitting.close()
-                listener.message(describe_submission(len(planned), pending.total(), executor))
+                listener.message(describe_submission(len(planned), pending.total(), executor, store.path))
             records = run_all(
                 [] if detach else planned,
                 catalog,

@@ -37,7 +37,7 @@ class Executed(NamedTuple):
     """True if only the teachers were executed, because one of them failed."""
 
     def is_successful(self) -> bool:
-        """Return whether no run failed."""
+        """Return True if no run failed."""
         return not any(isinstance(record.outcome, Failure) for record in self.results)
 
     def is_complete(self) -> bool:

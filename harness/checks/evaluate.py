@@ -67,13 +67,15 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
     """Evaluate the run's saved weights with `backend`.
 
-    Raises `harness.UsageError` if the run has no saved weights, `harness.PluginError` if a plugin of the run is
-    missing, and `harness.RecordError` if a file is damaged. Raises `harness.HarnessError` if the backend fails or if
-    the data differ from the run's data.
+    Raises `harness.UsageError` if the run has no saved weights or no stored predictions, `harness.PluginError` if a
+    plugin of the run is missing, and `harness.RecordError` if a file is damaged. Raises `harness.HarnessError` if the
+    backend fails or if the data differ from the run's data.
     """
     record = stored.record
     weights = stored.path / WEIGHTS
     trained = check_servable(stored)
+    if trained.scores.streamed:
+        raise UsageError(samples.not_stored(record))
     spec = msgspec.structs.replace(
         record.spec,
         backend=catalog.backend(backend).name,
@@ -115,7 +117,7 @@ def _compared(
     record = stored.record
     arrays = samples.stored(stored)
     if "test_outputs" not in arrays:
-        raise RecordError(f"{stored.path / ARRAYS}: the predictions of the run were not saved; train it again")
+        raise RecordError(f"{stored.path / ARRAYS}: {samples.not_stored(record)}")
     before = arrays["test_outputs"]
     error = relative(outputs, before)
     same_class = None

@@ -49,7 +49,7 @@ NEUTRAL = frozenset(
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """Change of a metric between the sequential runs of a setting and its simultaneous runs in one lane."""
+    """Change in a metric between the sequential runs of a setting and its simultaneous runs in one lane."""
 
     setting: str
     cores: tuple[int, ...]

@@ -42,7 +42,7 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     \b
     Examples:
       harness run --task nlp --backend torch --save-weights
-      harness audit nlp-bert-tiny-torch-s0
+      harness audit bert-tiny-torch-s0
     """
     from harness.checks.audit.from_record import on_record
     from harness.checks.audit.replay import replay

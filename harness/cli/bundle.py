@@ -45,7 +45,7 @@ def bundle(
     \b
     Examples:
       harness bundle --results results/reference/defaults --output reference.zip
-      harness bundle nlp-bert-tiny nlp-lstm --output comparison.zip
+      harness bundle bert-tiny lstm --output comparison.zip
       harness bundle --task nlp --status success --since 2026-11-01 --output nlp.zip
       harness bundle laptop/results server/results --output both.zip
       harness reproduce comparison.zip

@@ -71,7 +71,7 @@ def compare(
     \b
     Examples:
       harness compare results/main results/branch
-      harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
+      harness compare bert-tiny-torch bert-tiny-tensorflow
       harness compare baseline.json results/ --fail-on train_samples_per_s:-5%
     """
 

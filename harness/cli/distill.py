@@ -89,9 +89,9 @@ def distill(
     \b
     Examples:
       harness run --task nlp --model bert-mini --backend torch --save-weights
-      harness distill --teacher nlp-bert-mini-torch-s0 --student bert-tiny
-      harness distill --teacher nlp-bert-mini --student lstm --backend torch,tensorflow --seed 0,1,2,3,4
-      harness distill --teacher nlp-bert-mini --student lstm --temperature 4 --alpha 0.9
+      harness distill --teacher bert-mini-torch-s0 --student bert-tiny
+      harness distill --teacher bert-mini --student lstm --backend torch,tensorflow --seed 0,1,2,3,4
+      harness distill --teacher bert-mini --student lstm --temperature 4 --alpha 0.9
     """
     from harness.analysis.distillation import summarize
     from harness.cli.progress import carry_out
@@ -114,8 +114,8 @@ def distill(
         from harness.report.dry_run import plan_text
 
         planned = plan_text(specs, catalog, store, rerun=rerun, jobs=jobs, quality_only=quality_only)
-        if planned.note:
-            say(planned.note)
+        for line in planned.notes:
+            say(line)
         echo(planned.text)
         return
     finished = carry_out(

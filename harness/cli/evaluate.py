@@ -32,7 +32,7 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     \b
     Examples:
       harness run --task nlp --backend torch --save-weights
-      harness evaluate nlp-bert-tiny-torch-s0 --backend tensorflow
+      harness evaluate bert-tiny-torch-s0 --backend tensorflow
     """
     from harness.checks.evaluate import evaluate as evaluated
     from harness.records.store import Store, results_dir

@@ -42,7 +42,7 @@ def export(run: str, format_: str, output: str, timeout: float, results: str | N
     \b
     Examples:
       harness run --task nlp --backend torch --save-weights
-      harness export nlp-bert-tiny-torch-s0 --format onnx --output model/
+      harness export bert-tiny-torch-s0 --format onnx --output model/
     """
     from harness.deploy.export import export as exported
     from harness.records.store import Store, results_dir

@@ -91,8 +91,8 @@ def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str
 def catalog(*, with_failures: bool = False) -> Catalog:
     """Return the catalog of the installed plugins and those passed with ``--plugin``.
 
-    After this call, plugins cannot write to stdout or end this process with `os._exit`. Raises `harness.PluginError` if
-    a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
+    After this call, plugins cannot write to stdout or terminate this process with `os._exit`. Raises
+    `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
     from harness.plugins import check_loaded
 
@@ -282,7 +282,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="time-column",
-        help="For your own data: column of dates, times or numbers. The latest rows form the test split.",
+        help="For your own data: column of dates, times or numbers. The latest rows form the test split or, with "
+        "--folds, the folds, each of which is predicted by a model trained on earlier rows.",
         default="none",
     ),
     Option(
@@ -312,7 +313,7 @@ _DATASET_OPTIONS = (
     Option(
         name="slice-columns",
         help="For your own data: columns that group the examples. Scores are also reported for each group, which is "
-        "a value or a quartile of a numeric column.",
+        "a value or a quartile of a numeric column. Join names with * to intersect groups.",
         default="none",
         several=True,
     ),

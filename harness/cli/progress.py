@@ -97,7 +97,7 @@ class Plain(Lines):
 class Live(Listener):
     """A live display that is redrawn when events arrive, at most four times per second.
 
-    There is no refresh thread: this process sleeps between events, so that it does not disturb the measured run.
+    There is no refresh thread: this process sleeps between events, so that it does not interfere with the measured run.
     """
 
     def __init__(self, shown_on: Console | None = None, warned: Sequence[str] = ()) -> None:
@@ -119,7 +119,7 @@ class Live(Listener):
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._total = total
-        self._current[index] = RunInProgress(index, total, spec)
+        self._current[index] = RunInProgress(f"[{index}/{total}] {self.title(spec)}")
         self._live.start()
         self._draw()
 
@@ -142,9 +142,9 @@ class Live(Listener):
         super().run_finished(index, total, record)
         from rich.text import Text
 
-        self._current.pop(index, None)
+        title = self._current.pop(index).title
         failed = isinstance(record.outcome, Failure)
-        line = Text(f"[{index}/{total}] {record.spec.title}: ")
+        line = Text(f"{title}: ")
         line.append(describe_result(record), style="red" if failed else "green")
         self._console.print(line)
 

@@ -201,7 +201,7 @@ def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:
             old, new = "", value
         matching = {path for path in recorded if old in ("", path, Path(path).name)}
         if not matching:
-            used = ", ".join(sorted(recorded)) or "no data of the user"
+            used = ", ".join(sorted(recorded)) or "no user data"
             raise UsageError(
                 f"--data {value}: no selected run of the bundle used {old or 'such data'}; they used {used}"
             )

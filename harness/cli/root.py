@@ -21,12 +21,14 @@ _COMMANDS = {
     "evaluate": "harness.cli.evaluate:evaluate",
     "predictions": "harness.cli.predict:predictions",
     "predict": "harness.cli.predict:predict",
+    "explain": "harness.cli.explain:explain",
     "export": "harness.cli.export:export",
     "serve": "harness.cli.serve:serve",
     "latency": "harness.cli.latency:latency",
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",
     "show": "harness.cli.show:show",
+    "groups": "harness.cli.groups:groups",
     "compare": "harness.cli.compare:compare",
     "baseline": "harness.cli.baseline:baseline",
     "audit": "harness.cli.audit:audit",
@@ -122,8 +124,8 @@ class _LazyGroup(SuggestingGroup):
 @click.version_option(package_name="ml-harness", message="harness %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback if an error occurs.")
 def cli(debug: bool) -> None:
-    """Benchmark the same model on the same data under different machine-learning frameworks, and compare quality,
-    speed, latency and memory.
+    """Benchmark the same model on the same data with different machine-learning frameworks, and compare quality, speed,
+    latency and memory.
 
     \b
     Examples:

@@ -137,7 +137,7 @@ def run(
     quiet: bool,
     dry_run: bool,
 ) -> None:
-    """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
+    """Train a model with each backend, score it, measure its speed, latency and memory, and print the comparison.
 
     Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
     fails. Progress is written to stderr, and the table is written to stdout.
@@ -170,8 +170,8 @@ def run(
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --task nlp --backend torch --checkpoint-every 1
       harness run --task nlp --backend torch --checkpoint-every 1 --resume
-      harness run --weights nlp-bert-tiny-torch-s0 --backend torch,tensorflow
-      harness run --task nlp --model bert-tiny --teacher nlp-bert-mini-torch-s0
+      harness run --weights bert-tiny-torch-s0 --backend torch,tensorflow
+      harness run --task nlp --model bert-tiny --teacher bert-mini-torch-s0
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
@@ -238,8 +238,8 @@ def run(
             jobs=jobs,
             quality_only=quality_only,
         )
-        if planned.note:
-            say(planned.note)
+        for line in [] if quiet else planned.notes:
+            say(line)
         echo(planned.text)
         return
 

@@ -84,9 +84,9 @@ def serve(
     \b
     Examples:
       harness run --task nlp --backend torch --save-weights
-      harness serve nlp-bert-tiny-torch-s0
+      harness serve bert-tiny-torch-s0
       harness serve model/
-      harness serve nlp-bert-tiny-torch-s0 --host 0.0.0.0 --token-file token.txt
+      harness serve bert-tiny-torch-s0 --host 0.0.0.0 --token-file token.txt
     """
     from importlib.util import find_spec
 

@@ -18,8 +18,8 @@ def show(run: str, format_: str, results: str | None) -> None:
 
     \b
     Examples:
-      harness show nlp-bert-tiny-torch-s0
-      harness show results/nlp-bert-tiny-torch-s0-1f2e3d4c-1 --format json
+      harness show bert-tiny-torch-s0
+      harness show results/nlp-cldr-langid-bert-tiny-torch-s0-1f2e3d4c-1 --format json
     """
     from harness.records.store import Store, results_dir
     from harness.report.run_text import render

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command(cls=options.CommandWithExecutor, short_help="Show the progress of the last plan in a results directory.")
 @options.format_
 @options.results
-@click.option("--cancel", is_flag=True, help="End the runs that were submitted with `harness run --detach`.")
+@click.option("--cancel", is_flag=True, help="Stop the runs that were submitted with `harness run --detach`.")
 @click.option(
     "--executor",
     metavar="NAME",

@@ -1,4 +1,4 @@
-"""Prevent errors in the standard streams from ending a command, and threads from delaying its end.
+"""Keep errors in the standard streams from terminating a command, and threads from delaying its exit.
 
 Closed streams are replaced, and errors in the final flush are ignored.
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
-"""Maximum time to wait for threads of plugins before exiting, in seconds."""
+"""Maximum time to wait for plugin threads before exiting, in seconds."""
 _prepared = False
 
 
@@ -65,7 +65,7 @@ def ignore_signals() -> None:
 
 
 def end_threads(status: int) -> None:
-    """Wait for all non-daemon threads. End the process if a thread is still running after `THREADS_WAIT_S`.
+    """Wait for all non-daemon threads. Terminate the process if a thread is still running after `THREADS_WAIT_S`.
 
     Only plugins start non-daemon threads.
     """
@@ -79,13 +79,13 @@ def end_threads(status: int) -> None:
         if thread.is_alive():
             from harness.plugins.containment import end_process, report
 
-            report(f"the thread {thread.name!r}, which a plugin started, did not end in time; ending the process")
+            report(f"the thread {thread.name!r}, which a plugin started, did not end in time; terminating the process")
             end_process(status)
 
 
 def end_exit_functions(status: int) -> None:
-    """Call the functions that plugins registered with `atexit`. End the process if the functions are still running
-    after `THREADS_WAIT_S`.
+    """Call the functions that plugins registered with `atexit`. Terminate the process if the functions are still
+    running after `THREADS_WAIT_S`.
     """
     if "harness.plugins.containment" not in sys.modules:
         return
@@ -98,7 +98,7 @@ def end_exit_functions(status: int) -> None:
     thread.start()
     thread.join(THREADS_WAIT_S)
     if thread.is_alive():
-        report("a function that was registered with atexit did not return in time; ending the process")
+        report("a function that was registered with atexit did not return in time; terminating the process")
         end_process(status)
 
 

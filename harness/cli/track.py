@@ -23,7 +23,7 @@ def track(runs: tuple[str, ...], all_runs: bool, tracker: tuple[str, ...], resul
 
     \b
     Examples:
-      harness track nlp-bert-tiny-torch-s0 --tracker tensorboard
+      harness track bert-tiny-torch-s0 --tracker tensorboard
       harness track --all --tracker mlflow:url=http://localhost:5000
       harness track --all --tracker tensorboard:directory=logs --results results/nightly
     """

@@ -26,8 +26,8 @@ def with_counts(task: Task, data: PreparedData) -> DataInfo:
         return data.info
     if not isinstance(task.counts, str) or _NAME.fullmatch(task.counts) is None:
         raise PluginError(
-            f"the task {task.name!r} counts {task.counts!r}; use a name of lowercase letters, digits and underscores, "
-            "such as 'tokens'"
+            f"the task {task.name!r} counts {task.counts!r}; use a name consisting of lowercase letters, digits and "
+            "underscores, such as 'tokens'"
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     facts = {
@@ -52,5 +52,5 @@ def _total(task: Task, name: str, split: Split, info: DataInfo) -> float:
     if not np.isfinite(counts).all() or counts.min() < 0:
         raise PluginError(f"{subject} returned numbers that are negative or not finite for the {name} split")
     if not (total := float(counts.sum())):
-        raise PluginError(f"{subject} returned only zeros for the {name} split; do not count padding, but all content")
+        raise PluginError(f"{subject} returned only zeros for the {name} split; count all content except padding")
     return total

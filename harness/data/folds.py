@@ -159,7 +159,7 @@ def fold_warnings(
 
 
 def drawn_by(grouped: bool, classes: Index | None, copies: NDArray[Any] | None) -> str:
-    """Return how folds were drawn, such as `` by group and class, copies kept in one fold``."""
+    """Return a description of how folds were drawn, such as `` by group and class, copies kept in one fold``."""
     by = " and ".join([*(["group"] if grouped else []), *(["class"] if classes is not None else [])])
     return (f" by {by}" if by else "") + (", copies kept in one fold" if copies is not None else "")
 

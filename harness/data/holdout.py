@@ -14,8 +14,8 @@ def holdout(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split examples into a set to keep and a held-out set, stratified by label.
 
-    Approximately the same fraction of examples is held out for each label. The same arguments give the same result on
-    every machine.
+    Approximately the same fraction of examples is held out for each label. The same arguments produce the same result
+    on every machine.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     Returns
     -------
     list of str
-        The lines. The last line of the file may end with ``\n`` or not.
+        The lines. The last line of the file may or may not end with ``\n``.
 
     Raises
     ------

@@ -189,8 +189,8 @@ def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: s
 
 
 def _cause(kind: str) -> str:
-    other = "or another size" if kind == "image" else "another sample rate or silence at its start or end"
-    return f"the same {KINDS[kind][:-1]} in a lossy format, with another quality{',' * (kind == 'audio')} {other}"
+    other = "or size" if kind == "image" else "or a different sample rate, or with silence at its start or end"
+    return f"the same {KINDS[kind][:-1]} in a lossy format, with a different quality{',' * (kind == 'audio')} {other}"
 
 
 def joined(

@@ -153,7 +153,8 @@ def _merged(kept: list[str]) -> str:
         )
     return (
         "the published splits were merged; related examples, such as those of one speaker or one sentence, may be in "
-        "different splits even if the published splits keep them together, because the dataset names no such groups"
+        "different splits even if the published splits keep them together, because the dataset does not define such "
+        "groups"
     )
 
 

@@ -20,7 +20,8 @@ class Resampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     folds: int | None = None
     """Number of cross-validation folds. Each fold is the test split of one run; the remaining rows are divided into the
-    training and the validation split. The folds are drawn at random, stratified by class."""
+    training and the validation split. The folds are drawn at random, stratified by class, unless the user's data have a
+    time column."""
     random_splits: int | None = None
     """Number of random splits. Split i is drawn with the seed ``split_seed`` + i - 1."""
     split: int | None = None

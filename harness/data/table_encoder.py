@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.data.names import in_order
 from harness.errors import DataError
 from harness.interfaces import RawData
 from harness.records import TableColumns
@@ -36,8 +37,9 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The encoded columns are the numbers, the indicators of missing numbers, and the categories, in this order. Each
     numeric column is standardized to mean 0 and standard deviation 1 on the training split. Missing numbers are
     replaced with the mean. A column that is constant on the training split is 0 in every split. Categories are one-hot
-    encoded with the categories of the training split. A missing category (None) is treated as a category. An unknown
-    category is encoded as 0 in all columns.
+    encoded with the categories of the training split, sorted by number if all categories of the column are whole
+    numbers and alphabetically otherwise. A missing category (None) is treated as a category. An unknown category is
+    encoded as 0 in all columns.
 
     The attributes contain the fitted values. `to_json` and `from_json` convert the fitted values to and from JSON
     values, such as `PreparedData.fitted`.
@@ -294,14 +296,14 @@ def _filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]
 
 
 def _categories(cells: NDArray[Any] | None) -> tuple[tuple[str, ...], ...]:
-    """Return the sorted categories of each column of `cells` ``[N, C]``. Return an empty tuple if there are no
-    columns.
+    """Return the categories of each column of `cells` ``[N, C]``, ordered by `in_order`. Return an empty tuple if there
+    are no columns.
     """
-    return () if cells is None else tuple(tuple(sorted(set(column))) for column in _named(cells).T)
+    return () if cells is None else tuple(in_order(column) for column in _named(cells).T)
 
 
 def _named(cells: NDArray[Any]) -> NDArray[Any]:
-    """Return `cells` with None replaced by the empty string, which is treated as a category."""
+    """Return `cells` with None replaced by the empty string, which is treated as a separate category."""
     import numpy as np
 
     return np.where(np.equal(cells, np.array(None)), "", cells)

@@ -71,7 +71,7 @@ def _compared(run: StoredRun, scratch: Path, written: Export) -> Export:
     record, arrays = run.record, samples.stored(run)
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:
-        raise RecordError(f"{run.path / ARRAYS}: the predictions of the run were not saved; train it again")
+        raise RecordError(f"{run.path / ARRAYS}: {samples.not_stored(record)}")
     parameters = record.outcome.model.parameters  # type: ignore[union-attr]  # trained_weights has checked the outcome
     in_full = record.spec.precision in ("fp32", "fp64")
     allowed = CLOSE if in_full else max(CLOSE, tolerance("logits", record.spec.precision, parameters).value)

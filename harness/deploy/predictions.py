@@ -34,7 +34,7 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
         raise UsageError(f"run {record.run_id!r} is a trial of harness tune, which does not predict the test split")
     arrays, info = samples.stored(run), record.provenance.data
     if info is None or "test_outputs" not in arrays:
-        raise UsageError(f"the predictions of run {record.run_id!r} were not saved; train it again")
+        raise UsageError(samples.not_stored(record))
     targets, outputs = arrays["test_targets"], arrays["test_outputs"]
     rows = arrays.get("test_rows", np.arange(1, len(outputs) + 1))
     if info.objective == "regression":

@@ -99,7 +99,7 @@ def execute_attempt(
     def receive(event: Event | MetricCalled) -> None:
         nonlocal phase, metric, pruned
         if pruned:
-            return  # The child sent this event before it was ended.
+            return  # The child sent this event before it was terminated.
         if isinstance(event, MetricCalled):
             metric = event.metric[:MAX_NAME]
             return

@@ -107,7 +107,7 @@ class Log:
             del self._tail[: max(0, len(self._tail) - LOG_TAIL_BYTES)]
 
     def note(self, text: str) -> None:
-        """Add a message from harness to the log, on a line by itself."""
+        """Add a message from harness to the log, on a separate line."""
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:

@@ -95,8 +95,8 @@ class ChildContext:
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
     end: Callable[[Struct], None]
-    """Function that sends a result to the parent and then ends this process immediately. This function can be called
-    from any thread, even while the child's main function is blocked."""
+    """Function that sends a result to the parent and then terminates this process immediately. This function can be
+    called from any thread, even while the child's main function is blocked."""
 
 
 class EventFrame(Struct, tag="event"):

@@ -1,4 +1,4 @@
-"""Checks of networks, with errors that name the network at fault."""
+"""Checks of networks, with errors that name the faulty network."""
 
 from __future__ import annotations
 

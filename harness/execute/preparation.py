@@ -109,8 +109,7 @@ def preparation_of(
     backend = catalog.backend(spec.backend)
     if data.train.weights is not None and spec.weights is None and not backend.example_weights:
         raise UnsupportedError(
-            f"backend {spec.backend!r} does not support weights of examples, but the data contain such weights; use "
-            f"another backend"
+            f"backend {spec.backend!r} does not support example weights, but the data contain them; use another backend"
         )
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
@@ -311,8 +310,8 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns a
-    wrong type.
+    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns an
+    object of the wrong type.
     """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))
@@ -432,8 +431,20 @@ def trained_weights(prepared: Preparation, trained: TrainedWeights) -> dict[str,
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
     """Read a run's saved weights. Raises `harness.RecordError` if the weights cannot be read, and `harness.PluginError`
     if the weights do not match the model."""
-    from harness.execute.weights import check, load
+    from harness.execute.weights import load
 
     weights = load(path)
-    check(weights, prepared.request.parameters)
+    check_weights(weights, prepared)
     return weights
+
+
+def check_weights(weights: Mapping[str, Any], prepared: Preparation) -> None:
+    """Raise `harness.PluginError` if the weights do not match the model's parameters.
+
+    A model that is fitted in one call and has no canonical parameters may have any weights
+    (`harness.NetworkRef.fitted_weights`).
+    """
+    from harness.execute.weights import check
+
+    if prepared.request.parameters or prepared.backend.trains_by_steps:
+        check(weights, prepared.request.parameters)

@@ -82,8 +82,8 @@ class Ranks(Group):
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable
-            Function that records a failure and ends the worker. The function is used when the worker's main thread is
-            blocked.
+            Function that records a failure and terminates the worker. The function is used when the worker's main
+            thread is blocked.
         """
         assert prepared.request.group is not None
         self._prepared, self._shares, self._give_up = prepared, shares, give_up

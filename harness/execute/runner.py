@@ -48,7 +48,7 @@ LOCAL = "local"
 """Name of the default executor, which executes runs on this machine."""
 
 Prune = Callable[[RunSpec, EpochEnded], bool]
-"""Function that receives the end of an epoch of a trial, and returns True to end the trial."""
+"""Function that receives the end of an epoch of a trial, and returns True to stop the trial."""
 T = TypeVar("T")
 
 
@@ -60,6 +60,15 @@ class Listener:
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
+        self.titles: Mapping[str, str] = {}
+
+    def planned(self, titles: Mapping[str, str]) -> None:
+        """Handle the plan, which contains a title for each run, by key. This method is called before the first run."""
+        self.titles = titles
+
+    def title(self, spec: RunSpec) -> str:
+        """Return the title of a run. The title distinguishes the run from the other runs of the plan."""
+        return self.titles.get(spec.key, spec.title)
 
     def message(self, text: str) -> None:
         """Handle a message that does not concern a particular run."""
@@ -95,6 +104,10 @@ class Guarded(Listener):
     def separate(self) -> Guarded:
         """Return a listener for another plan that forwards events to the same listener as this one."""
         return Guarded(self._listener or Listener())
+
+    def planned(self, titles: Mapping[str, str]) -> None:
+        super().planned(titles)
+        self._pass_on("planned", titles)
 
     def message(self, text: str) -> None:
         self._pass_on("message", text)
@@ -155,9 +168,9 @@ def run_all(
     is always executed.
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
-    with the spec of the trial. If `prune` returns True, the trial ends. `tuning` maps the keys of specs to the tuning
-    cost to be stored in the records of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for
-    a run without checkpoints.
+    with the spec of the trial. If `prune` returns True, the trial is stopped. `tuning` maps the keys of specs to the
+    tuning cost to be stored in the records of their runs. `checkpoints` contains the checkpoint plan of each spec, or
+    None for a run without checkpoints.
 
     Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
@@ -372,7 +385,7 @@ class RunCoordinator(Coordinator):
 
     def _start(self, run: PlannedRun, attempt_id: str) -> Attempt:
         self._events.notify("harness_run_started", spec=run.spec, attempt_id=attempt_id)
-        self._events.drain()  # wait for event hooks that are still running, which would disturb the measurement
+        self._events.drain()  # wait for event hooks that are still running, which would affect the measurement
         with self._interrupts.deferred():
             files = ExitStack()
             directory = self._storing(lambda: files.enter_context(self._store.scratch()))

@@ -126,7 +126,7 @@ class _Worker:
     """Number of turns executed so far, by task and dataset."""
     attempt: Attempt | None = None
     verdicts: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
-    """For each epoch of a trial, whether the trial is pruned."""
+    """Verdict after each epoch of a trial: True if the trial is pruned."""
 
 
 class SideBySide(Executor):
@@ -159,7 +159,7 @@ class SideBySide(Executor):
         failed: BaseException | None = None
         closing = threading.Event()
         lifeline, held = new_pipe()
-        # Contexts are closed in reverse order. Closing `held` first ends the children, and thus the threads.
+        # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads.
         with lifeline, ThreadPoolExecutor(len(workers)) as threads, held:
 
             def proceed(worker: _Worker) -> None:

@@ -96,7 +96,7 @@ def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     )
     if not isinstance(answer, Failure):
         return len(refs), ""
-    return last.index, last.problem or f"it ended the process that loaded it: {answer.message}"
+    return last.index, last.problem or f"it terminated the process that loaded it: {answer.message}"
 
 
 def load_each(job: TrialJob, context: object) -> None:
@@ -110,7 +110,8 @@ def load_each(job: TrialJob, context: object) -> None:
         problems = [failure.message for failure in load([ref]).failures if failure.ref == ref]
         if problems == [limit_text("load", limit_s())]:
             context.send(Trying(index, problems[0]))
-            # End the process without cleanup, because the thread that is still loading the plugin may hold a lock.
+            # Terminate the process without cleanup, because the thread that is still loading the plugin may hold a
+            # lock.
             os._exit(1)
 
 

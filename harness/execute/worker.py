@@ -15,7 +15,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +30,7 @@ from harness.execute.failures import from_exception
 from harness.execute.preparation import (
     Preparation,
     cache_data,
+    check_weights,
     choose_device,
     is_cached,
     load_plugins,
@@ -40,7 +41,7 @@ from harness.execute.preparation import (
 )
 from harness.execute.rank_process import in_group
 from harness.execute.ranks import RankFailedError, Ranks, addresses, check_batches
-from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
+from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session, Split
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine
@@ -50,6 +51,7 @@ from harness.measure.phases import Emit, Phases
 from harness.records import (
     CheckpointPlan,
     CheckpointUse,
+    DataInfo,
     DataPrepared,
     DeviceMemory,
     Energy,
@@ -83,7 +85,7 @@ if TYPE_CHECKING:
     from harness.data.download import Report
     from harness.measure.checkpoints import Checkpoints
     from harness.measure.inference import Inference
-    from harness.measure.quality.scorer import Scorer
+    from harness.measure.quality.scorer import Scorable, Scorer
     from harness.measure.training import Training
 
 
@@ -122,12 +124,31 @@ class Timed:
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """Predictions for a split."""
+
+    scorable: Scorable
+    """Targets and predictions, or the scores if all metrics are streaming."""
+    batches: dict[int, NDArray[Any]]
+    """Predictions of some batches, by index of the batch."""
+
+    def arrays(self, split: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays to store, or an empty dictionary if the predictions were not kept."""
+        if not isinstance(self.scorable, tuple):
+            return {}
+        targets, outputs = self.scorable
+        return {f"{split}_outputs": outputs, f"{split}_targets": targets}
+
+
+@dataclass(frozen=True)
 class Scored:
     """Predictions of the trained model and their scores."""
 
     scores: Scores
-    test_outputs: NDArray[Any]
-    validation_outputs: NDArray[Any]
+    arrays: dict[str, NDArray[Any]]
+    """Targets and outputs of the splits, to be stored. Empty if all metrics are streaming."""
+    batches: dict[int, NDArray[Any]]
+    """Predictions of the batches of the test split whose predictions were kept while inference was timed."""
     evaluated_weights_digest: str
     """Digest of the session's weights after the predictions. The digest is empty for a model without canonical weights.
     """
@@ -290,9 +311,7 @@ class Run:
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
         """Train on the training split, and score on the validation split. The test split of `prepared` is empty."""
         from harness.execute.networks import wrong_outputs_named
-        from harness.execute.weights import check
         from harness.measure import training
-        from harness.measure.inference import predict
         from harness.records.arrays import digest
 
         spec, data, by_steps = self.spec, prepared.data, self.backend.trains_by_steps
@@ -312,10 +331,10 @@ class Run:
             )
         with self.phases("score"):
             weights = session.get_weights()
-            check(weights, prepared.request.parameters)
+            check_weights(weights, prepared)
             self.learn(final_weights_digest=digest(weights) if weights else None)
-            outputs = predict(session, data.validation, spec.recipe.batch_size, data.info.outputs)
-            scores = judge.score(data.validation.targets, outputs)
+            predicted = _predicted(session, data.validation, spec, data.info, judge)
+            scores = judge.values(predicted.scorable)
         rate = None
         if self._trial == "speed":
             if not trained.is_enough():
@@ -323,11 +342,7 @@ class Run:
                     trained.sample()  # Sample after the predictions, because sampling continues training.
             measured = summary.throughput("train_throughput", trained.timed, trained.batch_size, spec.protocol, machine)
             rate = measured.samples_per_s
-        arrays = {
-            **_training_arrays(trained),
-            "validation_outputs": outputs,
-            "validation_targets": data.validation.targets,
-        }
+        arrays = {**_training_arrays(trained), **predicted.arrays("validation")}
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
         return Trial(
             state="complete",
@@ -341,6 +356,7 @@ class Run:
         )
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
+        from harness.data.batches import output_shape
         from harness.execute.networks import wrong_outputs_named
         from harness.measure import inference, training
 
@@ -367,8 +383,11 @@ class Run:
         batch_size = min(spec.recipe.batch_size, len(data.test))
         if self._quality_only:
             return Timed(trained, inference.not_measured(batch_size), use)
+        max_kept = inference.MAX_KEPT
+        if judge.streams and not spec.protocol.save_outputs:
+            max_kept = inference.most_kept(output_shape(data.test.targets, batch_size, data.info.outputs))
         with phases("inference"):
-            measured = inference.measure(session, data.test, batch_size, spec.protocol, machine.read)
+            measured = inference.measure(session, data.test, batch_size, spec.protocol, machine.read, max_kept)
         return Timed(trained, measured, use)
 
     def _checkpoints(self) -> Checkpoints | None:
@@ -399,21 +418,21 @@ class Run:
 
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
         from harness.data.protect import read_only_split
-        from harness.execute.weights import check, save
-        from harness.measure.inference import predict
+        from harness.execute.weights import save
+        from harness.measure.quality.slices import with_intersections
         from harness.records.arrays import digest
 
-        data, batch_size, outputs = prepared.data, self.spec.recipe.batch_size, prepared.data.info.outputs
+        data, spec = prepared.data, self.spec
         with self.phases("score"):
             weights = session.get_weights()
             if not self.backend.executes:
-                check(weights, prepared.request.parameters)
+                check_weights(weights, prepared)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
                 self._save_preprocessing(data)
-            test = predict(session, data.test, batch_size, outputs)
-            validation = predict(session, data.validation, batch_size, outputs)
+            test = _predicted(session, data.test, spec, data.info, judge, timed.inference.kept)
+            validation = _predicted(session, data.validation, spec, data.info, judge)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
         if timed.training is not None and not (self._quality_only or timed.training.is_enough()):
@@ -426,11 +445,11 @@ class Run:
                 solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
             if solution is not None:
                 session.set_weights(solution)
-                reference = data.test.targets, predict(session, data.test, batch_size, outputs)
-            scores = judge.scores(
-                (data.test.targets, test), (data.validation.targets, validation), reference, data.test.groups
-            )
-        return Scored(scores, test, validation, evaluated, device_memory)
+                reference = _predicted(session, data.test, spec, data.info, judge).scorable
+            groups = with_intersections(data.test.groups, spec.slice_columns)
+            scores = judge.scores(test.scorable, validation.scorable, reference, groups)
+        arrays = test.arrays("test") | validation.arrays("validation")
+        return Scored(scores, arrays, test.batches, evaluated, device_memory)
 
     def _save_preprocessing(self, data: PreparedData) -> None:
         preprocessing = Preprocessing(
@@ -451,14 +470,9 @@ class Run:
         from harness.records.arrays import digest
 
         data, protocol, trained, inference = prepared.data, self.spec.protocol, timed.training, timed.inference
-        examples, error = largest_error(inference.kept, scored.test_outputs, inference.batch_size)
+        examples, error = largest_error(inference.kept, scored.batches)
         model = _model_info(prepared)
-        arrays = _arrays(trained, inference) | {
-            "test_outputs": scored.test_outputs,
-            "test_targets": data.test.targets,
-            "validation_outputs": scored.validation_outputs,
-            "validation_targets": data.validation.targets,
-        }
+        arrays = _arrays(trained, inference) | scored.arrays
         if data.test.rows is not None:
             arrays["test_rows"] = data.test.rows
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
@@ -524,6 +538,31 @@ class Run:
             return None
         metric = self._catalog.primary_metric(self.spec)
         return summary.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
+
+
+def _predicted(
+    session: Session, split: Split, spec: RunSpec, info: DataInfo, judge: Scorer, wanted: Collection[int] = ()
+) -> Predicted:
+    """Predict the examples of a split.
+
+    If all metrics are streaming, the split is scored batch by batch, and only the predictions of the batches `wanted`
+    are kept, unless the protocol requests the outputs.
+    """
+    from harness.measure.inference import in_batches, predict, predict_batches
+
+    size = spec.recipe.batch_size
+    if not judge.streams or spec.protocol.save_outputs:
+        outputs = predict(session, split, size, info.outputs)
+        return Predicted((split.targets, outputs), in_batches(wanted, outputs, size))
+    held: dict[int, NDArray[Any]] = {}
+
+    def batches() -> Iterator[NDArray[Any]]:
+        for number, outputs in enumerate(predict_batches(session, split, size, info.outputs)):
+            if number in wanted:
+                held[number] = outputs
+            yield outputs
+
+    return Predicted(judge.streamed(split.targets, batches(), split.groups), held)
 
 
 def _examples(data: PreparedData) -> dict[str, int]:

@@ -93,7 +93,7 @@ class Attempt:
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error
-    """Exception raised by `Coordinator.event` to end a trial of ``harness tune``."""
+    """Exception raised by `Coordinator.event` to stop a trial of ``harness tune``."""
 
 
 class Coordinator(ABC):
@@ -156,7 +156,7 @@ class Coordinator(ABC):
         ------
         harness.TrialPruned
             If the run is a trial that should be pruned; see `Executor.prunes`. `harness.execute_run` handles this
-            exception if it is raised by its `on_event` function. An executor with several open attempts ends only this
+            exception if it is raised by its `on_event` function. An executor with several open attempts stops only this
             attempt.
         """
 
@@ -226,7 +226,7 @@ class Executor(ABC):
       cores and its device.
     - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as
       failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. In both cases,
-      `execute` first ends the runs that it started, and does not use the coordinator afterwards.
+      `execute` first stops the runs that it started, and does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]
@@ -239,7 +239,7 @@ class Executor(ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     prunes: ClassVar[bool] = False
-    """True if the executor reports the events of a run while the run is executed, and ends the run when
+    """True if the executor reports the events of a run while the run is executed, and stops the run when
     `Coordinator.event` raises `harness.TrialPruned`. If False, ``harness tune`` requires ``--pruner none``."""
     options: ClassVar[Mapping[str, str]] = {}
     """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
@@ -363,7 +363,7 @@ class Executor(ABC):
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
     def cancel(self, submission: str) -> None:
-        """End the runs of a submission, and delete results that have not been collected.
+        """Stop the runs of a submission, and delete results that have not been collected.
 
         Do nothing if the submission does not exist.
 

@@ -155,6 +155,10 @@ class NetworkRef:
     build: str
     """Location of the function in the form ``"module:callable"``. The signature of the function is ``build(config,
     info, dropout) -> Network``. The module may import the framework."""
+    fitted_weights: bool = False
+    """True if the backend fits in one call (`Backend.trains_by_steps`), and `Session.get_weights` returns arrays from
+    which `Session.set_weights` restores the fitted model exactly. The names and shapes of the arrays need not be those
+    of `Model.parameters`. Such a model can predict new data."""
 
 
 @dataclass(frozen=True)

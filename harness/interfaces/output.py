@@ -24,6 +24,12 @@ class Metric:
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the target's unit.
     - ``token_classification``: int64 class indices ``[N, L]``, with `harness.IGNORED` at positions without a target,
       and float32 logits ``[N, L, C]``.
+
+    If `streaming` is true, the function is called as ``f(info)`` instead, and returns an object with two methods.
+    ``update(targets, outputs)`` is called for each batch of consecutive examples, with arrays as described above.
+    ``compute()`` is called once, after the last batch, and returns the value. A new object is created for each split
+    and slice. A run whose metrics are all streaming neither keeps the outputs of a whole split in memory nor stores
+    them.
     """
 
     name: str
@@ -50,7 +56,10 @@ class Metric:
     """Location of a function that returns the value of each example, ``"module:callable"``. The string is empty if the
     metric is not a mean over examples. The function is called with the same arguments as `function` and returns a float
     array ``[N]`` of finite numbers. The mean of the numbers must be the value of the metric. A metric with this
-    function has confidence intervals, and two runs can be compared example by example."""
+    function has confidence intervals, and two runs can be compared example by example. For a streaming metric, the
+    function is called for each batch."""
+    streaming: bool = False
+    """True if `function` returns an object that computes the metric batch by batch; see Notes."""
 
     def __post_init__(self) -> None:
         if not self.title:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,18 +33,49 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
     Raises `harness.BadResultError` if the predictions have an unexpected shape or are not finite.
     """
-    shape, parts = output_shape(split.targets, batch_size, outputs), []
+    predictions = np.concatenate(list(_batches(session, split, batch_size, outputs)), dtype=np.float32)
+    _check_finite(predictions)
+    return predictions
+
+
+def predict_batches(session: Session, split: Split, batch_size: int, outputs: int) -> Iterator[NDArray[Any]]:
+    """Yield the predictions of each batch of the split, as in `predict`, without keeping those of other batches in
+    memory."""
+    for part in _batches(session, split, batch_size, outputs):
+        predictions = np.asarray(part, np.float32)
+        _check_finite(predictions)
+        yield predictions
+
+
+def _batches(session: Session, split: Split, batch_size: int, outputs: int) -> Iterator[NDArray[Any]]:
+    """Yield the predictions of each batch without the padding of the last batch."""
+    shape = output_shape(split.targets, batch_size, outputs)
     with session.inference():
-        for inputs, _ in inference_batches(split, batch_size):
+        for inputs, valid in inference_batches(split, batch_size):
             part = session.fetch(session.predict(inputs))
             if part.shape != shape:
                 raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {shape}")
-            parts.append(part)
-    predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # remove the padding of the last batch
-    bad = int((~np.isfinite(predictions.reshape(len(split), -1)).all(axis=1)).sum())
+            yield part[:valid]
+
+
+def _check_finite(predictions: NDArray[Any]) -> None:
+    """Raise `harness.BadResultError` if predictions ``[N, ...]`` are not finite."""
+    bad = int((~np.isfinite(predictions.reshape(len(predictions), -1)).all(axis=1)).sum())
     if bad:
         raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")
-    return predictions
+
+
+def most_kept(batch: tuple[int, ...]) -> int:
+    """Return the number of batches whose predictions can be kept within `MAX_BYTES`, at least 1 and at most `MAX_KEPT`.
+
+    `batch` is the shape of the predictions of a batch.
+    """
+    return max(1, min(MAX_KEPT, MAX_BYTES // (4 * math.prod(batch))))
+
+
+def in_batches(kept: Iterable[int], predictions: NDArray[Any], batch_size: int) -> dict[int, NDArray[Any]]:
+    """Return the predictions of some batches of a split, by index of the batch."""
+    return {number: predictions[number * batch_size : (number + 1) * batch_size] for number in kept}
 
 
 @dataclass(frozen=True)
@@ -59,14 +91,22 @@ class Inference:
     batch_size: int
 
 
-def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
+def measure(
+    session: Session,
+    split: Split,
+    batch_size: int,
+    protocol: Protocol,
+    meter: Meter = Reading,
+    max_kept: int = MAX_KEPT,
+) -> Inference:
     """Measure inference time while cycling over the full batches of the split (at most the first 256 MiB).
 
     Examples that do not fill a batch are not timed. The batch would have to be padded, and padding must not be counted
     as examples. The batch size is at most the number of examples in the split.
 
     Throughput is measured over windows in which batches are submitted without waiting for their results. The latency of
-    a batch is the time from inputs in host memory to outputs in host memory. Batches are processed one at a time.
+    a batch is the time from inputs in host memory to outputs in host memory. Batches are processed one at a time. The
+    predictions of at most `max_kept` batches are kept.
     """
     batch_size = min(batch_size, len(split))
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
@@ -74,8 +114,8 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
     with session.inference():
         for _ in range(WARMUP_BATCHES):
             session.fetch(session.predict(next(cycle)[1]))
-        timed = _throughput(session, cycle, protocol, kept, meter)
-        latencies = _latencies(session, cycle, protocol, kept)
+        timed = _throughput(session, cycle, protocol, kept, meter, max_kept)
+        latencies = _latencies(session, cycle, protocol, kept, max_kept)
     return Inference(timed, latencies, kept, batch_size)
 
 
@@ -84,20 +124,20 @@ def not_measured(batch_size: int) -> Inference:
     return Inference(Timed(), [], {}, batch_size)
 
 
-def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:
-    """Compare predictions from the timed loops with `predictions` ``[N, ...]`` for the whole split.
+def largest_error(kept: Mapping[int, NDArray[Any]], scored: Mapping[int, NDArray[Any]]) -> tuple[int, float]:
+    """Compare predictions from the timed loops with those that were scored. The keys are indices of batches.
 
     Returns the number of compared examples, and the largest norm-wise relative error of a batch. The error is infinite
     if a value is not finite.
     """
     examples, worst = 0, 0.0
     for number, outputs in kept.items():
-        scored = predictions[number * batch_size : (number + 1) * batch_size].astype(np.float64)
-        difference = float(np.linalg.norm(outputs[: len(scored)] - scored))
-        norm = float(np.linalg.norm(scored))
+        expected = scored[number].astype(np.float64)
+        difference = float(np.linalg.norm(outputs[: len(expected)] - expected))
+        norm = float(np.linalg.norm(expected))
         error = difference / norm if norm else difference
         worst = max(worst, error if np.isfinite(error) else float("inf"))
-        examples += len(scored)
+        examples += len(expected)
     return examples, worst
 
 
@@ -118,7 +158,7 @@ def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]
 
 
 def _throughput(
-    session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]], meter: Meter
+    session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]], meter: Meter, max_kept: int
 ) -> Timed:
     timed = Timed(meter)
     window_s = min(protocol.window_s, protocol.throughput_budget_s / 4)
@@ -139,13 +179,15 @@ def _throughput(
         session.synchronize()
         now = time.perf_counter()
         timed.close(count, now - start)
-        if len(kept) < MAX_KEPT:
+        if len(kept) < max_kept:
             kept[number] = session.fetch(handle)
         if now >= end or is_enough(timed.windows, protocol):
             return timed
 
 
-def _latencies(session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]]) -> list[float]:
+def _latencies(
+    session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]], max_kept: int
+) -> list[float]:
     latencies: list[float] = []
     begin = time.perf_counter()
     while True:
@@ -154,7 +196,7 @@ def _latencies(session: Session, cycle: Cycle, protocol: Protocol, kept: dict[in
         outputs = session.fetch(session.predict(inputs))
         now = time.perf_counter()
         latencies.append(now - start)
-        if len(kept) < MAX_KEPT:
+        if len(kept) < max_kept:
             kept[number] = outputs
         elapsed = now - begin
         lasted = elapsed >= protocol.throughput_budget_s / 4 or len(latencies) >= 10 * protocol.latency_batches

@@ -34,7 +34,7 @@ class MeasuredThroughput(NamedTuple):
     steady: Steady
     flags: list[Flag]
     passed: Reading
-    """Change of the machine's counters during the steady state."""
+    """Changes in the machine's counters during the steady state."""
     samples: int
     """Number of samples in the steady state."""
 

@@ -18,7 +18,7 @@ class Timed:
         self._before = Reading()
         self.windows: list[Window] = []
         self.readings: list[Reading] = []
-        """Change of each counter during each window."""
+        """Change in each counter during each window."""
 
     def open(self) -> None:
         self._before = self._meter()

@@ -17,7 +17,7 @@ from harness.errors import BadResultError
 from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.checkpoints import Checkpoints, decoded_readings, decoded_windows, encoded_readings
 from harness.measure.group import Group
-from harness.measure.inference import predict
+from harness.measure.inference import predict, predict_batches
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
 from harness.measure.quality.scorer import Scorer
@@ -375,8 +375,12 @@ def train(
         with phases("train"):
             training.run_epoch(epoch)
         with phases("validate"), nullcontext() if recipe.ema_decay is None else session.averaged():
-            outputs = predict(session, data.validation, recipe.batch_size, data.info.outputs)
-            training.end_epoch(epoch, scorer, scorer.quick(data.validation.targets, outputs))
+            arguments = (session, data.validation, recipe.batch_size, data.info.outputs)
+            if scorer.streams:
+                values = scorer.quick_streamed(data.validation.targets, predict_batches(*arguments))
+            else:
+                values = scorer.quick(data.validation.targets, predict(*arguments))
+            training.end_epoch(epoch, scorer, values)
             is_last = training.ended is not None
             is_chosen = best_epoch(training.scores) == epoch if recipe.keep_best else is_last
             if is_chosen and not (is_last and recipe.ema_decay is None):

@@ -34,7 +34,9 @@ class Option(NamedTuple):
     argument: str = ""
     """Name of the argument of `harness.run`. The string is empty if the argument has the same name as the option."""
     kind: type[str | int | bool] = str
-    """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
+    """Type of a value."""
+    least: int = 1
+    """Smallest value of an integer."""
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
@@ -136,6 +138,7 @@ class Selection:
             "Random seed. Each seed is a separate run.",
             default="0, or 0,1,2 with --protocol publish",
             kind=int,
+            least=0,
             several=True,
             metavar="N[,N]",
             shared=True,
@@ -207,6 +210,7 @@ class Selection:
             "Each split is a separate run.",
             default="the first published split, or all folds and random splits",
             kind=int,
+            least=0,
             several=True,
             every="all",
             metavar="all|N[,N]",
@@ -231,7 +235,7 @@ class Selection:
     deterministic: bool = field(
         default=False,
         metadata=_option(
-            "deterministic", "Use only deterministic kernels, which give bitwise identical results.", kind=bool
+            "deterministic", "Use only deterministic kernels, which produce bitwise identical results.", kind=bool
         ),
     )
     overrides: tuple[str, ...] = field(
@@ -239,7 +243,8 @@ class Selection:
         metadata=_option(
             "set",
             "Change a setting, such as recipe.epochs=3 or model.hidden_size=256. Several values, such as "
-            "recipe.batch_size=16,32, are separate runs. Can be repeated.",
+            "recipe.batch_size=16,32, are separate runs. Can be repeated. If a setting is repeated, the last one "
+            "applies.",
             argument="overrides",
             several=True,
             metavar="KEY=VALUE",

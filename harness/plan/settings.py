@@ -157,7 +157,7 @@ class ComparisonSettings:
             each.check(self.task, task_options)
             if each.dataset_options.get("weight_column") and not backend.example_weights:
                 raise CombinationError(
-                    f"backend {backend.name!r} does not support weights of examples; remove --weight-column, or use "
+                    f"backend {backend.name!r} does not support example weights; remove --weight-column, or use "
                     "another backend"
                 )
         if self.checkpoint is not None:

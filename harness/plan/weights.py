@@ -35,14 +35,15 @@ def check_servable(run: StoredRun) -> Success:
         raise UsageError(
             f"run {record.run_id!r} was not trained; it used the weights of {record.spec.weights.run!r}; pass that run"
         )
-    if not record.outcome.model.parameters:
+    if not (record.outcome.model.parameters or record.provenance.final_weights_digest):
         raise UsageError(
             f"run {record.run_id!r} has no trained model: the model {record.spec.model!r} of backend "
-            f"{record.spec.backend!r} has no weights that can be saved; pass a run of another model"
+            f"{record.spec.backend!r} has no weights that can be saved, because the backend fits it in one call and "
+            "does not return the fitted model as arrays; pass a run of another model"
         )
     if not is_stored(run.path / WEIGHTS):
         raise UsageError(
-            f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
+            f"run {record.run_id!r} has no saved weights; repeat the run with `harness run ... --save-weights`"
         )
     return record.outcome
 
@@ -59,15 +60,23 @@ def is_servable(run: StoredRun) -> bool:
 def unsavable_warning(specs: Sequence[RunSpec], catalog: Catalog) -> str:
     """Return a warning that lists the models whose weights cannot be saved. Return an empty string if there are none.
 
-    Backends that do not train in steps have no canonical weights.
+    If a backend does not train in steps, only the weights of networks with `harness.NetworkRef.fitted_weights` can be
+    saved.
     """
-    chosen = [spec for spec in specs if spec.weights is None and not catalog.backend(spec.backend).trains_by_steps]
+    chosen = [
+        spec
+        for spec in specs
+        if spec.weights is None
+        and not catalog.backend(spec.backend).trains_by_steps
+        and (network := catalog.network(catalog.model(spec.model)[0].name, spec.backend)) is not None
+        and not network.fitted_weights
+    ]
     if not chosen:
         return ""
     names = ", ".join(dict.fromkeys(f"{spec.model} ({spec.backend})" for spec in chosen))
     return (
-        f"Warning: --save-weights: these models have no weights that can be saved, so their runs cannot predict new "
-        f"data or be used by other commands that need trained weights: {names}"
+        "Warning: --save-weights: these models have no weights that can be saved, so their runs cannot be used to "
+        f"predict new data, or by other commands that need trained weights: {names}"
     )
 
 
@@ -82,7 +91,7 @@ def trained_weights(run: StoredRun) -> TrainedWeights:
     weights, data = record.provenance.final_weights_digest, record.provenance.dataset_digest
     if not weights or not data:
         raise RecordError(
-            f"the record of run {record.run_id!r} does not contain the digests of its weights and data; train it again"
+            f"the record of run {record.run_id!r} does not contain the digests of its weights and data; repeat the run"
         )
     return TrainedWeights(
         run=record.run_id,

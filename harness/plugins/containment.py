@@ -1,6 +1,6 @@
 """Undo changes that a plugin's code makes to the whole process, such as closing the standard streams.
 
-The module also prevents plugin code from ending the process.
+The module also prevents plugin code from terminating the process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error raised instead of ending the process when a plugin's code calls `os._exit`."""
+    """Error raised instead of terminating the process when a plugin's code calls `os._exit`."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
@@ -40,14 +40,14 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
     def refuse(status: int) -> NoReturn:
         if os.getpid() == owner and (_whole_process or threading.current_thread().name.startswith(THREAD)):
-            raise EndedProcessError(f"it called os._exit({status}), which would have ended this process")
+            raise EndedProcessError(f"it called os._exit({status}), which would have terminated this process")
         _exit(status)
 
     os._exit = refuse
 
 
 def end_fork(owner: int) -> None:
-    """End this process unless it is the process `owner`.
+    """Terminate this process unless it is the process `owner`.
 
     Without this check, a plugin that forks and returns in both processes would leave a child process that keeps the
     streams open.
@@ -57,7 +57,7 @@ def end_fork(owner: int) -> None:
 
 
 def end_process(status: int) -> NoReturn:
-    """End the process with `os._exit`, even if plugins are not allowed to call it."""
+    """Terminate the process with `os._exit`, even if plugins are not allowed to call it."""
     _exit(status)
 
 

@@ -208,10 +208,8 @@ def harness_trackers() -> Iterable[Tracker]:
 def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
     """Handle the start of an attempt to execute a run.
 
-    The child process of the attempt is started after this hook.
-
-    The child process is started when this hook returns or exceeds its time limit. For each attempt, either
-    ``harness_run_finished`` or ``harness_attempt_lost`` is called after this hook, unless the command is killed.
+    The child process of the attempt is started when this hook returns or exceeds its time limit. For each attempt,
+    either ``harness_run_finished`` or ``harness_attempt_lost`` is called after this hook, unless the command is killed.
 
     Parameters
     ----------
@@ -312,7 +310,7 @@ def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, ti
 def harness_attempt_lost(spec: RunSpec, attempt_id: str, time_s: float) -> None:
     """Handle the end of an attempt that has no record, for example because the machine stopped responding.
 
-    Either the executor starts the run again as a new attempt, or the record could not be stored.
+    The executor may start the run again as a new attempt. This hook is also called if the record could not be stored.
 
     Parameters
     ----------

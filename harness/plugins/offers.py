@@ -120,6 +120,11 @@ def _check_metric(metric: Metric) -> None:
             f"metric {metric.name!r} is not valid: per_example is of type {type(metric.per_example).__name__}; write "
             'the location of the function as "module:callable"'
         )
+    if not isinstance(metric.streaming, bool):
+        raise PluginError(
+            f"metric {metric.name!r} is not valid: streaming is of type {type(metric.streaming).__name__}; write True "
+            "or False"
+        )
     low, high = declared.bounds
     if low is not None and high is not None and not low < high:
         raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")

@@ -29,8 +29,8 @@ EVENTS = tuple(
 def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the options of each tracker, by name of the tracker.
 
-    Each choice is a name or has the form ``NAME:OPTION=VALUE``. Several choices with the same name select the tracker
-    once. Raises `harness.UsageError` if a choice does not have this form or sets an option twice.
+    Each choice is a name or has the form ``NAME:OPTION=VALUE``. If several choices have the same name, the tracker is
+    used only once. Raises `harness.UsageError` if a choice does not have this form or sets an option twice.
     """
     chosen: dict[str, dict[str, str]] = {}
     for choice in choices:

@@ -61,6 +61,16 @@ def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def not_stored(record: RunRecord) -> str:
+    """Return a message for a run whose predictions were not stored."""
+    if isinstance(record.outcome, Success) and record.outcome.scores.streamed:
+        return (
+            f"the predictions of run {record.run_id!r} were not stored, because its metrics were computed batch by "
+            "batch"
+        )
+    return f"the predictions of run {record.run_id!r} were not saved; repeat the run"
+
+
 def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
     """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be used.
 

@@ -98,6 +98,9 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ADDED_DATASET_OPTIONS = ("weight_column", "folds", "fold_column", "random_splits", "split")
 """Options for the user's data that were added later, with the default None."""
 
+MAX_DATASET_IN_ID = 24
+"""Maximum number of characters of a dataset's name in a run id."""
+
 MAX_DEVICES = 256
 """Maximum number of devices for a run. All devices must be in one machine."""
 
@@ -163,9 +166,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         The paths of a checkpoint and of trained weights are omitted. Parts that were added later are omitted if they
         have their default values, so that the keys of older runs remain valid. These parts are the newer fields of
-        `Recipe`, the checkpoint, the named environment, the number of devices, the primary metric, the trained weights
-        and the teacher. User-provided data are identified by a digest of their content, which is a dataset option, and
-        not by a name or path.
+        `Recipe`, `Protocol.save_outputs`, the checkpoint, the named environment, the number of devices, the primary
+        metric, the trained weights and the teacher. User-provided data are identified by a digest of their content,
+        which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -207,6 +210,22 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return " · ".join([self.task, self.model, *taught, self.backend, *env, *devices, *split, f"seed {self.seed}"])
 
     @property
+    def stem(self) -> str:
+        """Task, dataset, model, backend and named environment, which are the beginning of the run's id.
+
+        In the dataset's name, all characters except ASCII letters and digits are replaced with hyphens, and at most
+        24 characters are kept. The dataset is omitted if no characters are left.
+        """
+        dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[:MAX_DATASET_IN_ID].rstrip("-")
+        parts = (self.task, dataset, self.model, self.backend, self.env)
+        return "-".join(part for part in parts if part)
+
+    @property
+    def stem_without_dataset(self) -> str:
+        """Beginning of the run's id, as it was before ids contained the dataset; see `stem`."""
+        return "-".join(part for part in (self.task, self.model, self.backend, self.env) if part)
+
+    @property
     def used_devices(self) -> tuple[str, ...]:
         """Names of the devices of the run: consecutive CUDA devices, or only `device` if it has no number."""
         kind, _, number = self.device.partition(":")
@@ -223,6 +242,12 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def split(self) -> int | None:
         """Number of the published split, fold or random split, or None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")
+
+    @property
+    def slice_columns(self) -> tuple[str, ...]:
+        """Names of the user's slice columns and of their intersections, such as ``sex*region``."""
+        names = self.dataset_options.get("slice_columns") if self.source is not None else None
+        return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
     @property
     def split_count(self) -> int | None:
@@ -256,6 +281,8 @@ def key_of(values: dict[str, Any]) -> str:
             if (exported := values[name].pop("exported", None)) is not None:
                 values[name]["exported"] = {**exported, "path": ""}
     values["dataset_options"] = _without_defaults(values["dataset_options"])
+    if not values["protocol"].get("save_outputs"):
+        values["protocol"] = {name: each for name, each in values["protocol"].items() if name != "save_outputs"}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
+from harness.records import PROTOCOLS, SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records import scratch as scratches
 from harness.records.files import replacing
 from harness.records.header import DECODER as HEADER
@@ -182,8 +182,25 @@ def record_schema() -> str:
 
 def run_id(spec: RunSpec, key: str, repeat: int) -> str:
     """Return the id of a run, which is also the name of its directory."""
-    env = f"-{spec.env}" if spec.env else ""
-    return f"{spec.task}-{spec.model}-{spec.backend}{env}-s{spec.seed}-{key[:8]}-{repeat}"
+    return f"{spec.stem}{_numbered(spec, key, repeat)}"
+
+
+def earlier_run_id(spec: RunSpec, key: str, repeat: int) -> str:
+    """Return the id that a run had before run ids contained the name of the dataset."""
+    return f"{spec.stem_without_dataset}{_numbered(spec, key, repeat)}"
+
+
+def renumbered(record: RunRecord, repeat: int) -> RunRecord:
+    """Return a record with another repeat number. An id without the name of the dataset keeps this form."""
+    key = record.spec.key
+    is_earlier = record.run_id == earlier_run_id(record.spec, record.key, record.repeat)
+    name = (earlier_run_id if is_earlier else run_id)(record.spec, key, repeat)
+    return msgspec.structs.replace(record, run_id=name, key=key, repeat=repeat)
+
+
+def _numbered(spec: RunSpec, key: str, repeat: int) -> str:
+    """Return the end of a run's id, which identifies the specification and the repeat."""
+    return f"-s{spec.seed}-{key[:8]}-{repeat}"
 
 
 @dataclass(frozen=True)
@@ -262,7 +279,7 @@ class Store:
         try:
             return self._commit(scratch, record)
         except RecordError as error:
-            named = _named(record, run_id(record.spec, record.spec.key, 1), 1)
+            named = _named(record, 1)
             rescued = scratches.rescue(scratch, named.run_id, msgspec.json.format(msgspec.json.encode(named), indent=1))
             if rescued is None:
                 raise RecordError(f"{error}; it could not be saved elsewhere either") from None
@@ -280,8 +297,8 @@ class Store:
         spec, key, repeat = record.spec, record.spec.key, 1
         while True:
             final = self.path / run_id(spec, key, repeat)
-            if not is_stored(final):  # A dangling link also counts as existing.
-                named = _named(record, final.name, repeat)
+            if not self._has_repeat(_numbered(spec, key, repeat)):
+                named = _named(record, repeat)
                 try:
                     write_json(scratch / RECORD, named)
                 except RecordError:
@@ -298,6 +315,15 @@ class Store:
                 else:
                     return StoredRun(final, named)
             repeat += 1
+
+    def _has_repeat(self, ending: str) -> bool:
+        """Return True if the name of a file or directory has this ending.
+
+        The beginnings of the names of equal specifications can differ: earlier ids do not contain the name of the
+        dataset, and the user's data may have been renamed.
+        """
+        with os.scandir(self.path) as entries:
+            return any(entry.name.endswith(ending) for entry in entries if not entry.name.startswith("."))
 
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return the readable runs for which `wanted` returns True, or all readable runs if `wanted` is None.
@@ -421,6 +447,9 @@ def _distinguished(paths: Mapping[str, Path]) -> list[str]:
             found[name] = {}
             continue
         settings = msgspec.to_builtins(record.spec)
+        protocol = record.spec.protocol
+        if protocol.name in PROTOCOLS and PROTOCOLS[protocol.name].protocol == protocol:
+            settings["protocol"] = protocol.name
         groups = [key for key, value in settings.items() if isinstance(value, dict)]
         nested = {f"{group}.{key}": value for group in groups for key, value in settings.pop(group).items()}
         values = {**settings, **nested, "repeat": record.repeat, "started": record.started_at}
@@ -433,8 +462,9 @@ def _distinguished(paths: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
-    return msgspec.structs.replace(record, run_id=name, key=record.spec.key, repeat=repeat)
+def _named(record: RunRecord, repeat: int) -> RunRecord:
+    key = record.spec.key
+    return msgspec.structs.replace(record, run_id=run_id(record.spec, key, repeat), key=key, repeat=repeat)
 
 
 @contextmanager

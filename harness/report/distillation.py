@@ -1,4 +1,4 @@
-"""Text report on a distillation."""
+"""Text report on knowledge distillation."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class OptionTests:
     @pytest.mark.parametrize("option", ["plain", "class_weights", "accumulation_steps"])
     def test_losses_are_multiplied_by_the_weights_of_their_examples(self, option: str) -> None:
         if not self.cases.backend.example_weights:
-            pytest.skip("the backend does not support weights of examples")
+            pytest.skip("the backend does not support example weights")
         recipe, changes = Recipe(optimizer="sgd"), {}
         if option != "plain":
             self.implements(option)
@@ -120,7 +120,7 @@ class OptionTests:
 
     def test_losses_of_positions_are_multiplied_by_the_weights_of_their_examples(self) -> None:
         if not self.cases.backend.example_weights:
-            pytest.skip("the backend does not support weights of examples")
+            pytest.skip("the backend does not support example weights")
         session = self.open_positions()
         alone = [
             session.gradients(Batch({"features": POSITIONS_BATCH.inputs["features"][i : i + 1]}, rows))[0]

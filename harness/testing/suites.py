@@ -100,14 +100,14 @@ class MetricSuite(_Suite):
         """Test that the metric has the expected value for each case in `cases`."""
         import numpy as np
 
-        from harness.plugins import resolve
+        from harness.measure.quality.call import function_of
         from harness.testing.rules.metrics import info_for
 
         metric = discover(self.plugins).metric(self.name)
         for targets, outputs, expected in self.cases:
             array = np.asarray(outputs)
             info = info_for(metric, outputs=array.shape[-1])
-            assert resolve(metric.function)(np.asarray(targets), array, info) == pytest.approx(expected)
+            assert function_of(metric)(np.asarray(targets), array, info) == pytest.approx(expected)
 
 
 class ReporterSuite(_Suite):

@@ -182,7 +182,7 @@ def save(result: LrRange, results: Path, plot: bytes) -> Path:
     Raises `harness.RecordError` if the files cannot be written.
     """
     spec = result.spec
-    stem = f"lr-range-{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}"
+    stem = f"lr-range-{spec.stem}-s{spec.seed}-{spec.key[:8]}"
     folder = results / FOLDER
     try:
         results.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from harness.tuning.study import DEFAULT, JOURNAL, STUDY, TRIALS, Objective, Stu
 from harness.tuning.summaries import learned, summary
 
 _OF_EXECUTOR = re.compile("the executor '.*' failed: ")
-"""Start of the messages of failures of an executor. In older records, the phase of such a failure is that of the run.
+"""Prefix of the messages of executor failures. In older records, the phase of such a failure is that of the run.
 """
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
 

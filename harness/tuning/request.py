@@ -222,7 +222,7 @@ def _check_executor(request: Tuning, specs: Sequence[RunSpec], executor: Executo
     check_executor(specs, executor)
     if _pruner(request) != "none" and not executor.prunes:
         raise CombinationError(
-            f"the executor {executor.name!r} does not report epochs during a run or cannot end a run early, so trials "
+            f"the executor {executor.name!r} does not report epochs during a run or cannot stop a run early, so trials "
             "cannot be pruned; pass --pruner none"
         )
     if request.jobs > 1 and executor.name == LOCAL:

@@ -20,7 +20,7 @@ import harness
 if TYPE_CHECKING:
     from harness import Model, NetworkRef, Session, SessionRequest
 
-HARNESS_API_VERSION = "1.0"
+HARNESS_API_VERSION = "1.2"
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,5 @@ def harness_networks() -> Iterator[NetworkRef]:
 
     for model in models.ALL:
         build = f"harness_baselines.estimators:{model.name.replace('-', '_')}"
-        yield harness.NetworkRef(model=model.name, backend="baseline", build=build)
+        fitted = model.name not in ("mfcc-svm", "gradient-boosting")
+        yield harness.NetworkRef(model=model.name, backend="baseline", build=build, fitted_weights=fitted)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 import harness
 from harness import Batch, SessionRequest, UnsupportedError
+from harness_baselines.fitted import arrays_of, restored
 
 Array = NDArray[Any]
 
@@ -25,8 +26,9 @@ MIN_PROBABILITY = 1e-7
 class BaselineSession(harness.Session):
     """Session for one estimator.
 
-    Baselines have no canonical weights. `set_weights` discards the fitted estimator, and `get_weights` returns an empty
-    dict.
+    Baselines have no canonical weights. `get_weights` returns the arrays of the fitted estimator, or an empty
+    dictionary if the estimator is not fitted or cannot be stored as arrays; see `harness_baselines.fitted`.
+    `set_weights` restores an estimator from these arrays, or discards the fitted estimator if there are none.
     """
 
     def __init__(self, request: SessionRequest) -> None:
@@ -44,10 +46,10 @@ class BaselineSession(harness.Session):
         self._fitted: Any = None
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
-        self._fitted = None
+        self._fitted = restored(self._new, weights) if weights else None
 
     def get_weights(self) -> dict[str, Array]:
-        return {}
+        return {} if self._fitted is None else arrays_of(self._fitted)
 
     def train_step(self, batch: Batch, learning_rate: float) -> Callable[[], Array]:
         """Fit a new estimator on `batch`. The loss is computed when the handle is fetched, outside the timed
@@ -64,7 +66,7 @@ class BaselineSession(harness.Session):
         name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
         if not has_fit_parameter(last, "sample_weight"):
             raise UnsupportedError(
-                f"{type(last).__name__} does not support weights of examples; remove the weights, or use another model"
+                f"{type(last).__name__} does not support example weights; remove the weights, or use another model"
             )
         return f"{name}__sample_weight" if name else "sample_weight"
 

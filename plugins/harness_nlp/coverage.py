@@ -12,6 +12,8 @@ UNKNOWN_LIMIT = 0.1
 """Warning threshold for the fraction of ``[UNK]`` tokens in a split."""
 TRUNCATED_LIMIT = 0.2
 """Warning threshold for the fraction of truncated texts in a split."""
+_NAMED = 5
+"""Maximum number of ids that a warning lists."""
 
 Rows = Sequence[Sequence[int]]
 
@@ -72,6 +74,23 @@ def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: Nl
                 f"tokens (the longest has {longest:,}); set task.max_length to change the limit"
             )
     return tuple(found)
+
+
+def unused_ids(vocabulary: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning if some ids of a tokenizer have no token.
+
+    This is the case if ``vocab.txt`` contains a token on two lines: the token's id is the number of the last one, as in
+    ``transformers``.
+    """
+    ids = [number for number, piece in enumerate(vocabulary) if not piece]
+    if not ids:
+        return ()
+    named = ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
+    verb = "id of the tokenizer has" if len(ids) == 1 else "ids of the tokenizer have"
+    return (
+        f"{len(ids):,} {verb} no token: {named}; if the tokenizer was read from vocab.txt, line {ids[0] + 1} is empty "
+        "or contains a token that is repeated on a later line, whose id is used",
+    )
 
 
 def _advice(options: NlpOptions) -> str:

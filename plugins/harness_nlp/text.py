@@ -40,7 +40,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     """Learn a WordPiece vocabulary of at most `size` pieces.
 
     The index of a piece is its token id. The first four pieces are `SPECIAL_TOKENS`. The result is deterministic, that
-    is, the same texts give the same vocabulary in every process. If the characters alone would take more than `size`
+    is, the same texts produce the same vocabulary in every process. If the characters alone would take more than `size`
     pieces, the rarest characters are omitted. Words with omitted characters become ``[UNK]``.
     """
     from tokenizers import trainers
@@ -186,7 +186,7 @@ def _pretrained(folder: Path) -> Any:
     if mixed is not None:  # read_lines() removes the carriage returns if all lines end with one
         raise DataError(
             f"{folder / 'vocab.txt'}: line {mixed} ends with a carriage return, unlike other lines, so its token would "
-            "never be found in a text; write the same line ends in all lines"
+            "never be found in a text; use the same line ending in every line"
         )
     lowercase = bool(settings.get("do_lower_case", True))
     return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, published=True)

@@ -58,7 +58,7 @@ def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dic
         error = _difference(_outputs(target, held_out), expected)
         if error <= LARGEST_ERROR:
             return notes | _described(source, target, error)
-        notes = {"convolutions": f"fp32; quantized, they change the outputs by {100 * error:.0f}%"}
+        notes = {"convolutions": f"fp32, because quantizing them changes the outputs by {100 * error:.0f}%"}
     notes |= _dynamic(source, target)
     error = _difference(_outputs(target, held_out), expected)
     described = _described(source, target, error)
@@ -125,8 +125,8 @@ def _outputs(model: Path, examples: Mapping[str, Array]) -> Array:
 
 
 def _difference(outputs: Array, expected: Array) -> float:
-    """Return the norm of the difference relative to that of the expected outputs. Outputs that are not finite differ
-    infinitely."""
+    """Return the norm of the difference relative to that of the expected outputs. The result is infinite if the outputs
+    are not finite."""
     error = float(np.linalg.norm(outputs - expected) / np.linalg.norm(expected))
     return error if math.isfinite(error) else math.inf
 

@@ -170,7 +170,7 @@ class _Reports:
             new = self._events[self._sent :]
             with contextlib.suppress(
                 ray.exceptions.RayError, TimeoutError
-            ):  # Ray ends this process if the supervisor has ended.
+            ):  # Ray terminates this process if the supervisor has ended.
                 self._pruned = bool(_answer(self._supervisor.report.remote(self._attempt, self._sent, new)))
                 self._sent += len(new)
             if closed:

@@ -31,7 +31,7 @@ class Node:
         return self.cpus >= spec.threads and (self.gpus >= 1 or not spec.device.startswith("cuda"))
 
     def gets_gpu(self, spec: RunSpec) -> bool:
-        """Return whether a run gets a GPU on this node. With the device ``auto``, the run gets a GPU if the node has
+        """Return whether a run uses a GPU on this node. With the device ``auto``, the run uses a GPU if the node has
         one."""
         return spec.device.startswith("cuda") or (spec.device == "auto" and self.gpus >= 1)
 

@@ -145,7 +145,7 @@ class Supervisor:
             return file.read(size)
 
     def prune(self, attempt: str) -> None:
-        """End the trial that an attempt executes. The attempt returns the record of a pruned trial."""
+        """Stop the trial that an attempt executes. The attempt returns the record of a pruned trial."""
         with self._changed:
             if (one := self._attempts.get(attempt)) is not None:
                 one.pruned = True
@@ -292,7 +292,7 @@ class Supervisor:
                 self._finish(attempt, one)
             elif oom:
                 self._forget(attempt)
-                self._fail(one.run, Failure(kind="oom", message=f"Ray ended the run: {problem}"))
+                self._fail(one.run, Failure(kind="oom", message=f"Ray terminated the run: {problem}"))
             else:
                 self._lost(attempt, problem or "it ended without a result")
 

@@ -85,4 +85,4 @@ def describe(record: RunRecord) -> str:
 
 def live_name(spec: RunSpec, attempt_id: str) -> str:
     """Return the name of an unfinished run, which does not have a run id yet."""
-    return f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-attempt-{attempt_id}"
+    return f"{spec.stem}-s{spec.seed}-attempt-{attempt_id}"

@@ -1,4 +1,4 @@
-"""Tests of the flags for models that did not learn and for training of an unsuitable length."""
+"""Tests of the flags for models that did not learn and for training that is too short or too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of plugins cannot take the name of another figure."""
+"""Tests that metrics from plugins cannot have the name of another metric or column."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ LINE = (
     *("checks, tuning", "deploy", "analysis"),
     *("report", "testing, api", "cli", "__init__, __main__"),
 )
-"""Packages and modules of `harness` from left to right. Those in one string do not import each other."""
+"""Packages and modules of `harness` from left to right. Names in one string do not import each other."""
 PLACE = {name: place for place, names in enumerate(LINE) for name in names.split(", ")}
 
 Graph = dict[str, set[str]]
-"""Module -> the modules that it imports, by their full names."""
+"""Mapping from each module to the modules that it imports, by their full names."""
 
 
 def imported_names(module: str, path: Path) -> Iterator[str]:
@@ -44,7 +44,7 @@ def imported_names(module: str, path: Path) -> Iterator[str]:
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """Return the modules of the package in this directory: full name -> file."""
+    """Return a mapping from the full name of each module of the package in this directory to its file."""
     files = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts

@@ -47,7 +47,7 @@ def toy_only() -> Catalog:
 
 
 def test_device_memory_is_measured_through_the_backend(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy's accelerator multiplies the figures by the given factor; the tolerance is 1% or 2 MiB."""
+    """The toy's accelerator multiplies the values by the given factor; the tolerance is 1% or 2 MiB."""
     monkeypatch.setenv("TOY_ACCELERATOR", "1.009")
     checks = {check.name: check for check in run(toy_only())}
     assert checks["toy-numpy on cuda:0, 256 MiB"].passed

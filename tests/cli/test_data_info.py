@@ -1,4 +1,4 @@
-"""Tests of ``harness data info`` with data that are loaded: the user's files, and datasets of plugins."""
+"""Tests of ``harness data info`` with data that are loaded: the user's files, and datasets from plugins."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_show_prints_the_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
 
 
 def test_show_prints_a_failure(invoke: Invoke, results: Path) -> None:
-    text = invoke("show", "nlp-bert-tiny-tensorflow-s2").stdout
+    text = invoke("show", "nlp-cldr-langid-bert-tiny-tensorflow-s2").stdout
     assert "FAILED in phase train: oom: killed: out of memory" in text
     assert "  | step 12\n  | Killed" in text
 
@@ -181,9 +181,9 @@ def test_show_json_equals_the_record(invoke: Invoke, tmp_path: Path) -> None:
 
 
 def test_show_ambiguous_run_fails(invoke: Invoke, results: Path) -> None:
-    result = invoke("show", "nlp-bert-tiny")
+    result = invoke("show", "nlp-cldr-langid-bert-tiny")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "7 runs match 'nlp-bert-tiny'" in result.stderr
+    assert "7 runs match 'nlp-cldr-langid-bert-tiny'" in result.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"schema_version": 1}', b"\xff"])

@@ -1,4 +1,4 @@
-"""Extraction of valid, damaged and malicious archives."""
+"""Tests of the extraction of valid, damaged and malicious archives."""
 
 from __future__ import annotations
 

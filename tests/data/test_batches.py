@@ -1,4 +1,4 @@
-"""The batches that training and inference are fed with."""
+"""Tests of the batches for training and inference."""
 
 from __future__ import annotations
 

@@ -73,5 +73,5 @@ def test_counts_that_are_not_valid_raise(count: Callable[[Split], Any] | None, m
 
 @pytest.mark.parametrize("counts", ["Tokens", "audio seconds", "3d", 7, "tokens/s"])
 def test_name_of_the_unit_that_is_not_valid_raises(counts: Any) -> None:
-    with pytest.raises(PluginError, match="use a name of lowercase letters"):
+    with pytest.raises(PluginError, match="use a name consisting of lowercase letters"):
         with_counts(task(lambda split: np.ones(3), counts=counts), DATA)

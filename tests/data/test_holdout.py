@@ -1,4 +1,4 @@
-"""`harness.holdout`: fractions, groups and reproducibility."""
+"""Tests of `harness.holdout`: fractions, groups and reproducibility."""
 
 from __future__ import annotations
 

@@ -288,8 +288,8 @@ def test_between_splits_near_copies_in_a_dataset_of_a_plugin_are_counted() -> No
     test = [encoded(originals[number], "JPEG", quality=80) for number in (0, 5, 39)]
     raw = RawData(train=split(originals[:30]), validation=split(originals[30:]), test=split([*test, originals[1]]))
     assert between_splits(raw, "image") == [
-        "2 of 4 test examples are near copies of training examples: the same image in a lossy format, with another "
-        "quality or another size"
+        "2 of 4 test examples are near copies of training examples: the same image in a lossy format, with a "
+        "different quality or size"
     ]
     assert between_splits(raw, "table") == []
     alpha = [np.concatenate([image, image[:, :, :1]], axis=2) for image in originals]

@@ -105,6 +105,12 @@ def test_encode_categories_uses_those_of_the_training_split() -> None:
     assert TableEncoder.fit(data).columns == TableColumns(numbers=3, categories=(3,))
 
 
+def test_fit_sorts_categories_that_are_whole_numbers_by_value() -> None:
+    split = named(table(30), "10", None, "2", "1")
+    data = RawData(train=split, validation=split, test=split)
+    assert TableEncoder.fit(data).categories == (("", "1", "2", "10"),)
+
+
 def test_encode_a_table_with_categories_only() -> None:
     def split(rows: int) -> Split:
         return named(

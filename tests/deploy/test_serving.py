@@ -1,4 +1,4 @@
-"""Tests of the HTTP service of a trained model, through a server in a process like a user's."""
+"""Tests of the HTTP service of a trained model, through a server in a separate process, as a user would start it."""
 
 from __future__ import annotations
 
@@ -241,8 +241,7 @@ def test_wrong_options_of_a_measured_service_are_refused(results: Path, argument
 
 @pytest.mark.slow
 def test_answers_match_the_openapi_description(server: Server, tmp_path: Path) -> None:
-    """Any table of the right form is accepted by the description, so the check that all such data are accepted is left
-    out."""
+    """The description allows any table of the correct form, so the check that all such data are accepted is omitted."""
     if find_spec("schemathesis") is None:
         pytest.skip("needs schemathesis")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"]

@@ -165,7 +165,7 @@ def test_run_without_weights_and_served_run_are_refused(
 ) -> None:
     copy = StoredRun(Path(shutil.copytree(runs[0].path, tmp_path / runs[0].path.name)), runs[0].record)
     (copy.path / WEIGHTS).unlink()
-    with pytest.raises(UsageError, match="no saved weights; train it again"):
+    with pytest.raises(UsageError, match="no saved weights; repeat the run"):
         expand(served(copy, "toy-numpy"), catalog)
     with pytest.raises(UsageError, match="was not trained; it used the weights of"):
         expand(served(runs[1], "toy-numpy"), catalog)

@@ -1,4 +1,4 @@
-"""Limits in the documentation are the limits in the code."""
+"""Tests that the limits in the documentation are those in the code."""
 
 from __future__ import annotations
 

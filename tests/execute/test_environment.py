@@ -1,4 +1,4 @@
-"""The description of the environment with the commit of the harness."""
+"""Tests of the description of the environment with the commit of the harness."""
 
 from __future__ import annotations
 

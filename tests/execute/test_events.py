@@ -1,4 +1,4 @@
-"""Events that listeners receive during runs, and their replay from stored runs."""
+"""Tests of the events that listeners receive during runs, and of their replay from stored runs."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class TestObservation:
             process.communicate(b"\n")
 
     def test_observation_uses_little_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An observation that takes long is made less often."""
+        """Measurements that take long are made less often."""
         monkeypatch.setattr(memory_limit, "INTERVAL_S", 0.0)
         times = iter([0.0, 0.2])
         monkeypatch.setattr(time, "thread_time", lambda: next(times))

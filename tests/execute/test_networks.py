@@ -1,4 +1,4 @@
-"""Errors about networks name the network at fault."""
+"""Tests that errors about networks name the faulty network."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def test_logits_for_other_data_are_not_computed(teacher: StoredRun, catalog: Cat
 
 
 def test_student_with_other_training_examples_is_refused(teacher: StoredRun, catalog: Catalog) -> None:
-    """Planning refuses other options of the dataset, so a dataset whose content has changed is simulated."""
+    """Planning rejects other dataset options, so a dataset whose content has changed is simulated."""
     (spec,) = plan(teacher, catalog)
     changed = msgspec.structs.replace(spec, dataset_options={**spec.dataset_options, "noise": 5.0})
     with pytest.raises(DataError, match=r"training examples of the student .* differ in their number or targets"):
@@ -347,7 +347,7 @@ def test_options_of_distillation_without_a_teacher_are_refused(override: str, me
 def test_run_without_weights_is_not_a_teacher(runs: list[StoredRun], catalog: Catalog, tmp_path: Path) -> None:
     bare = copied(runs[0], tmp_path)
     (bare.path / WEIGHTS).unlink()
-    with pytest.raises(UsageError, match="has no saved weights; train it again"):
+    with pytest.raises(UsageError, match="has no saved weights; repeat the run"):
         plan(bare, catalog)
 
 

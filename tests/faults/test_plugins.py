@@ -27,14 +27,14 @@ from harness.records.store import Store
 from .conftest import CommandLine
 
 AT_IMPORT = {
-    "exits": ("import os; os._exit(0)", "it called os._exit(0), which would have ended this process"),
+    "exits": ("import os; os._exit(0)", "it called os._exit(0), which would have terminated this process"),
     "exits_in_c": (
         "import ctypes; ctypes.CDLL(None).exit(0)",
-        "it ended the process that loaded it: ended with status 0 but returned no result",
+        "it terminated the process that loaded it: ended with status 0 but returned no result",
     ),
-    "crashes": ("import ctypes; ctypes.string_at(0)", "it ended the process that loaded it: killed by SIGSEGV"),
-    "aborts": ("import os; os.abort()", "it ended the process that loaded it: killed by SIGABRT"),
-    "kills": ("import os; os.kill(os.getpid(), 9)", "it ended the process that loaded it: killed by SIGKILL"),
+    "crashes": ("import ctypes; ctypes.string_at(0)", "it terminated the process that loaded it: killed by SIGSEGV"),
+    "aborts": ("import os; os.abort()", "it terminated the process that loaded it: killed by SIGABRT"),
+    "kills": ("import os; os.kill(os.getpid(), 9)", "it terminated the process that loaded it: killed by SIGKILL"),
     "leaves": ("import sys; sys.exit(0)", "SystemExit: 0"),
     "parses": ("import argparse; argparse.ArgumentParser().parse_args()", "SystemExit: 2"),
     "interrupts": ("raise KeyboardInterrupt", "it raised KeyboardInterrupt"),
@@ -248,7 +248,7 @@ def test_damaged_list_of_tried_plugins_is_ignored(
 
 
 IN_HOOK = {
-    "exits": ("os._exit(0)", "it called os._exit(0), which would have ended this process"),
+    "exits": ("os._exit(0)", "it called os._exit(0), which would have terminated this process"),
     "leaves": ("sys.exit(0)", "SystemExit: 0"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "generates": ("raise GeneratorExit", "GeneratorExit"),

@@ -157,6 +157,7 @@ def completed(run: StoredRun) -> StoredRun:
     checkpoint = Pretrained(name="tiny", digest="c" * 64, revision="1" * 40, path="/data/tiny")
     spec = msgspec.structs.replace(
         record.spec,
+        dataset="points with more than 24 characters.csv",
         device="cuda:0",
         devices=2,
         pretrained=checkpoint,
@@ -213,7 +214,7 @@ def completed(run: StoredRun) -> StoredRun:
     )
     made = msgspec.structs.replace(
         record,
-        run_id=f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}-1",
+        run_id=f"{spec.stem}-s{spec.seed}-{spec.key[:8]}-1",
         key=spec.key,
         request_key=spec.key,
         spec=spec,

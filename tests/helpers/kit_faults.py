@@ -209,7 +209,20 @@ def errors(targets: Any, outputs: Any, info: Any) -> Any:
     return outputs.argmax(axis=1) != targets
 
 
-def metric(function: str, *, higher_is_better: bool = True, per_example: str = "") -> Metric:
+class MeanOfBatches:
+    """Streaming accuracy that depends on the division into batches."""
+
+    def __init__(self, info: Any) -> None:
+        self.info, self.batches = info, list[float]()
+
+    def update(self, targets: Any, outputs: Any) -> None:
+        self.batches.append(accuracy(targets, outputs, self.info))
+
+    def compute(self) -> float:
+        return sum(self.batches) / len(self.batches)
+
+
+def metric(function: str, *, higher_is_better: bool = True, per_example: str = "", streaming: bool = False) -> Metric:
     return Metric(
         name="faulty",
         objective="classification",
@@ -218,6 +231,7 @@ def metric(function: str, *, higher_is_better: bool = True, per_example: str = "
         summary="",
         bounds=(0.0, 1.0),
         per_example=per_example,
+        streaming=streaming,
     )
 
 
@@ -227,6 +241,7 @@ METRICS = {
     "metric-prefers-correct-predictions": lambda: metric("kit_faults:accuracy", higher_is_better=False),
     "metric-ignores-the-order": lambda: metric("kit_faults:first_half"),
     "metric-modifies-nothing": lambda: metric("kit_faults:sorts_in_place"),
+    "metric-adds-up-batches": lambda: metric("kit_faults:MeanOfBatches", streaming=True),
     "metric-is-the-mean-of-its-values": lambda: metric("kit_faults:accuracy", per_example="kit_faults:errors"),
 }
 

@@ -35,5 +35,5 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def visible(name: str = "far") -> list[str]:
-    """Return the names of the visible directories of a dataset, which a loader takes for completely installed."""
+    """Return the names of the visible directories of a dataset, which a loader considers completely installed."""
     return [path.name for path in (cache_dir() / "datasets" / name).glob("[!.]*")]

@@ -34,6 +34,7 @@ from harness.records import (
     Steady,
     Success,
 )
+from harness.records.store import run_id
 
 MIB = 2**20
 
@@ -146,7 +147,7 @@ def record(
     packages = environment.packages | ({run.backend: backend} if backend else {})
     details: dict[str, bool | int | float | str] = {"target_unit": target_unit} if target_unit else {}
     return RunRecord(
-        run_id=f"{run.task}-{run.model}-{run.backend}-s{run.seed}-{run.key[:8]}-{repeat}",
+        run_id=run_id(run, run.key, repeat),
         key=run.key,
         repeat=repeat,
         started_at=started_at,

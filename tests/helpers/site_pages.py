@@ -19,7 +19,7 @@ def build(results: Path, output: Path) -> Path:
 def pages_of(site: Path) -> list[Path]:
     """Return one page of each kind, including a failed run and a regression."""
     runs = site / "runs"
-    kinds = ("nlp-bert-tiny-torch-s0-*", "regression-linear-torch-*", "regression-mlp-tensorflow-*")
+    kinds = ("nlp-cldr-langid-bert-tiny-torch-s0-*", "regression-*-linear-torch-*", "regression-*-mlp-tensorflow-*")
     return [
         site / "index.html",
         site / "runs.html",

@@ -1,4 +1,4 @@
-"""Prepared data, a clock and sessions with known times, for the tests of what is measured."""
+"""Prepared data, a clock and sessions with known times, for the tests of measurements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 def make_split(examples: int) -> Split:
-    """Every example is its own number, in every array."""
+    """Return a split in which each array contains the number of each example."""
     rows = np.arange(examples)
     return Split(inputs={"x": np.float32(rows)[:, None], "y": rows}, targets=np.float32(rows)[:, None])
 
@@ -53,7 +53,7 @@ class Clock:
 
 
 class Doubler(IdleSession):
-    """Predicts twice its input; remembers what it was asked, and lets time pass over it."""
+    """A session that predicts twice its input, records its calls, and advances the clock in them."""
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ def test_trained_weights_are_evaluated_by_another_backend(one_epoch: Callable[[s
     if installed() != ["torch", "tensorflow"]:
         pytest.skip("needs torch and tensorflow")
     _, results = one_epoch("regression")
-    run = next(results.glob("regression-mlp-torch-*")).name
+    run = next(results.glob("regression-*-mlp-torch-*")).name
     done = harness_cli("evaluate", run, "--backend", "tensorflow", "--format", "json", results=results)
     evaluation = json.loads(done.stdout)
     assert (evaluation["trained_by"], evaluation["evaluated_by"], evaluation["agree"]) == ("torch", "tensorflow", True)
@@ -114,7 +114,7 @@ def test_latency_of_a_real_model(backend: str, one_epoch: Callable[[str], Ran]) 
     if backend not in installed():
         pytest.skip(f"{backend} is not installed")
     _, results = one_epoch("regression")
-    run = next(results.glob(f"regression-mlp-{backend}-*")).name
+    run = next(results.glob(f"regression-*-mlp-{backend}-*")).name
     scenario = ("--scenario", "multi-stream", "--seconds", "0.2")
     measured = json.loads(harness_cli("latency", run, *scenario, "--format", "json", results=results).stdout)
     assert (measured["weights"], measured["settings"]["batch_size"]) == ("trained", 8)

@@ -1,4 +1,4 @@
-"""The description of the machine."""
+"""Tests of the description of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timed predictions: latency, throughput, and what is refused."""
+"""Tests of timed predictions: latency, throughput and rejected outputs."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_predictions_of_positions() -> None:
     np.testing.assert_array_equal(outputs[9], 9 + np.arange(6).reshape(3, 2))
     with pytest.raises(BadResultError, match=r"have the shape \(4, 1\), not \(4, 3, 1\)"):
         inference.predict(Doubler(), split, 4, 1)
-    assert inference.largest_error({1: outputs[4:8]}, outputs, 4) == (4, 0.0)
-    assert inference.largest_error({1: outputs[4:8]}, 2 * outputs, 4)[1] == pytest.approx(0.5)
+    assert inference.largest_error({1: outputs[4:8]}, {1: outputs[4:8]}) == (4, 0.0)
+    assert inference.largest_error({1: outputs[4:8]}, {1: 2 * outputs[4:8]})[1] == pytest.approx(0.5)
 
 
 def test_an_example_with_one_bad_position_is_counted_once() -> None:
@@ -151,10 +151,10 @@ def test_timed_predictions_are_kept_and_compared(clock: Clock) -> None:
     )
     assert sorted(result.kept) == [0, 1, 2]
     right = 2 * split.inputs["x"]
-    assert inference.largest_error(result.kept, right, 4) == (12, 0.0)
+    assert inference.largest_error(result.kept, inference.in_batches(result.kept, right, 4)) == (12, 0.0)
     wrong = right.copy()
     wrong[9] += 1
-    examples, error = inference.largest_error(result.kept, wrong, 4)
+    examples, error = inference.largest_error(result.kept, inference.in_batches(result.kept, wrong, 4))
     assert examples == 12
     assert error == pytest.approx(1 / np.linalg.norm(wrong[8:]))
-    assert inference.largest_error({0: np.full((4, 1), np.nan)}, right, 4)[1] == math.inf
+    assert inference.largest_error({0: np.full((4, 1), np.nan)}, {0: right[:4]})[1] == math.inf

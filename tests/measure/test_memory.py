@@ -58,7 +58,7 @@ print(kept - peak_bytes())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
 def test_what_many_small_arrays_leave_is_given_back() -> None:
-    """96 MB in blocks of 12 kB, of which every hundredth stays: the rest does not count in what comes after."""
+    """All but each hundredth of the blocks of 12 kB are freed, and no longer count as used memory afterwards."""
     if not reset_peak():
         pytest.skip("the kernel does not let a process reset its peak of memory")
     said = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""The phases of a run."""
+"""Tests of the phases of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of training, the evaluated epoch and the moving average."""
+"""Tests of the end of training, the evaluated epoch and the moving average."""
 
 from __future__ import annotations
 

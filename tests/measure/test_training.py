@@ -96,7 +96,7 @@ def test_windows_end_with_their_epoch(clock: Clock) -> None:
 
 
 def test_time_between_windows_is_not_counted(clock: Clock) -> None:
-    """Fetching losses, validating and telling the parent are not training."""
+    """The time to fetch losses, to validate and to report to the parent does not count as training time."""
     result, _ = trained(Doubler(clock, step_s=0.25, predict_s=64, fetch_s=32), make_spec(epochs=2))
     assert result.first_step_s + sum(seconds for _, seconds in result.timed.windows) == 20 * 0.25
     assert [epoch.train_s for epoch in result.curves] == [2.5, 5.0]

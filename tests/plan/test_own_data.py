@@ -95,11 +95,14 @@ def test_every_backend_has_the_same_defaults(catalog: Catalog, tmp_path: Path) -
 
 
 @pytest.mark.plugins("nlp", "torch")
-@pytest.mark.parametrize("options", ["dataset.folds=4", "dataset.random_splits=3"])
-def test_all_folds_have_the_same_defaults(catalog: Catalog, tmp_path: Path, options: str) -> None:
-    path = texts(tmp_path, 50)
-    specs = plan(catalog, "nlp", path, options)
-    alone = plan(catalog, "nlp", path, options, splits=(2,))
+@pytest.mark.parametrize(
+    "options", [("dataset.folds=4",), ("dataset.random_splits=3",), ("dataset.folds=4", "dataset.time_column=day")]
+)
+def test_all_folds_have_the_same_defaults(catalog: Catalog, tmp_path: Path, options: tuple[str, ...]) -> None:
+    path = write_csv(tmp_path / "reviews.csv", {**reviews(50), "day": [str(number) for number in range(50)]})
+    columns = ("dataset.text_column=review", "dataset.target_column=label")
+    specs = plan(catalog, "nlp", path, *columns, *options)
+    alone = plan(catalog, "nlp", path, *columns, *options, splits=(2,))
     assert len({(spec.model, spec.recipe) for spec in specs}) == 1
     assert alone[0].key in {spec.key for spec in specs}
 

@@ -1,4 +1,4 @@
-"""Options of the recipe that are refused in planning."""
+"""Recipe options that are rejected during planning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in the catalog: what they stand for, and names that two plugins claim."""
+"""Tests of names in the catalog, including names that two plugins use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References into a plugin's code, and the digest of it."""
+"""Tests of references to a plugin's code, and of its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: what becomes of hooks that raise or hang."""
+"""Tests of events, including hooks that raise an exception or hang."""
 
 from __future__ import annotations
 

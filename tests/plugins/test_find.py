@@ -1,4 +1,4 @@
-"""Discovery: entry points, files, modules, variables, the core's own plugins."""
+"""Tests of discovery: entry points, files, modules, variables and built-in plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading: what becomes of plugins that are broken, slow or made for another version."""
+"""Tests of loading plugins, including faulty or slow plugins and those for another version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that a plugin requires."""
+"""Tests of the packages that a plugin requires."""
 
 from __future__ import annotations
 

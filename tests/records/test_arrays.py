@@ -1,4 +1,4 @@
-"""Arrays on disk: read as numpy reads them, and refused where they are damaged."""
+"""Arrays on disk, which are read as numpy reads them, and rejected if they are damaged."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_damaged_arrays_are_named(tmp_path: Path) -> None:
 
 
 def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
-    """Many names for one array: little on the disk, much in memory."""
+    """A file in which many names refer to one array is small on disk but large in memory."""
     path = tmp_path / ARRAYS
     np.savez(path, a=np.arange(1000.0), b=np.arange(1000.0))
     with zipfile.ZipFile(path, "a") as archive:

@@ -133,7 +133,7 @@ def _delete_run(store: Store, name: str, other: str, number: int) -> None:
 
 
 def _rename(store: Store, name: str, other: str, number: int) -> None:
-    """Exchange the names of two runs, or rename one."""
+    """Swap the names of two runs, or rename one."""
     paths = store.path / name, store.path / other
     aside = store.path.with_name("aside")
     for old, new in ((paths[0], aside), (paths[1], paths[0]), (aside, paths[1])):

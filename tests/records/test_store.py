@@ -1,4 +1,4 @@
-"""Tests of the results directory: atomic writes, repeats, and reading next to damaged records."""
+"""Tests of the results directory: atomic writes, repeats, and reading if other records are damaged."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from strategies import records
 from toy_plugin import environment_with
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import Recipe, RunRecord
+from harness.records import PROTOCOLS, DataSource, Recipe, RunRecord
 from harness.records import store as store_module
-from harness.records.store import RECORD, Store, StoredRun, read_record, results_dir, write_json
+from harness.records.store import RECORD, Store, StoredRun, earlier_run_id, read_record, results_dir, write_json
 
 
 def test_commit_assigns_an_id_and_stores_all_files(store: Store) -> None:
     run = keep(store, record())
     key = run.record.spec.key
-    assert run.path.name == run.record.run_id == f"nlp-bert-tiny-torch-s0-{key[:8]}-1"
+    assert run.path.name == run.record.run_id == f"nlp-cldr-langid-bert-tiny-torch-s0-{key[:8]}-1"
     assert (run.record.key, run.record.repeat) == (key, 1)
     assert sorted(path.name for path in run.path.iterdir()) == ["log.txt", RECORD]
     assert read_record(run.path / RECORD) == run.record
@@ -40,8 +40,31 @@ def test_repeats_do_not_overwrite_each_other(store: Store) -> None:
     assert len({run.path for run in runs}) == 4
 
 
+def test_repeats_of_earlier_ids_and_of_renamed_data_are_counted(store: Store) -> None:
+    source = DataSource(path="/data/visits.csv")
+    runs = [keep(store, record(dataset=name, source=source)) for name in ("visits.csv", "visits 2.csv")]
+    earlier = store.path / earlier_run_id(runs[0].record.spec, runs[0].record.key, 1)
+    runs[0].path.rename(earlier)
+    runs.append(keep(store, record(dataset="visits.csv", source=source)))
+    assert [run.record.repeat for run in runs] == [1, 2, 3]
+    assert earlier.name.startswith("nlp-bert-tiny-torch-s0-")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "part"),
+    [
+        ("sms-spam", "-sms-spam-"),
+        ("visits of 2026_01.csv", "-visits-of-2026-01-csv-"),
+        ("a very long name of a file with numbers.parquet", "-a-very-long-name-of-a-fi-"),
+        ("../データ", "-"),
+    ],
+)
+def test_run_id_contains_a_short_name_of_the_dataset(dataset: str, part: str) -> None:
+    assert record(dataset=dataset).run_id.startswith(f"nlp{part}bert-tiny-torch-s0-")
+
+
 def test_existing_file_with_the_name_of_a_run_is_kept(store: Store) -> None:
-    name = f"nlp-bert-tiny-torch-s0-{record().spec.key[:8]}"
+    name = f"nlp-cldr-langid-bert-tiny-torch-s0-{record().spec.key[:8]}"
     (store.path / f"{name}-1").write_text("mine")
     (store.path / f"{name}-2").mkdir()
     assert keep(store, record()).record.repeat == 3
@@ -199,6 +222,17 @@ def test_find_rejects_ambiguous_and_unknown_text(store: Store) -> None:
         store.find(ids[0] + "x")
     with pytest.raises(RecordError, match=r"nowhere/record\.json: cannot be read: No such file"):
         store.find(str(store.path / "nowhere"))
+
+
+def test_find_names_the_protocols_of_ambiguous_runs(store: Store) -> None:
+    for name in ("quick", "standard"):
+        keep(store, record(protocol=PROTOCOLS[name].protocol))
+    with pytest.raises(UsageError, match="2 runs match 'nlp'") as caught:
+        store.find("nlp")
+    assert sorted(line.partition(": ")[2] for line in str(caught.value).splitlines()[1:]) == [
+        "protocol=quick",
+        "protocol=standard",
+    ]
 
 
 def test_error_for_an_unknown_run_lists_few_of_many_runs(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Reading a store: damaged neighbors, migrations, what is not a run."""
+"""Tests of reading a store: damaged records, migrations, and files that are not runs."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_commands_neither_write_into_the_results_nor_read_an_index_from_them(
 
 
 def test_index_hides_no_record_that_is_not_valid(store: Store) -> None:
-    """A record enters the index only if it is valid; one that is not is named each time."""
+    """A record enters the index only if it is valid; an invalid record is reported each time."""
     bad = store.path / "bad" / RECORD
     bad.parent.mkdir()
     bad.write_bytes(b'{"schema_version": 2}')

@@ -48,7 +48,7 @@ RECIPE = Recipe(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.1, mom
 class PointsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     draw: int = 0
     examples: int = 160
-    """Number of training examples; validation and test have a quarter of it each."""
+    """Number of training examples; validation and test have a quarter of this number each."""
     noise: float = 0.1
 
 

@@ -1,4 +1,4 @@
-"""Merging and packing of studies."""
+"""Tests of merging and packing studies."""
 
 from __future__ import annotations
 

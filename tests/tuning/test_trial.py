@@ -1,4 +1,4 @@
-"""Tests of single trials: they do not use the test split, and a pruned trial is ended and recorded with its curve."""
+"""Tests of single trials: they do not use the test split, and a pruned trial is stopped and recorded with its curve."""
 
 from __future__ import annotations
 

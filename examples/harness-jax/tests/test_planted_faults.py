@@ -1,4 +1,4 @@
-"""Tests that the parity check finds faults in the options of the recipe that no model's recipe uses.
+"""Tests that the parity check finds faults in recipe options that no model uses by default.
 
 `loss_scale` is not tested, because this backend does not support fp16.
 """
@@ -29,7 +29,7 @@ OPTIONS = {
     "layer_decay": ("optimizer", "layer_decay=0.8"),
     "class_weights": ("loss", "class_weights=[0.5,1,1.5,0.5,1,1.5,0.5,1,1.5,0.5]"),
 }
-"""Stage that finds the faults of each option, and the setting of the recipe."""
+"""For each option, the stage that finds its faults, and the recipe setting that enables the option."""
 
 
 class BiasedAverage(JaxSession):
@@ -40,7 +40,7 @@ class BiasedAverage(JaxSession):
 
 
 class RareAverage(JaxSession):
-    """Update the moving average in every second step only."""
+    """Update the moving average only at every second step."""
 
     number = 0
 

@@ -30,7 +30,7 @@ class LightgbmSession(harness.Session):
             )
         self._info = request.info
         self._config = request.build(request.config, request.info, 0.0).module
-        # With these settings, equal seeds give equal trees for any number of threads.
+        # With these settings, the same seed produces the same trees for any number of threads.
         self._fixed = {"deterministic": True, "force_row_wise": True}
         self._settings = {"num_threads": request.threads, "seed": request.seed, "verbosity": -1, **self._fixed}
         self._boosters: list[lightgbm.Booster] = []
@@ -96,7 +96,7 @@ class LightgbmSession(harness.Session):
         threads = self._settings["num_threads"]
         scores = [booster.predict(features, raw_score=True, num_threads=threads) for booster in boosters]
         if self._info.objective == "classification" and self._info.outputs == 2:
-            scores = [np.zeros_like(scores[0]), scores[0]]  # LightGBM has one score, the log-odds of the second class
+            scores = [np.zeros_like(scores[0]), scores[0]]  # the only score is the log-odds of the second class
         return np.column_stack(scores).astype(np.float32)
 
     def _loss(self, outputs: Array, batch: Batch) -> Array:

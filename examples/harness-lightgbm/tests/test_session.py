@@ -1,4 +1,4 @@
-"""Tests of the session: early stopping, losses, weights of examples, several targets, and settings that are refused."""
+"""Tests of the session: early stopping, losses, example weights, several targets, and settings that are rejected."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def harness_run_started(spec: RunSpec) -> None:
     if directory:
         from tensorboardX import SummaryWriter
 
-        name = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}"
+        name = f"{spec.stem}-s{spec.seed}-{spec.key[:8]}"
         repeat = 1 + len(list(Path(directory).glob(f"{name}-*")))
         _open.append(SummaryWriter(str(Path(directory, f"{name}-{repeat}"))))
 

@@ -1,4 +1,4 @@
-"""Backend that executes exported models with OpenVINO on the CPU, and that cannot train.
+"""Inference backend that executes exported models with OpenVINO on the CPU.
 
 The model is an ONNX file, ``model.onnx``, which the core exports with an installed backend. The model's inputs are
 named as in `harness.DataInfo.inputs`, and its output is named ``outputs``.

@@ -1,4 +1,4 @@
-"""Tests from harness's conformance kit, and tests of the settings that the backend refuses."""
+"""Tests from harness's conformance kit, and tests of the settings that the backend rejects."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class VitConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     patch_size: int = 16
-    """Height and width of a patch, in pixels. The height and the width of the images must be multiples of it."""
+    """Height and width of a patch, in pixels. The height and the width of the images must be multiples of this size."""
     hidden_size: int = 768
     """Width of the patch representations. The width must be a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12

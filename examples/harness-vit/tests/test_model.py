@@ -1,4 +1,4 @@
-"""Comparison of the model with ``transformers``, and its sizes."""
+"""Tests that compare the model with ``transformers``, and tests of its sizes."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """All comparisons for one match."""
+    """All comparisons for one pair of matching sets of runs."""
 
     name: str
     differences: list[tuple[str, str, str]]

@@ -79,6 +79,22 @@ class Subject:
             raise NotCheckedError(NO_SAMPLES)
         return self.arrays
 
+    def scored(self, split: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the stored targets and outputs of the ``test`` or ``validation`` split.
+
+        Raises `NotCheckedError` if they were not stored.
+        """
+        self.require_outputs()
+        arrays = self.samples
+        return arrays[f"{split}_targets"], arrays[f"{split}_outputs"]
+
+    def require_outputs(self) -> None:
+        """Raise `NotCheckedError` if the raw samples are missing or do not contain the outputs of the model."""
+        if self.arrays is None:
+            raise NotCheckedError(NO_SAMPLES)
+        if self.outcome.scores.streamed:
+            raise NotCheckedError("the outputs were not stored, because the metrics were computed batch by batch")
+
     def require_training(self) -> None:
         """Raise `NotCheckedError` if the run used trained weights instead of training."""
         if self.spec.weights is not None:

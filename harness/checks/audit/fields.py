@@ -13,7 +13,8 @@ UNCHECKABLE: dict[str, str] = {
     "request_key": "removing the key from the record cannot be detected; if it is present, its value is checked",
     "started_at": "no other field depends on the start time",
     "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
-    "spec.dataset": "the name of the user's data file, which is not part of the key",
+    "spec.dataset": "the name of the user's data file, which is not part of the key; the run id contains only a "
+    "shortened form",
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
     "spec.source.memory": "the type of the object in memory; the key contains only the digest of the data",
     "spec.source.warnings.*": "warnings issued during planning, which are not part of the key",

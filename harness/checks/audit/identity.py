@@ -14,7 +14,7 @@ from harness.plugins.code import with_digest
 from harness.records import RunSpec
 from harness.records.arrays import digest
 from harness.records.files import real_path
-from harness.records.store import run_id
+from harness.records.store import earlier_run_id, run_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +43,8 @@ ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that are missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
 """Prefixes of the arrays that are missing from runs with trained weights."""
+OF_PREDICTIONS = ("_outputs", "_targets")
+"""Suffixes of the arrays that are missing from runs whose metrics were computed batch by batch."""
 OPTIONAL = {"test_rows"}
 """Arrays that only some datasets have."""
 
@@ -53,7 +55,7 @@ def _identity(subject: Subject) -> Result:
     problems = []
     if record.key != subject.spec_key:
         problems.append(f"the key in the record is {record.key[:8]}, but the key of the spec is {subject.spec_key[:8]}")
-    if record.run_id != expected:
+    if record.run_id not in (expected, earlier_run_id(spec, record.key, record.repeat)):
         problems.append(f"the run id in the record is {record.run_id}, but should be {expected}")
     requested = record.batch_size_reduced_from
     if requested is not None:
@@ -87,12 +89,15 @@ def _samples(subject: Subject) -> Result:
     recorded = "" if subject.migrated_from == 1 else subject.evidence.arrays_digest
     absent = ADDED_LATER | ADDED_IN_2 if subject.migrated_from == 1 else ADDED_LATER
     trained = subject.spec.weights is None
-    required = [name for name in EXPECTED if name not in OPTIONAL and (trained or not name.startswith(OF_TRAINING))]
+    expected = EXPECTED
+    if subject.outcome.scores.streamed:
+        expected = {name: each for name, each in EXPECTED.items() if not name.endswith(OF_PREDICTIONS)}
+    required = [name for name in expected if name not in OPTIONAL and (trained or not name.startswith(OF_TRAINING))]
     problems = [f"{name} is missing" for name in required if name not in arrays and (recorded or name not in absent)]
     problems += [
         f"{name} is not expected"
         for name in arrays
-        if name not in EXPECTED or (name.startswith(OF_TRAINING) and not trained)
+        if name not in expected or (name.startswith(OF_TRAINING) and not trained)
     ]
     info = subject.record.provenance.data
     of_targets = "f" if info is not None and info.objective == "regression" else "i"
@@ -144,12 +149,17 @@ def _weights(subject: Subject) -> Result:
     record, outcome = subject.record, subject.outcome
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
+    used = subject.spec.weights
     if not outcome.model.parameters:
         # Models without weights have digest({}) in older records.
-        if {initial, final, evaluated} - {None, "", digest({})}:
+        if not {initial, final, evaluated} - {None, "", digest({})}:
+            raise NotCheckedError("the model has no canonical weights")
+        network = subject.catalog.network(subject.catalog.model(subject.spec.model)[0].name, subject.spec.backend)
+        if network is None or not network.fitted_weights:
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
-        raise NotCheckedError("the model has no canonical weights")
-    used = subject.spec.weights
+        if used is None:
+            shown = f"initial {(initial or 'none')[:8]}, fitted {(final or 'none')[:8]}, evaluated {evaluated[:8]}"
+            return Result([] if not initial and final == evaluated else [shown], shown)
     if used is not None and used.exported is not None:
         if final or evaluated or used.digest != initial:
             return Result(["the run executed an exported model, but the record contains different weights"], "")
@@ -202,7 +212,7 @@ CHECKS = (
         ("run_id", "key", "request_key", "batch_size_reduced_from", "repeat", "spec"),
         _identity,
     ),
-    Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
+    Check("the raw samples are complete", ("outcome.evidence.arrays_digest", "outcome.scores.streamed"), _samples),
     Check(
         "training changed the weights, and the trained weights were evaluated",
         (

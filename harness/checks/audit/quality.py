@@ -39,16 +39,20 @@ def _metrics(subject: Subject) -> Result:
                 f"the scores of the {name} split have the metrics {', '.join(values) or 'none'}, "
                 "which differ from the metrics of the task"
             )
+    streaming = all(subject.catalog.metric(name).streaming for name in metrics)
+    if scores.streamed != (streaming and not subject.spec.protocol.save_outputs):
+        stated = "were computed" if scores.streamed else "were not computed"
+        problems.append(f"the record states that the metrics {stated} batch by batch, unlike their definitions")
     if problems and not has_same_plugins(subject):
         raise NotCheckedError("the installed version of the task has other metrics")
     return Result(problems, ", ".join(scores.test))
 
 
 def _scores(subject: Subject) -> Result:
-    arrays, recorded = subject.samples, subject.outcome.scores
+    recorded = subject.outcome.scores
     if not recorded.test:
         return Result(["the record has no scores"], "")
-    test = arrays["test_targets"], arrays["test_outputs"]
+    test = subject.scored("test")
     computed = judge(subject).scores(test, test, None, {})
     # The remaining fields are compared by other checks in this module and in a new process.
     expected = msgspec.structs.replace(
@@ -82,8 +86,7 @@ def _details(subject: Subject) -> Result:
 
 def _recomputed(subject: Subject, names: Sequence[str], detail: str) -> Result:
     """Compare the given fields of the scores with values computed from the stored predictions."""
-    recorded, arrays = subject.outcome.scores, subject.samples
-    test = arrays["test_targets"], arrays["test_outputs"]
+    recorded, test = subject.outcome.scores, subject.scored("test")
     computed = judge(subject).scores(test, test, None, {})
     problems = []
     for name in names:
@@ -102,10 +105,9 @@ def _without_texts(metrics: Mapping[str, MetricInfo]) -> dict[str, MetricInfo]:
 
 
 def _validation(subject: Subject) -> Result:
-    arrays = subject.samples
-    if "validation_outputs" not in arrays:
+    if "validation_outputs" not in subject.samples and not subject.outcome.scores.streamed:
         raise NotCheckedError("the predictions for the validation split were not saved")
-    computed = judge(subject).score(arrays["validation_targets"], arrays["validation_outputs"])
+    computed = judge(subject).score(*subject.scored("validation"))
     recorded = subject.outcome.scores.validation
     return Result(differences(recorded, computed, "validation", LIBRARIES), f"{len(computed)} scores")
 
@@ -113,12 +115,23 @@ def _validation(subject: Subject) -> Result:
 def _slices(subject: Subject) -> Result:
     """Check that the slices of each group together contain every example exactly once. The scores of the slices are
     checked in the replay, which prepares the data."""
-    slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
-    problems = []
+    scores, examples = subject.outcome.scores, subject.outcome.examples["test"]
+    slices, problems = scores.slices, []
+    columns = [sum(column) for column in zip(*scores.confusion, strict=True)]
+    diagonal = [row[number] for number, row in enumerate(scores.confusion)]
     for group in dict.fromkeys(one.group for one in slices):
         members = [one for one in slices if one.group == group]
         if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
             problems.append(f"the slices by {group} do not contain each of the {examples} examples exactly once")
+        if not all(one.class_support for one in members):
+            continue
+        for name, expected in (
+            ("class_support", [sum(row) for row in scores.confusion]),
+            ("class_predicted", columns),
+            ("class_correct", diagonal),
+        ):
+            if [sum(column) for column in zip(*(getattr(one, name) for one in members), strict=True)] != expected:
+                problems.append(f"{name} of the slices by {group} does not add up to the confusion matrix")
     return Result(problems, f"{len(slices)} slices")
 
 
@@ -148,7 +161,11 @@ def _classes(subject: Subject) -> Result:
 
 
 CHECKS = (
-    Check("the metrics match the task", ("outcome.scores.primary", "outcome.scores.test"), _metrics),
+    Check(
+        "the metrics match the task",
+        ("outcome.scores.primary", "outcome.scores.test", "outcome.scores.streamed"),
+        _metrics,
+    ),
     Check(
         "scores by class agree with the confusion matrix",
         ("outcome.scores.per_class", "outcome.scores.confusion"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.checks.audit.check import NO_SAMPLES, Check, NotCheckedError, Result, Subject
+from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import LIBRARIES, differences
 from harness.checks.audit.finding import Finding
 from harness.checks.audit.quality import judge
@@ -111,6 +111,7 @@ def _data(subject: Subject, replay: Replay) -> Result:
 def _targets(subject: Subject, replay: Replay) -> Result:
     import numpy as np
 
+    subject.require_outputs()
     samples, checked = subject.samples, []
     for name, split in (("test", replay.data.test), ("validation", replay.data.validation)):
         stored = samples.get(f"{name}_targets")
@@ -240,14 +241,17 @@ def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> N
 
 def _slices(subject: Subject, replay: Replay) -> Result:
     from harness.measure.quality.scorer import Scorer
+    from harness.measure.quality.slices import with_intersections
 
-    scores, samples = subject.outcome.scores, subject.samples
+    recorded, test = subject.outcome.scores.slices, subject.scored("test")
     scorer: Scorer = judge(subject)
-    test = samples["test_targets"], samples["test_outputs"]
-    computed = scorer.scores(test, test, None, replay.data.test.groups)
-    return Result(
-        differences(scores.slices, computed.slices, "slices", LIBRARIES), f"{len(computed.slices)} slices of the data"
-    )
+    groups = with_intersections(replay.data.test.groups, subject.spec.slice_columns)
+    computed = scorer.scores(test, test, None, groups).slices
+    if not any(one.class_support for one in recorded):  # older records have no counts
+        computed = [
+            msgspec.structs.replace(one, class_support=[], class_predicted=[], class_correct=[]) for one in computed
+        ]
+    return Result(differences(recorded, computed, "slices", LIBRARIES), f"{len(computed)} slices of the data")
 
 
 def _closed_form(subject: Subject, replay: Replay) -> Result:
@@ -275,8 +279,7 @@ def _saved(subject: Subject, replay: Replay) -> Result:
     path = subject.run.path / WEIGHTS
     if not path.is_file():
         raise NotCheckedError("no weights were saved (harness run --save-weights)")
-    if subject.arrays is None:
-        raise NotCheckedError(NO_SAMPLES)
+    subject.require_outputs()
     weights = load(path)
     if digest(weights) != subject.record.provenance.final_weights_digest:
         return Result(["the saved weights differ from the trained weights"], "")
@@ -284,7 +287,7 @@ def _saved(subject: Subject, replay: Replay) -> Result:
     allowed = tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value
     problems, details = [], []
     for name, split in (("test", replay.data.test), ("validation", replay.data.validation)):
-        stored = subject.arrays.get(f"{name}_outputs")
+        stored = subject.samples.get(f"{name}_outputs")
         if stored is None:
             continue
         outputs = predict(replay.session, split, subject.spec.recipe.batch_size, replay.data.info.outputs)

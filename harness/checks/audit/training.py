@@ -208,9 +208,9 @@ def _selection(subject: Subject) -> Result:
     if early:
         problems.append(f"training continued after epoch {early[0]}, although early stopping should have ended it")
     if ended == "max_seconds" and recipe.max_seconds is None:
-        problems.append("training was ended by max_seconds, which the recipe does not set")
+        problems.append("training was stopped by max_seconds, which the recipe does not set")
     if ended == "early_stopping" and not is_stale(scores, recipe.early_stopping):
-        problems.append("training was ended by early stopping, although the best epoch is recent")
+        problems.append("training was stopped by early stopping, although the best epoch is recent")
     return Result(problems, f"ended by {ended}, evaluated epoch {recorded.evaluated_epoch}")
 
 

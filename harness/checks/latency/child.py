@@ -64,7 +64,8 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     weights = saved_weights(saved, prepared) if is_saved else starting_weights(prepared)[0]
     test = prepared.data.test
     with opened_session(prepared, weights) as session:
-        fit_at_once(session, prepared)
+        if not is_saved:
+            fit_at_once(session, prepared)
         size = sum(array[:1].nbytes for array in test.inputs.values())
         sizes = batch_sizes(settings.batch_size) if job.small_batches else ()
         service = Service(session, test, settings.batch_size, max(1, MAX_BYTES // max(1, size)), sizes)

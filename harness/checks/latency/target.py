@@ -121,7 +121,7 @@ def peak_memory(target: Target) -> dict[str, int]:
 
 @dataclass
 class Answers:
-    """Answers of a service. All methods can be called from several threads."""
+    """Answers received from a service. All methods can be called from several threads."""
 
     contents: dict[int, bytes] = field(default_factory=dict)
     """Last answer for each sample."""
@@ -188,7 +188,7 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
     """Return the number of queries per second that the service answers if each client sends a query as soon as the
     previous one is answered. Each client must have a separate object for its answers.
 
-    Raises `harness.HarnessError` if the service answers no query with status 200."""
+    Raises `harness.HarnessError` if the service does not answer any query with status 200."""
     counts = [0] * len(clients)
     end = time.perf_counter() + seconds
 

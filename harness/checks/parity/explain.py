@@ -88,10 +88,10 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
     if 0 < len(off) <= len(rows) / 2 and np.isfinite(rows).all():
         agree = len(rows) - len(off)
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
-            return f"{text}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
+            return f"{text}: examples {_list(off)} are swapped in {other.backend}; the other {agree} agree"
         return (
             f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check whether these examples "
-            "differ from the rest, for example in their padding or attention mask, or were exchanged"
+            "differ from the rest, for example in their padding or attention mask, or were swapped"
         )
     text += (
         ": the forward pass differs (for example, an epsilon, the padding, an activation, the attention "
@@ -153,8 +153,8 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     worse = max((one, other), key=lambda e: _known(stage.from_reference.get(e.backend)))
     if stage.where.startswith(OTHER_GAIN):
         return (
-            f"{stage.where.removesuffix(f', {worse.backend}')}: the backends do not reduce the loss scale equally "
-            "often when gradients overflow. Check the initial loss scale, and that it is halved after each overflow"
+            f"{stage.where.removesuffix(f', {worse.backend}')}: the backends reduce the loss scale a different number "
+            "of times when gradients overflow. Check the initial loss scale, and that it is halved after each overflow"
         )
     if stage.where.startswith(MORE_SKIPPED):
         return (
@@ -202,7 +202,7 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
     size = "cannot be compared" if stage.error is None else f"differs by {stage.error:.1f} standard errors"
     return (
         f"dropout has different distributions in {one.backend} and {other.backend}: {stage.where} {size}, while "
-        "training without dropout gives equal results."
+        "training without dropout produces equal results."
         " Check the rate, the factor 1 / (1 - rate) and the position of each dropout "
         "layer"
         ", and that every example and step has its own mask"

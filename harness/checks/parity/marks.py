@@ -25,7 +25,7 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each run.
+    """Return the parity results of each run.
 
     The runs in `rivals` differ only in their backend and environment. Each run after the first is marked with the
     result of its comparison with the first run. The first run is marked with the combined result of these comparisons,

@@ -33,7 +33,7 @@ _CLIP_EPSILON = 1e-6
 
 
 class Change(NamedTuple):
-    """The change of one parameter in one step."""
+    """The change in one parameter in one step."""
 
     value: Array
     """New value minus old value, float64."""

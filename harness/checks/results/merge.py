@@ -20,7 +20,7 @@ from harness.errors import RecordError, UsageError
 from harness.records import RunRecord
 from harness.records.files import make_directory, replacing
 from harness.records.reading import open_stored
-from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
+from harness.records.store import RECORD, Store, StoredRun, renumbered, run_id, write_json
 
 MAX_FILE_BYTES = 64 * 2**30
 """Maximum size of a copied file, in bytes."""
@@ -90,7 +90,7 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
             arriving[content] = run
     numbers = _numbers({**here, **arriving})
     for content, run in zip(contents, [*kept, *brought], strict=True):
-        merged.ids[run.path] = _named(run.record, numbers[content]).run_id
+        merged.ids[run.path] = renumbered(run.record, numbers[content]).run_id
     _renumber(target, here, numbers, merged)
     if arriving:
         with Store(target).scratch() as made_in:
@@ -118,7 +118,7 @@ def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
     ambiguous = {run.record.spec.key for run in by_content.values() if counts[run.record.run_id] > 1}
     numbers = _numbers({content: run for content, run in by_content.items() if run.record.spec.key in ambiguous})
     found = [
-        StoredRun(run.path, _named(run.record, numbers[content])) if content in numbers else run
+        StoredRun(run.path, renumbered(run.record, numbers[content])) if content in numbers else run
         for content, run in by_content.items()
     ]
     return sorted(found, key=lambda run: (run.record.started_at, run.record.run_id))
@@ -194,7 +194,7 @@ def _renumber(target: Path, runs: Mapping[str, StoredRun], numbers: Mapping[str,
     """
     moved = []
     for content, run in runs.items():
-        named = _named(run.record, numbers[content])
+        named = renumbered(run.record, numbers[content])
         if run.path.name != named.run_id:
             moved.append((run.path.with_name(f"{run.path.name}{_RENAMING}"), named))
             merged.renamed[run.record.run_id] = named.run_id
@@ -217,7 +217,7 @@ def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> 
 
     The run is first copied to a hidden directory, so an incomplete copy is never read as a run.
     """
-    named = _named(run.record, number)
+    named = renumbered(run.record, number)
     target, directory = made_in.parent / named.run_id, made_in / named.run_id
     problems = []
     try:
@@ -287,8 +287,3 @@ def _merge_verdicts(other: Path, target: Path) -> int:
 
 def _age(verdict: ParityVerdict) -> tuple[str, bytes]:
     return verdict.checked_at, msgspec.json.encode(verdict)
-
-
-def _named(record: RunRecord, number: int) -> RunRecord:
-    key = record.spec.key
-    return msgspec.structs.replace(record, run_id=run_id(record.spec, key, number), key=key, repeat=number)

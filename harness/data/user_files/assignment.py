@@ -1,4 +1,5 @@
-"""Splits of the user's rows: given, by time, at random, or one of several folds or random splits."""
+"""Assignment of the user's rows to splits: predefined, by time, at random, or as one of several folds or random
+splits."""
 
 from __future__ import annotations
 
@@ -71,10 +72,11 @@ def assigned(
 
     options = examples.options
     if examples.times is not None:
+        times = np.array(examples.times)[rows]
+        if options.folds is not None:
+            return _fold_by_time(examples, rows, times, classes, names)
         parts, description = split_by_time(
-            np.array(examples.times)[rows],
-            validation_share=options.validation_share,
-            test_share=options.test_share,
+            times, validation_share=options.validation_share, test_share=options.test_share
         )
         examples.warnings += _uneven(parts, options)
         return parts, {"splits": description, "times": _times(examples, rows, parts)}
@@ -105,16 +107,49 @@ def assigned(
     return parts, {"splits": start + description, **details}
 
 
-def planned_size(options: UserOptions, parts: Mapping[str, Index]) -> int:
-    """Return the number of training examples, given the row indices of each split.
+def planned_size(options: UserOptions, parts: Mapping[str, Index], rows: int) -> int:
+    """Return the number of training examples, given the row indices of each split and the number of all rows.
 
-    For one of several folds or random splits, the number is computed from the total number of rows, so that it is the
-    same for all of them.
+    For one of several folds or random splits, the number is computed from the number of all rows, so that it is the
+    same for all of them. For folds in chronological order, it is that of the first fold, which has the fewest.
     """
     if options.count is None:
         return len(parts["train"])
-    test_share = 1 / options.folds if options.folds else options.test_share
-    return max(1, int(sum(map(len, parts.values())) * (1 - test_share - options.validation_share)))
+    if options.folds is None:
+        share = 1 - options.test_share - options.validation_share
+    elif options.time_column is not None:
+        share = (1 - options.validation_share) / (options.folds + 1)
+    else:
+        share = 1 - 1 / options.folds - options.validation_share
+    return max(1, int(rows * share))
+
+
+def _fold_by_time(
+    examples: Examples,
+    rows: Sequence[int],
+    times: NDArray[np.float64],
+    classes: Index | None,
+    names: Sequence[str],
+) -> tuple[Parts, dict[str, str]]:
+    """Return the row indices of each split for a fold in chronological order, and the details, as in `assigned`."""
+    from harness.data.folds import fold_warnings, sizes_of
+    from harness.data.user_files.splitting import folds_by_time, split_fold_by_time
+
+    options, count = examples.options, examples.options.folds or 0
+    number = options.split or 1
+    folds = folds_by_time(times, count)
+    parts = split_fold_by_time(times, folds, number - 1, validation_share=options.validation_share)
+    tested = folds >= 0
+    titles = [f"fold {fold}" for fold in range(1, count + 1)]
+    examples.warnings += fold_warnings(
+        folds[tested], titles, classes if classes is None else classes[tested], None, names
+    )
+    description = f"fold {number} of {count} by time, trained on all earlier rows; validation before test"
+    return parts, {
+        "splits": description,
+        "fold_rows": sizes_of(folds[tested]),
+        "times": _times(examples, rows, parts),
+    }
 
 
 def _times(examples: Examples, rows: Sequence[int], parts: Parts) -> str:
@@ -136,7 +171,7 @@ def _folds(
     import numpy as np
 
     from harness.data.folds import assign_folds, drawn_by, fold_warnings
-    from harness.data.user_files.columns import class_names
+    from harness.data.names import in_order
     from harness.data.user_files.splitting import connected
 
     options, count = examples.options, examples.options.folds or 0
@@ -145,7 +180,7 @@ def _folds(
     titles = [f"fold {fold}" for fold in range(1, count + 1)]
     if examples.folds is not None:
         cells = [examples.folds[row] for row in rows]
-        values = class_names(filter(None, examples.folds))
+        values = in_order(filter(None, examples.folds))
         folds = np.array([values.index(cell) for cell in cells], np.int64)
         if missing := sorted(set(range(count)) - set(folds.tolist())):
             raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from harness.data.resampling import MAX_SPLITS
@@ -22,6 +22,8 @@ SPLIT_NAME = re.compile(
     r"split|fold|k_?fold|partition|subset|(is|in)[_ ]?(train|training|test|validation|val|valid|dev|holdout)"
 )
 """Pattern that matches the names, in lower case, of columns that may define splits."""
+INTERSECTION = "*"
+"""Character between the names of the columns in the name of an intersection of slices."""
 SLICE_LETTERS = 60
 """Maximum length of strings in a slice column. Longer strings are truncated."""
 
@@ -56,7 +58,7 @@ class Columns:
     def joined(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the column names listed by the user, after rejoining names that contain commas.
 
-        The command line splits lists at commas, so a column named ``height, m`` arrives as two names.
+        The command line splits lists at commas, so a column named ``height, m`` is passed as two names.
         """
         if all(name in self.table.columns for name in names):
             return tuple(names)
@@ -69,6 +71,21 @@ class Columns:
             result.append(spelled[",".join(rest[:end])] if end > 1 else first)
             del rest[:end]
         return tuple(result)
+
+    def intersected(self, name: str) -> tuple[str, ...]:
+        """Return the columns of a slice: `name` itself, or the columns whose names are joined with ``*``.
+
+        Raises `harness.UnknownNameError` if a column does not exist, and `harness.UsageError` if a column is repeated.
+        """
+        if name in self.table.columns or INTERSECTION not in name:
+            self.require(name)
+            return (name,)
+        parts = tuple(part.strip() for part in name.split(INTERSECTION))
+        for part in parts:
+            self.require(part)
+        if len(set(parts)) < len(parts):
+            raise UsageError(f"slice column {name!r} names a column twice; name each column once")
+        return parts
 
     def require(self, name: str) -> None:
         """Raise `harness.UnknownNameError` if the column does not exist."""
@@ -105,9 +122,9 @@ class Columns:
         """Return the names of the columns without a role."""
         return [name for name in self.table.columns if name not in self._assigned]
 
-    def infer_rest(self, role: str) -> list[str]:
-        """Assign `role` to all columns without a role, and return their names."""
-        names = self.unassigned()
+    def infer_rest(self, role: str, without: Collection[str] = ()) -> list[str]:
+        """Assign `role` to all columns without a role, except those in `without`, and return their names."""
+        names = [name for name in self.unassigned() if name not in without]
         self._assigned.update(names)
         self.guessed.append(role)
         return names
@@ -295,14 +312,6 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
 def _one_line(cell: Any) -> str:
     text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
     return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
-
-
-def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct labels, sorted numerically if all labels are integers and alphabetically otherwise."""
-    names = sorted(set(labels))
-    if all(name.isascii() and name.isdigit() for name in names):
-        names.sort(key=int)
-    return tuple(names)
 
 
 def shown(cell: Any) -> str:

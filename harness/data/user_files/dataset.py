@@ -127,7 +127,7 @@ class UserDataset(Dataset[UserOptions]):
             memory=origin.origin if origin else "",
             guessed=examples.guessed,
             warnings=tuple(warnings),
-            training_examples=planned_size(examples.options, parts),
+            training_examples=planned_size(examples.options, parts, len(examples.good())),
         )
         return examples.options, source, divided
 
@@ -211,9 +211,9 @@ class UserDataset(Dataset[UserOptions]):
         """
         import numpy as np
 
+        from harness.data.names import in_order
         from harness.data.suspicions import majority
         from harness.data.user_files.assignment import assigned
-        from harness.data.user_files.columns import class_names
         from harness.data.user_files.copies import find_copies
         from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage
         from harness.data.user_files.missing_codes import in_labels, in_numbers
@@ -224,7 +224,7 @@ class UserDataset(Dataset[UserOptions]):
         classes = None
         if examples.labels is not None:
             labels = [examples.labels[row] for row in rows]
-            names = class_names(labels)
+            names = in_order(labels)
             if len(names) < 2:
                 raise DataError(
                     f"{self.name}: all rows have the label {names[0]!r}; classification needs at least two classes"

@@ -73,7 +73,7 @@ class Examples:
     times: list[float] | None = None
     """Time of each row, used to split the rows."""
     ordered: dict[str, str] = field(default_factory=dict)
-    """How the file's rows are sorted by each time column by which they are sorted; see `dates.order`."""
+    """Order of the file's rows, keyed by the time columns by which they are sorted; see `dates.order`."""
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)

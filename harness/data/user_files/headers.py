@@ -15,8 +15,9 @@ SAMPLE = 1000
 def header_warnings(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Return a warning if the column names seem to be the first row of a file without a header.
 
-    They do if each column of numbers has a number as its name, and if the name of each column with repeated texts also
-    occurs in the column. Names that are increasing numbers, such as years, are usual.
+    This is the case if each numeric column has a number as its name, and if the name of each column with repeated texts
+    also occurs in the column. There is no warning if the names are increasing numbers, such as years, because such
+    names are common.
     """
     known, numbers = [], []
     for name, cells in columns.items():

@@ -74,8 +74,8 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
 
 
 def _row_order(values: Numbers, steps: Numbers) -> str:
-    """Return how integers increase or decrease from row to row, as row numbers do from which some rows were removed, or
-    an empty string."""
+    """Return a description of how integers increase or decrease from row to row, like row numbers after some rows were
+    removed, or an empty string."""
     if not (values == np.floor(values)).all() or not ((steps > 0).all() or (steps < 0).all()):
         return ""
     if np.ptp(values) > GAPS * len(values) or (steps == steps[0]).all():  # equal steps may be a grid of measurements

@@ -104,8 +104,8 @@ def rendered(image: Any, notes: Counter[str]) -> Any:
     not changed.
 
     The EXIF orientation is applied, and transparent areas become white. `notes` counts the images whose content was
-    partly ignored, by reason. Raises `UnreadableError` if nothing of the image is visible, and the exceptions of Pillow
-    if the image cannot be decoded or converted.
+    partly ignored, by reason. Raises `UnreadableError` if no part of the image is visible, and Pillow's exceptions if
+    the image cannot be decoded or converted.
     """
     import numpy as np
     from PIL import Image, ImageOps

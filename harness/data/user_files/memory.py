@@ -1,6 +1,7 @@
 """Conversion of data in memory, such as a DataFrame, into columns of JSON values, images and recordings.
 
-A value that JSON cannot represent exactly is refused, so that the data read from a file are the data in memory.
+A value that JSON cannot represent exactly is rejected, so that the data read from a file are identical to the data in
+memory.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ RESET_SERIES = ("add it to the dict as a list", "call .reset_index(drop=True) on
 OTHER = "convert the column to strings, numbers, booleans or dates, or remove it"
 SPLIT = "split"
 FINER = ("ps", "fs", "as")
-"""Units of numpy that are finer than those of pandas, which reads them incorrectly."""
+"""numpy time units that are finer than those of pandas, which reads them incorrectly."""
 
 
 @dataclass(kw_only=True)
@@ -63,7 +64,7 @@ class MemoryData:
         return len(next(iter(self.columns.values()), ()))
 
     def all_warnings(self) -> list[str]:
-        """Return the warnings, including those about images of which a part was ignored."""
+        """Return the warnings, including those about partly ignored images."""
         return [*self.warnings, *(self.media.warnings() if self.media is not None else ())]
 
 
@@ -79,7 +80,7 @@ def from_memory(data: Any, *, keeps_index: bool = False) -> MemoryData:
     """Return the columns of a DataFrame, a ``datasets.Dataset``, a mapping from column names to sequences, or a mapping
     from the names of splits to any of these.
 
-    The indexes of DataFrames and Series are not part of the data, and an index that may contain data is refused. If
+    The indexes of DataFrames and Series are not part of the data, and an index that may contain data is rejected. If
     `keeps_index` is true, the index of a single DataFrame is not checked, because the caller handles it.
 
     Raises `harness.UsageError` if the object has another type, or if it contains values or names that cannot be stored
@@ -192,8 +193,8 @@ def _mapping(data: Mapping[Any, Any]) -> MemoryData:
 
 
 def _one_per_row(name: str, value: Any) -> Any:
-    """Return the values of a column of a dict as a sequence, or as an array of numpy or pandas. Raises
-    `harness.UsageError` if they are not one value per row."""
+    """Return the values of a column of a dict as a sequence, or as a numpy or pandas array. Raises `harness.UsageError`
+    if they are not one value per row."""
     import numpy as np
     import pandas as pd
 
@@ -304,8 +305,8 @@ def _cells(name: str, column: Any) -> list[Any]:
 
 
 def _dates(name: str, values: NDArray[Any] | np.datetime64 | np.timedelta64) -> Any:
-    """Return an array of dates or durations of numpy as a Series, and a single one as a Timestamp or Timedelta. The
-    conversion is exact, unlike ``values.tolist()``."""
+    """Return a numpy array of dates or durations as a Series, and a single date or duration as a Timestamp or
+    Timedelta. The conversion is exact, unlike ``values.tolist()``."""
     import numpy as np
     import pandas as pd
 
@@ -324,7 +325,7 @@ def _dates(name: str, values: NDArray[Any] | np.datetime64 | np.timedelta64) -> 
 
 
 def _cell(cell: Any, column: str, row: int) -> Any:
-    """Return a cell as a str, bool, int, float or None. Raises `harness.UsageError` if this is not exact."""
+    """Return a cell as a str, bool, int, float or None. Raises `harness.UsageError` if the conversion is not exact."""
     import numpy as np
 
     if isinstance(cell, np.datetime64 | np.timedelta64):

@@ -1,4 +1,4 @@
-"""Images and recordings in memory, and their encoding as files without loss."""
+"""Images and recordings in memory, and their lossless encoding as files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Media:
 
 
 def _netpbm(pixels: Array) -> bytes:
-    """Return the pixels ``[H, W, C]`` in a format without compression, so that the bytes do not depend on a library."""
+    """Return the pixels ``[H, W, C]`` in an uncompressed format, so that the bytes do not depend on a library."""
     height, width, channels = pixels.shape
     return f"P{5 if channels == 1 else 6}\n{width} {height}\n255\n".encode() + pixels.tobytes()
 
@@ -123,7 +123,7 @@ def is_missing(value: Any) -> bool:
 
 
 def _kind(column: Any, *, rated: bool) -> Literal["image", "audio"] | None:
-    """Return the kind of a column that contains images or recordings, judged by its first item. A 2-dimensional array
+    """Return the kind of a column that contains images or recordings, based on its first item. A 2-dimensional array
     contains recordings if the data have a sample rate (`rated`)."""
     import numpy as np
 

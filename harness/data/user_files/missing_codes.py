@@ -31,7 +31,8 @@ CODE = re.compile(r"-?9{2,}|-[19]")
 DATES = frozenset(
     ("0001-01-01", "1753-01-01", "1800-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1901-01-01", "1970-01-01")
 ) | frozenset(("1999-09-09", "2099-12-31", "2100-01-01", "2999-12-31", "3000-01-01", "9999-01-01", "9999-12-31"))
-"""Dates commonly used as codes: the first and last dates of programs, and dates that are easy to type."""
+"""Dates commonly used as codes: the first and last dates that programs can represent, and dates that are easy to
+type."""
 
 Numbers = NDArray[np.float64]
 
@@ -122,6 +123,6 @@ def in_dates(name: str, cells: Sequence[Any], values: Sequence[datetime | time |
         shown = ", ".join(sorted({value.strftime("%z") or "none" for value in known})[:4])
         found.append(
             f"column {name!r}: the dates have different time zones ({shown}), but their parts, such as the hour, were "
-            "taken as written; convert them to one time zone"
+            "not converted to a common time zone; convert them to one time zone"
         )
     return found

@@ -40,7 +40,7 @@ BLANKS = " \u00a0\u2009\u202f"
 """Space characters that separate groups of digits: the ordinary, no-break, thin and narrow no-break spaces."""
 APOSTROPHES = "'\u2019"
 MINUS = "-\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d"
-"""Signs of negative numbers. Programs for word processing replace hyphens with dashes."""
+"""Signs of negative numbers. Word processors replace hyphens with dashes."""
 CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba\u20aa\u0e3f\u20ab\u20b4\u20a6\u00a2"
 CODES = "USD|EUR|GBP|JPY|CHF|CAD|AUD|CNY|INR|SEK|NOK|DKK|PLN|CZK|BRL|MXN|ZAR|KRW|RUB|TRY|NZD|HKD|SGD"
 UNITS = frozenset(

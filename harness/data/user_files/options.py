@@ -29,8 +29,9 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Column with the group of each row, such as the speaker or patient. All rows of a group are in the same split."""
     time_column: str | None = None
     """Column with the date, time or number used to order the rows. The last rows form the test split, and the rows
-    before the test split form the validation split. Rows with the same time are kept in the same split. This option
-    cannot be combined with a split or group column."""
+    before the test split form the validation split. Rows with the same time are kept in the same split. With `folds`,
+    the last rows are divided into consecutive folds, and the rows before a fold form its training and validation split.
+    This option cannot be combined with a split or group column."""
     date_format: str | None = None
     """Format of dates that are not in ISO 8601, in Python's ``strptime`` notation, such as ``%d/%m/%Y``."""
     fold_column: str | None = None
@@ -46,7 +47,9 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately. Each value of a column forms a slice.
-    In a numeric column, each quartile forms a slice. Slice columns can also be features.
+    In a numeric column, each quartile forms a slice. Names joined with ``*``, such as ``sex*region``, define the
+    intersections of the slices of several columns. A slice column is a feature only if it is listed in the feature
+    columns.
     """
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows, and ``skip`` drops them.
@@ -117,7 +120,7 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
             return
         if self.fold_column is not None and self.random_splits is not None:
             raise ValueError("fold_column and random_splits cannot be combined; remove one of them")
-        if self.time_column is not None:
+        if self.time_column is not None and several != "folds":
             raise ValueError(
                 f"{several} cannot be combined with time_column, because training rows would be later than test rows; "
                 "remove one of them"

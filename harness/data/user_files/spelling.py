@@ -17,7 +17,7 @@ LOOK_ALIKES = str.maketrans(
 """Cyrillic and Greek letters that look like Latin letters (Unicode Technical Standard 39), and typographic quotes and
 dashes."""
 SELECTORS = re.compile("[\ufe00-\ufe0f]")
-"""Invisible characters that choose between two pictures of the character before them."""
+"""Invisible characters that select a variant of the preceding character, such as its text or emoji form."""
 JOINT = re.compile(r"(?<=\w)[_\s-]+(?=\w)")
 """Pattern that matches the characters between two words."""
 TRUTHS = frozenset(

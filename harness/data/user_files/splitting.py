@@ -114,19 +114,63 @@ def split_by_time(
 
     Raises `harness.DataError` if there are fewer than three distinct times.
     """
-    distinct, counts = np.unique(times, return_counts=True)
-    if len(distinct) < 3:
-        raise DataError(
-            f"3 splits need at least 3 different times, but there {'is' if len(distinct) == 1 else 'are'} "
-            f"{len(distinct)}; specify another time column"
-        )
-    before = np.concatenate([[0], np.cumsum(counts)])  # number of rows before each distinct time
+    distinct, before = _distinct_times(times, 3, "3 splits")
     wanted = [len(times) * (1 - test_share - validation_share), len(times) * (1 - test_share)]
     second = int(np.clip(np.abs(before - wanted[1]).argmin(), 2, len(distinct) - 1))
     first = int(np.clip(np.abs(before - wanted[0]).argmin(), 1, second - 1))
     place = np.searchsorted(distinct, times)
     masks = (place < first, (first <= place) & (place < second), second <= place)
     return {name: np.flatnonzero(mask) for name, mask in zip(SPLITS, masks, strict=True)}, "by time, test last"
+
+
+def folds_by_time(times: NDArray[np.float64], count: int) -> Index:
+    """Return the fold of each row (``[N]``), counted from 0, or -1 for rows that are earlier than the first fold.
+
+    As in scikit-learn's ``TimeSeriesSplit``, the folds are consecutive, and each of them contains about
+    N / (`count` + 1) rows. Rows with the same time are in the same fold. At least two distinct times are earlier than
+    the first fold, one each for training and validation.
+
+    Raises `harness.DataError` if there are too few distinct times.
+    """
+    distinct, before = _distinct_times(times, count + 2, f"{count} folds by time")
+    size = len(times) // (count + 1)
+    starts: list[int] = []
+    for number in range(count):
+        wanted = len(times) - (count - number) * size
+        lowest, highest = (starts[-1] + 1 if starts else 2), len(distinct) - (count - number)
+        starts.append(int(np.clip(np.abs(before - wanted).argmin(), lowest, highest)))
+    return np.searchsorted(starts, np.searchsorted(distinct, times), side="right") - 1
+
+
+def split_fold_by_time(
+    times: NDArray[np.float64], folds: Index, number: int, *, validation_share: float
+) -> dict[str, Index]:
+    """Return the ascending row indices of each split, with a fold of `folds_by_time` as the test split.
+
+    Of the rows before the fold, the latest form the validation split, which contains about a fraction
+    `validation_share` of them. All others are training rows.
+    """
+    early = np.flatnonzero(folds < number)
+    distinct, before = _distinct_times(times[early], 2, "a training and a validation split")
+    first = int(np.clip(np.abs(before - len(early) * (1 - validation_share)).argmin(), 1, len(distinct) - 1))
+    is_late = times[early] >= distinct[first]
+    return {TRAIN: early[~is_late], VALIDATION: early[is_late], TEST: np.flatnonzero(folds == number)}
+
+
+def _distinct_times(
+    times: NDArray[np.float64], needed: int, what: str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the distinct times and the number of rows before each of them, followed by the number of all rows.
+
+    Raises `harness.DataError` if there are fewer than `needed` distinct times.
+    """
+    distinct, counts = np.unique(times, return_counts=True)
+    if len(distinct) < needed:
+        raise DataError(
+            f"{what} need at least {needed} different times, but there {'is' if len(distinct) == 1 else 'are'} "
+            f"{len(distinct)}; specify another time column"
+        )
+    return distinct, np.concatenate([[0], np.cumsum(counts)])
 
 
 def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:

@@ -129,9 +129,9 @@ def _check_separated(table: Table) -> None:
     for mark, plural in SEPARATORS.items():
         count = name.strip().count(mark)
         if count and all(isinstance(cell, str) and cell.strip().count(mark) == count for cell in cells):
-            advice = f"pass --set 'dataset.separator={mark}'" if mark in ",;|" else "write commas between the cells"
+            advice = f"pass --set 'dataset.separator={mark}'" if mark in ",;|" else "separate the cells with commas"
             if table.source.lower().endswith(".tsv"):
-                advice = "write tabs between the cells" + (", or change the suffix to .csv" if mark != " " else "")
+                advice = "separate the cells with tabs" + (", or change the suffix to .csv" if mark != " " else "")
             raise DataError(
                 f"{table.source}: the file has a single column, {name!r}, but its cells seem to be separated by "
                 f"{plural}; {advice}"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.names import in_order
+
 if TYPE_CHECKING:
     from harness.interfaces import RawData
 
@@ -24,7 +26,7 @@ def training_values(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Any]:
         return dict(reading)
     inputs = raw.train.inputs
     known = {
-        name: [*([None] if None in found else []), *sorted(found - {None})]
+        name: [*([None] if None in found else []), *in_order(found - {None})]
         for number, name in enumerate(reading["categories"])
         for found in [set(inputs["categories"][:, number].tolist())]
     }

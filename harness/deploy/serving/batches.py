@@ -46,7 +46,7 @@ class Timed:
 
     answer: Answer
     queue_s: float
-    """Time before the request was sent to the model."""
+    """Time for which the request waited before it was sent to the model."""
     prepare_s: float
     """Time spent preparing the batch that contains the request."""
     compute_s: float
@@ -129,7 +129,7 @@ class Batches:
             return
         result = done.result()
         examples = sum(answer.examples for answer in result.answers)
-        if examples:  # otherwise, all requests were refused
+        if examples:  # otherwise, all requests were rejected
             self._on_batch(examples)
             rate = examples / max(1e-6, time.perf_counter() - sent_s)
             self._rate = 0.9 * self._rate + 0.1 * rate if self._rate else rate

@@ -55,7 +55,7 @@ class Requests:
             from PIL import EpsImagePlugin, Image
 
             EpsImagePlugin.gs_binary = False  # Pillow would start Ghostscript for EPS files, whatever their suffix.
-            Image.MAX_IMAGE_PIXELS = limits.image_pixels // 2  # Pillow refuses images with twice as many pixels.
+            Image.MAX_IMAGE_PIXELS = limits.image_pixels // 2  # Pillow rejects images with twice as many pixels.
 
     def read(self, part: Part) -> tuple[dict[str, Array], list[str]]:
         """Return the raw inputs of a request, and a list of warnings. Raises `RefusedError` if any example is

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import BadResultError, HarnessError, PluginError
+from harness.interfaces import Metric
+from harness.plugins import resolve
 from harness.plugins.failures import described_with_place
 from harness.records import DataInfo, MetricInfo
 from harness.records.arrays import read_only
@@ -26,6 +29,45 @@ ROUNDING = 1e-6
 """Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
 
+class Stream(Protocol):
+    """The object that computes a streaming metric."""
+
+    def update(self, targets: Array, outputs: Array) -> None:
+        """Add a batch of examples."""
+
+    def compute(self) -> float | None:
+        """Return the value for all batches, or None if the metric is undefined."""
+
+
+def function_of(metric: Metric) -> Function:
+    """Return the function of a metric. For a streaming metric, the function adds all examples as a single batch.
+
+    Raises `harness.PluginError` if the function cannot be imported.
+    """
+    function = resolve(metric.function)
+    if not metric.streaming:
+        return function
+
+    def whole(targets: Array, outputs: Array, info: DataInfo) -> float | None:
+        stream: Stream = function(info)
+        stream.update(targets, outputs)
+        return stream.compute()
+
+    return whole
+
+
+@contextmanager
+def named_failures(subject: str) -> Iterator[None]:
+    """Raise `harness.PluginError` if the function of a metric raises an exception. `subject` names the metric."""
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
+        raise PluginError(f"{subject} failed: {described_with_place(error)}{advice}") from error
+
+
 def call(
     name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
 ) -> float | None:
@@ -36,13 +78,8 @@ def call(
     Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None.
     Raises `harness.BadResultError` if the number is not finite or is outside the bounds of the metric.
     """
-    try:
+    with named_failures(f"the metric {name!r}"):
         value = function(read_only(targets), read_only(outputs), data)
-    except (HarnessError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
-        raise PluginError(f"the metric {name!r} failed: {described_with_place(error)}{advice}") from error
     return checked(name, value, declared.bounds)
 
 
@@ -63,28 +100,29 @@ def values_of(
     """
     import numpy as np
 
-    try:
-        values = np.asarray(function(read_only(targets), read_only(outputs), data), np.float64)
-    except (HarnessError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"the function per_example of the metric {name!r} failed: {described_with_place(error)}"
-        ) from error
     subject = f"the function per_example of the metric {name!r}"
+    with named_failures(subject):
+        values = np.asarray(function(read_only(targets), read_only(outputs), data), np.float64)
     if values.shape != (len(targets),):
         raise PluginError(f"{subject} returned an array of shape {values.shape}, expected ({len(targets)},)")
     if not np.isfinite(values).all():
         raise PluginError(f"{subject} returned values that are not finite")
     checked(name, float(values.min()), bounds)
     checked(name, float(values.max()), bounds)
-    average = float(values.mean())
-    if mean is not None and abs(average - mean) > _mean_tolerance(values, bounds):
-        raise PluginError(
-            f"{subject} returned values with the mean {average:.6g}, but the metric is {mean:.6g}; return the values "
-            "whose mean is the metric, or omit per_example"
-        )
+    if mean is not None:
+        check_mean(name, values, bounds, mean)
     return values
+
+
+def check_mean(name: str, values: Array, bounds: tuple[float | None, float | None], mean: float) -> None:
+    """Raise `harness.PluginError` if the mean of the values of all examples differs from `mean`, the value of the
+    metric."""
+    average = float(values.mean())
+    if abs(average - mean) > _mean_tolerance(values, bounds):
+        raise PluginError(
+            f"the function per_example of the metric {name!r} returned values with the mean {average:.6g}, but the "
+            f"metric is {mean:.6g}; return the values whose mean is the metric, or omit per_example"
+        )
 
 
 def _mean_tolerance(values: Array, bounds: tuple[float | None, float | None]) -> float:

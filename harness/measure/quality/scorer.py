@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
-from harness.measure.quality.call import Function, PerExample, call, values_of
+from harness.measure.quality.call import Function, PerExample, call, function_of, values_of
+from harness.measure.quality.streaming import (
+    SlicedMetric,
+    Streamed,
+    StreamedMetric,
+    StreamFactory,
+    streamed,
+    update_all,
+)
 from harness.plugins import resolve
 from harness.records import IGNORED, ClassScore, DataInfo, MetricInfo, Scores, SliceScore, TargetScore
 from harness.records.arrays import digest
@@ -19,6 +27,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+
+
+NOT_HELD = "the outputs were not kept in memory, because the metrics are computed batch by batch"
+"""Reason why a streaming metric that is not a mean over examples has no interval."""
+
+Scorable: TypeAlias = "tuple[Array, Array] | Streamed"
+"""The targets and outputs of a split, or the scores of a split whose outputs were not kept in memory."""
 
 
 class Scorer:
@@ -44,9 +59,11 @@ class Scorer:
         declared: dict[str, MetricInfo],
         announce: Callable[[str], None] = lambda name: None,
         per_example: Mapping[str, PerExample] | None = None,
+        streaming: Mapping[str, StreamFactory] | None = None,
     ) -> None:
         self._info, self._primary, self._functions, self._declared = info, primary, functions, declared
         self._announce, self._per_example = announce, per_example or {}
+        self._streaming = streaming or {}
 
     @property
     def primary(self) -> str:
@@ -57,6 +74,37 @@ class Scorer:
     def higher_is_better(self) -> bool:
         """True if larger values of the primary metric are better."""
         return self._declared[self._primary].higher_is_better
+
+    @property
+    def streams(self) -> bool:
+        """True if all metrics are streaming. In this case, the outputs of a split need not be kept in memory; see
+        `streamed`."""
+        return self._functions.keys() <= self._streaming.keys()
+
+    def streamed(self, targets: Array, parts: Iterable[Array], groups: Mapping[str, Array]) -> Streamed:
+        """Return the scores of a split whose outputs arrive in batches of consecutive examples.
+
+        `targets` and `groups` are those of the whole split. Raises the same errors as the other methods.
+        """
+        metrics = {name: self._stream(name, self._per_example.get(name)) for name in self._functions}
+        sliced = SlicedMetric(groups, lambda: self._stream(self._primary)) if groups else None
+        for batch_targets, outputs in _paired(targets, parts):
+            in_unit = self._in_target_unit(batch_targets, outputs)
+            update_all([*metrics.values(), *([] if sliced is None else [sliced])], *in_unit)
+        return streamed(metrics, sliced)
+
+    def quick_streamed(self, targets: Array, parts: Iterable[Array]) -> dict[str, float | None]:
+        """Return the primary metric and the loss of outputs that arrive in batches of consecutive examples."""
+        metric, total, count = self._stream(self._primary), 0.0, 0
+        for batch_targets, outputs in _paired(targets, parts):
+            metric.update(*self._in_target_unit(batch_targets, outputs))
+            losses = self._losses(batch_targets, outputs)
+            total, count = total + float(losses.sum()), count + losses.size
+        return {"loss": total / count, self._primary: metric.compute()}
+
+    def _stream(self, name: str, per_example: PerExample | None = None) -> StreamedMetric:
+        factory, declared = self._streaming[name], self._declared[name]
+        return StreamedMetric(name, factory, declared, self._info, self._announce, per_example)
 
     def score(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the values of all metrics of the task."""
@@ -72,32 +120,48 @@ class Scorer:
 
     def scores(
         self,
-        test: tuple[Array, Array],
-        validation: tuple[Array, Array],
-        reference: tuple[Array, Array] | None,
+        test: Scorable,
+        validation: Scorable,
+        reference: Scorable | None,
         groups: Mapping[str, Array],
     ) -> Scores:
         """Return all scores.
 
-        Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
-        closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
-        metric is undefined for the test split, because the run would not have a score.
+        Each split is a tuple (targets, outputs), or the result of `streamed`. `reference` contains the test targets and
+        the outputs of the closed-form solution. `groups` are the groups of the test split. Raises
+        `harness.BadResultError` if the primary metric is undefined for the test split, because the run would not have
+        a score.
         """
         from harness.measure.quality.intervals import METHOD
 
-        test_scores = self.score(*test)
+        test_scores, validation_scores = self.values(test), self.values(validation)
+        reference_scores = None if reference is None else self.values(reference)
         if test_scores[self._primary] is None:
             raise BadResultError(
                 f"the metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
                 f"defined; fix the metric, or choose another test split or primary metric"
+            )
+        if isinstance(test, Streamed):
+            given, missing = self._intervals_of_means(test)
+            return Scores(
+                primary=self._primary,
+                test=test_scores,
+                validation=validation_scores,
+                reference=reference_scores,
+                slices=test.slices,
+                intervals=given,
+                no_interval=missing,
+                metrics=self._declared,
+                interval_method=METHOD,
+                streamed=True,
             )
         classes = self._info.objective == "classification" and test[1].ndim == 2
         given, missing = self._intervals(test_scores, *test)
         return Scores(
             primary=self._primary,
             test=test_scores,
-            validation=self.score(*validation),
-            reference=self.score(*reference) if reference else None,
+            validation=validation_scores,
+            reference=reference_scores,
             per_class=self._per_class(*test) if classes else [],
             confusion=self._confusion(*test) if classes else [],
             per_target=self._per_target(*self._in_target_unit(*test)) if len(self._info.units) > 1 else [],
@@ -107,6 +171,10 @@ class Scorer:
             metrics=self._declared,
             interval_method=METHOD,
         )
+
+    def values(self, split: Scorable) -> dict[str, float | None]:
+        """Return the values of all metrics of the task for a split."""
+        return split.values if isinstance(split, Streamed) else self.score(*split)
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the values of metrics by name.
@@ -137,12 +205,17 @@ class Scorer:
         return self._info.in_target_unit(targets), self._info.in_target_unit(outputs)
 
     def _loss(self, targets: Array, outputs: Array) -> float:
+        return float(self._losses(targets, outputs).mean())
+
+    def _losses(self, targets: Array, outputs: Array) -> Array:
+        """Return the squared error of each target value, or the negative log-likelihood of each counted target."""
         if self._info.objective == "regression":
-            return float(((outputs.astype("float64") - targets) ** 2).mean())
+            errors: Array = (outputs.astype("float64") - targets) ** 2
+            return errors
         if self._info.objective == "token_classification":
             counted = targets != IGNORED
             targets, outputs = targets[counted], outputs[counted]
-        return core_metrics.log_loss(targets, outputs, self._info)
+        return core_metrics.example_log_losses(targets, outputs)
 
     def _per_class(self, targets: Array, outputs: Array) -> list[ClassScore]:
         from sklearn.metrics import precision_recall_fscore_support
@@ -222,6 +295,20 @@ class Scorer:
                 given[name] = found
         return given, missing
 
+    def _intervals_of_means(self, test: Streamed) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+        """Return the intervals of metrics that are means over examples, and the reasons why others have none."""
+        from harness.measure.quality.intervals import of_mean
+
+        given, missing = {}, {}
+        for name in test.values:
+            each = test.per_example.get(name)
+            found = NOT_HELD if each is None else of_mean(each, self._declared[name].bounds)
+            if isinstance(found, str):
+                missing[name] = found
+            else:
+                given[name] = found
+        return given, missing
+
     def _slices(self, targets: Array, outputs: Array, groups: Mapping[str, Array]) -> list[SliceScore]:
         from harness.measure.quality.slices import slices
 
@@ -231,9 +318,25 @@ class Scorer:
                 value=value,
                 support=int(members.sum()),
                 score=self._value(self._primary, targets[members], outputs[members]),
+                **self._class_counts(targets[members], outputs[members]),
             )
             for group, value, members in slices(groups)
         ]
+
+    def _class_counts(self, targets: Array, outputs: Array) -> dict[str, list[int]]:
+        """Return the counts by class of a `SliceScore`, or an empty dictionary if the objective is not
+        classification."""
+        import numpy as np
+
+        if self._info.objective != "classification" or outputs.ndim != 2:
+            return {}
+        predicted = outputs.argmax(axis=-1)
+        counted = {
+            "class_support": targets,
+            "class_predicted": predicted,
+            "class_correct": targets[targets == predicted],
+        }
+        return {name: np.bincount(found, minlength=self._info.outputs).tolist() for name, found in counted.items()}
 
     def _confusion(self, targets: Array, outputs: Array) -> list[list[int]]:
         from sklearn.metrics import confusion_matrix
@@ -247,7 +350,16 @@ def scorer(
     info: DataInfo, primary: str, metrics: Sequence[Metric], announce: Callable[[str], None] = lambda name: None
 ) -> Scorer:
     """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric function cannot be imported."""
-    functions = {metric.name: resolve(metric.function) for metric in metrics}
+    functions = {metric.name: function_of(metric) for metric in metrics}
+    streaming = {metric.name: resolve(metric.function) for metric in metrics if metric.streaming}
     declared = {metric.name: core_metrics.info_of(metric, info) for metric in metrics}
     per_example = {metric.name: resolve(metric.per_example) for metric in metrics if metric.per_example}
-    return Scorer(info, primary, functions, declared, announce, per_example)
+    return Scorer(info, primary, functions, declared, announce, per_example, streaming)
+
+
+def _paired(targets: Array, parts: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    """Yield the targets and the outputs of each batch of consecutive examples."""
+    start = 0
+    for outputs in parts:
+        yield targets[start : start + len(outputs)], outputs
+        start += len(outputs)

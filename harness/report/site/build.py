@@ -35,10 +35,11 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
         yield "table.json", json_text(report.table).encode()
         for task, address in pages.items():
             part = Table(report.table.columns, tuple(row for row in report.table.rows if row.text("task") == task))
-            stem = address.removesuffix(".html")
             yield address, render.page("task.html", "../", **shared, **task_page.context(report, task, part, addresses))
-            yield f"{stem}.csv", csv_text(part).encode()
-            yield f"{stem}.json", json_text(part).encode()
+            for dataset, rows in task_page.by_dataset(part).items():
+                stem = task_page.table_stem(task, dataset)
+                yield f"{stem}.csv", csv_text(rows).encode()
+                yield f"{stem}.json", json_text(rows).encode()
         if report.studies:
             yield "tuning.html", render.page("tuning.html", "", **shared, **tuning_page.context(report))
         everything = tables.runs(report.runs, addresses, "All runs", "")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.analysis.table import Table
+from harness.analysis.table import Row, Table
 from harness.records import Failure
 from harness.records.files import safe_name
-from harness.report.layout import block, legend
+from harness.report.layout import Block, block, legend
 from harness.report.plots.figure import PLOTS, drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
@@ -20,8 +20,8 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
     """Return the values for the task page template. `part` contains the rows of the task."""
     ids = {name for row in part.rows for name in row.run_ids}
     runs = [run for run in report.runs if run.record.run_id in ids]
-    links = {index: f"../{addresses[row.run_ids[0]]}" for index, row in enumerate(part.rows)}
-    whole = block(part, part.rows)
+    sections = by_dataset(part)
+    blocks = {dataset: block(rows, rows.rows) for dataset, rows in sections.items()}
     plotted: list[tuple[str, list[tuple[str, str]]]] = []
     figures = Figures()
     every_panel = panels(report, part)
@@ -34,14 +34,19 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         ]
         plotted.append((panel.block.heading, charts))
     failures = [run for run in runs if isinstance(run.record.outcome, Failure)]
-    slug = safe_name(task)
     return {
         "title": task,
         "task": task,
-        "heading": whole.heading,
-        "view": tables.comparison(whole, "comparison", f"Comparison for task {task}", links, slug),
-        "legend": legend([whole]),
-        "flags": whole.flags,
+        "datasets": [
+            {
+                "name": dataset,
+                "heading": shown.heading,
+                "view": _view(shown, task, dataset, addresses),
+                "flags": shown.flags,
+            }
+            for dataset, shown in blocks.items()
+        ],
+        "legend": legend(list(blocks.values())),
         "notices": notices(runs, addresses, "../"),
         "panels": plotted,
         "left_out": max(0, len(every_panel) - MAX_PLOTTED),
@@ -50,3 +55,22 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         "failures": tables.failures(failures, addresses, "../"),
         "more_failures": max(0, len(failures) - tables.PAGE),
     }
+
+
+def by_dataset(part: Table) -> dict[str, Table]:
+    """Return a table with the rows of each dataset."""
+    rows: dict[str, list[Row]] = {}
+    for row in part.rows:
+        rows.setdefault(row.text("dataset"), []).append(row)
+    return {dataset: Table(part.columns, tuple(each)) for dataset, each in rows.items()}
+
+
+def table_stem(task: str, dataset: str) -> str:
+    """Return the path within the site of the CSV and JSON files with the table of a dataset, without the suffix."""
+    return f"tables/{safe_name(task)}/{safe_name(dataset)}"
+
+
+def _view(shown: Block, task: str, dataset: str, addresses: dict[str, str]) -> tables.View:
+    links = {index: f"../{addresses[row.run_ids[0]]}" for index, row in enumerate(shown.rows)}
+    name, caption = f"comparison-{safe_name(dataset)}", f"Comparison for task {task} on {dataset}"
+    return tables.comparison(shown, name, caption, links, f"../{table_stem(task, dataset)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
-from harness.measure.quality.call import checked, values_of
+from harness.measure.quality.call import Stream, checked, function_of, values_of
 from harness.plugins import resolve
 from harness.records import IGNORED, DataInfo
 from harness.testing.rule import Broken, Rule
@@ -58,7 +58,7 @@ def _value(metric: Metric, name: str, targets: Array, outputs: Array) -> float |
     rules. Raises `Broken` if the metric does not return a number or None. All rules raise the same message, so that it
     is reported once.
     """
-    value = resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
+    value = function_of(metric)(targets.copy(), outputs.copy(), info_for(metric))
     try:
         return checked(metric.name, value, (None, None))
     except (PluginError, BadResultError) as error:  # In a run, these exceptions are recorded as failures.
@@ -109,12 +109,26 @@ def _ignores_the_order(metric: Metric) -> None:
 def _modifies_nothing(metric: Metric) -> None:
     import numpy as np
 
-    function: Callable[..., Any] = resolve(metric.function)
+    function = function_of(metric)
     for name, targets, outputs in synthetic(metric):
         before = targets.copy(), outputs.copy()
         function(targets, outputs, info_for(metric))
         if not (np.array_equal(before[0], targets) and np.array_equal(before[1], outputs)):
             raise Broken(f"the function modified its arguments when called with {name} predictions")
+
+
+def _adds_up_batches(metric: Metric) -> None:
+    if not metric.streaming:
+        return
+    factory: Callable[[DataInfo], Stream] = resolve(metric.function)
+    for name, targets, outputs in synthetic(metric):
+        whole = _value(metric, name, targets, outputs)
+        stream = factory(info_for(metric))
+        for batch in (slice(0, 7), slice(7, 8), slice(8, None)):
+            stream.update(targets[batch].copy(), outputs[batch].copy())
+        value = stream.compute()
+        if value != whole and (value is None or whole is None or abs(value - whole) > 1e-6 * max(1, abs(whole))):
+            raise Broken(f"the value for {name} predictions is {whole} in one batch and {value} in three batches")
 
 
 def _is_the_mean_of_its_values(metric: Metric) -> None:
@@ -160,6 +174,12 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
         "The function does not modify its arguments.",
         "copy the arrays before sorting or normalizing them in place",
         _modifies_nothing,
+    ),
+    Rule(
+        "metric-adds-up-batches",
+        "If Metric.streaming is set, the value does not depend on the division into batches.",
+        "add sums and counts in update, and divide them in compute",
+        _adds_up_batches,
     ),
     Rule(
         "metric-is-the-mean-of-its-values",

@@ -54,7 +54,7 @@ class SizedModel:
     def suitable_variants(self) -> Iterator[tuple[str, Any, Sequence[Parameter]]]:
         """Yield the name, the config and the parameters of each variant.
 
-        A variant is omitted if `Model.parameters` refuses the data with `harness.UsageError`, for example because the
+        A variant is omitted if `Model.parameters` rejects the data with `harness.UsageError`, for example because the
         images are too small for it. The default variant must accept the data.
         """
         for number, (name, config) in enumerate(self.variants()):

@@ -12,6 +12,25 @@ from harness.testing.workbench import Workbench
 def _has_every_parameter(bench: Workbench) -> None:
     if bench.backend.trains_by_steps:
         round_trips_weights(bench)
+    elif (network := bench.catalog.network(bench.model.name, bench.backend.name)) and network.fitted_weights:
+        _restores_the_fitted_model(bench)
+
+
+def _restores_the_fitted_model(bench: Workbench) -> None:
+    """Raise `Broken` unless the arrays of a model that was fitted in one call restore its predictions exactly."""
+    import numpy as np
+
+    batch = bench.batch(examples=64)
+    with bench.session() as session:
+        session.fetch(session.train_step(batch, bench.request.recipe.learning_rate))
+        weights, outputs = session.get_weights(), session.fetch(session.predict(batch.inputs))
+    if not weights:
+        raise Broken("NetworkRef.fitted_weights is True, but get_weights() returned no arrays after fitting")
+    with bench.session() as session:
+        session.set_weights(weights)
+        again = session.fetch(session.predict(batch.inputs))
+    if not np.array_equal(outputs, again):
+        raise Broken("a session with the weights of a fitted model predicts differently from this model")
 
 
 def _predicts_each_example(bench: Workbench) -> None:
@@ -45,8 +64,9 @@ def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
 NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "network-has-every-parameter",
-        "Every canonical array can be set and read back unchanged.",
-        "list every parameter of the model in Network.bindings, with the axes and shape of its variable",
+        "Every canonical array can be set and read back unchanged, and the weights of a fitted model restore it.",
+        "list every parameter of the model in Network.bindings, with the axes and shape of its variable; for a model "
+        "fitted in one call, return arrays that determine all predictions, or do not set NetworkRef.fitted_weights",
         _has_every_parameter,
     ),
     Rule(

@@ -194,7 +194,7 @@ def with_metric(per_example: str) -> Catalog:
         function=f"{__name__}:own",
         per_example=per_example and f"{__name__}:{per_example}",
         higher_is_better=True,
-        summary="a metric of a plugin",
+        summary="a metric from a plugin",
     )
     catalog = load([])
     catalog.metrics["own"] = Provided(metric, PluginRef(name="own", value=__name__, distribution="own", version="1.0"))
@@ -256,11 +256,14 @@ def test_match_uses_settings_then_names_then_ignores_the_backend(tmp_path: Path)
         ("tensorflow", "tensorflow"),
     }
     assert left == []
-    (pair,), left = match(find("nlp-bert-tiny-torch", base, discover), find("nlp-bert-tiny-tensorflow", base, discover))
+    (pair,), left = match(
+        find("nlp-cldr-langid-bert-tiny-torch", base, discover),
+        find("nlp-cldr-langid-bert-tiny-tensorflow", base, discover),
+    )
     assert pair.name == "nlp · cldr-langid · bert-tiny · torch -> tensorflow · cpu · fp32"
     assert ("torch", "2.9.0", "none") in pair.differences
     assert left == []
-    matches, left = match(find(str(base), base, discover), find("nlp-bert-tiny-torch", new, discover))
+    matches, left = match(find(str(base), base, discover), find("nlp-cldr-langid-bert-tiny-torch", new, discover))
     assert len(matches) == 1
     assert left == ["nlp · cldr-langid · bert-tiny · tensorflow · cpu · fp32 (base)"]
 
@@ -320,7 +323,7 @@ def test_failed_runs_give_a_warning(slower: tuple[Path, Path]) -> None:
     keep(slower[1], [record(failure(), seed=9)])
     done = invoke(*slower)
     assert done.exit_code == 0
-    assert "Warning: NEW: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
+    assert "Warning: NEW: failed runs are excluded: nlp-cldr-langid-bert-tiny-torch-s9" in done.stderr
 
 
 def test_output_of_interleaved_runs_promises_1_percent(tmp_path: Path) -> None:

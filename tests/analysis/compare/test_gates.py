@@ -38,7 +38,7 @@ def keep(path: Path, records: Sequence[RunRecord]) -> Path:
 def runs(
     quality: float | None = 0.7, speed: float = 1000.0, *, seeds: Sequence[int] = SEEDS, minute: int = 0, **changes: Any
 ) -> list[RunRecord]:
-    """Return successful runs with slightly different figures.
+    """Return successful runs with slightly different values.
 
     The first one starts at `minute`, and the others follow two minutes apart.
     """
@@ -157,7 +157,11 @@ def nothing(path: Path) -> Path:
 OTHER = {"task": "vision", "dataset": "digits", "model": "resnet-20"}
 TWO = {"model": "lstm"}
 NEVER_EXCUSED: dict[str, Any] = {
-    "a failed run of NEW": (runs(), [*runs(minute=1), failed()], "runs of NEW failed: nlp-bert-tiny-torch-s9"),
+    "a failed run of NEW": (
+        runs(),
+        [*runs(minute=1), failed()],
+        "runs of NEW failed: nlp-cldr-langid-bert-tiny-torch-s9",
+    ),
     "a failed run of another setting of NEW": (
         runs(),
         [*runs(minute=1), failed(**OTHER)],
@@ -168,7 +172,7 @@ NEVER_EXCUSED: dict[str, Any] = {
     "a setting whose runs failed in NEW": (
         [*runs(), *runs(**TWO)],
         [*runs(minute=1), *(failed(seed, **TWO) for seed in SEEDS)],
-        "runs of NEW failed: nlp-lstm",
+        "runs of NEW failed: nlp-cldr-langid-lstm",
     ),
     "no matching settings": ([*runs(), *runs(**TWO)], runs(**OTHER), "no successful runs of BASE and NEW match"),
     "no runs": (runs(), nothing, "the directory contains no runs"),
@@ -308,7 +312,7 @@ def with_scores(one: RunRecord, **changes: Any) -> RunRecord:
 
 @pytest.mark.parametrize("bound", ["accuracy:-1", "accuracy:-5", "accuracy:-100%", "accuracy:-0.71"])
 def test_bound_that_no_score_can_violate_fails(tmp_path: Path, bound: str) -> None:
-    """Such as an absolute bound of -5 that was meant as a percentage."""
+    """For example, an absolute bound of -5 may have been meant as a percentage."""
     meaning = {"accuracy": MetricInfo(higher_is_better=True, bounds=(0.0, 1.0))}
     base, new = (
         keep(tmp_path / name, [with_scores(one, metrics=meaning) for one in runs(quality, minute=minute)])
@@ -333,7 +337,7 @@ def test_runs_with_other_data_fail(tmp_path: Path, base: Path, bound: str, count
 
 
 def test_runs_with_other_options_of_the_task_are_compared(tmp_path: Path, base: Path) -> None:
-    """Options of the task change how the same examples are prepared, and with them the digest."""
+    """Task options change how the same examples are prepared, and therefore change the digest."""
     made = [other_data(one) for one in runs(minute=1, task_options={"max_length": 8})]
     done = invoke(base, keep(tmp_path / "new", made), "--fail-on", "accuracy:-0.01")
     assert done.exit_code == 0, done.stderr
@@ -412,7 +416,7 @@ def test_baseline_lists_the_failed_runs_that_it_excludes(tmp_path: Path) -> None
     arguments = ["baseline", str(results), str(tmp_path / "base.json")]
     done = CliRunner().invoke(cli, arguments, prog_name="harness")
     assert done.exit_code == 0
-    assert "Warning: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
+    assert "Warning: failed runs are excluded: nlp-cldr-langid-bert-tiny-torch-s9" in done.stderr
     assert "Saved 5 runs" in done.stdout
 
 
@@ -526,7 +530,7 @@ def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_gate_on_the_speed_of_quality_only_runs_fails(base: Path, tmp_path: Path, count: int) -> None:
-    """The records contain speeds, as if runs side by side had been timed without a check."""
+    """The records contain speeds, as if simultaneous runs had been timed without a check."""
     new = [msgspec.structs.replace(each, quality_only=n < count) for n, each in enumerate(runs(minute=1))]
     path = keep(tmp_path / "quality", new)
     reason = f"{count} of 5 runs of NEW have no value for train_samples_per_s (quality only)"

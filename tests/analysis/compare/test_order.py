@@ -1,4 +1,4 @@
-"""Tests of the selection of pairs of runs by their order in time."""
+"""Tests of the selection of pairs of runs by their chronological order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def positions(chosen: list[tuple[StoredRun, StoredRun]]) -> list[tuple[int, int]
         ("ABABABABAB", [(0, 1), (4, 3), (6, 5), (8, 9)]),
         ("AABBAABB", [(1, 2), (4, 3), (5, 6)]),
         ("AABBAABBA", [(1, 2), (4, 3), (5, 6), (8, 7)]),
-        ("ABBAA", [(0, 1), (3, 2)]),  # one side has a run more
+        ("ABBAA", [(0, 1), (3, 2)]),  # one side has one more run
         ("AABBA", [(1, 2), (4, 3)]),
     ],
 )
@@ -99,7 +99,7 @@ def lasting(seconds: float, *, clock_s: float = 5.0, **changes: Any) -> dict[str
 @pytest.mark.parametrize("order", ["ABBA", "ABBAAB", "ABABAB"])
 @pytest.mark.parametrize("overlap_s", [0.5, 3.0])
 def test_pairs_leave_out_runs_that_overlap(order: str, overlap_s: float) -> None:
-    """Runs that overlap disturb each other. Their start times may alternate although the runs did not."""
+    """Runs that overlap affect each other. Their start times may alternate although the runs did not."""
     chosen = pairs(*_lasting(order, 60 + overlap_s))
     assert bool(chosen) == (overlap_s < 1)
 
@@ -119,7 +119,7 @@ def test_pairs_are_not_known_if_the_clock_was_changed() -> None:
 
 
 def test_pairs_are_not_further_apart_than_the_limit() -> None:
-    """Runs of one side by day and of the other by night alternate, but a change of the machine does not cancel out."""
+    """Runs of one side by day and of the other by night alternate, but a change in the machine does not cancel out."""
     base, new = sides("ABABABAB", minutes=[0, 600, 1200, 1260, 1270, 1290, 1300, 1379])
     assert len(pairs(base, new)) == 2
     assert pairs(*sides("ABABABAB", minutes=[90 * n for n in range(8)])) == []

@@ -11,12 +11,15 @@ import pytest
 from command_line import harness_cli
 
 import harness
+from harness.execute.weights import load, save
 from harness.plugins import discover
 from harness.records import RunRecord, Success
-from harness.records.arrays import read_arrays
+from harness.records.arrays import digest, read_arrays
 from harness.records.samples import train_windows
 from harness.records.store import ARRAYS
 from harness.testing import BackendSuite, NetworkSuite
+from harness.testing.rule import Broken
+from harness.testing.rules.networks import NETWORK_RULES
 from harness.testing.workbench import Workbench
 
 QUICK = ("--set", "protocol.throughput_budget_s=0.2", "--set", "protocol.latency_budget_s=0.2")
@@ -111,10 +114,10 @@ def test_predict_before_fitting_raises() -> None:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of the regression task's models ``ridge``, with two seeds, and ``mean``."""
+    """Results of the regression task's models ``ridge``, with two seeds, ``mean`` and ``gradient-boosting``."""
     results = tmp_path_factory.mktemp("fitted")
     run(results, "--task", "regression", "--seed", "0,1", "--save-weights")
-    run(results, "--task", "regression", "--model", "mean")
+    run(results, "--task", "regression", "--model", "mean,gradient-boosting")
     return results
 
 
@@ -126,11 +129,11 @@ def test_ridge_is_the_closed_form_and_the_mean_explains_nothing(fitted: Path) ->
 
 
 @pytest.mark.plugins("regression")
-def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
+def test_fitted_weights_pass_the_audit(fitted: Path) -> None:
     assert {record.provenance.initial_weights_digest for record in harness.load(fitted)} == {None}
-    told = harness_cli("audit", "regression-ridge-baseline-s0", results=fitted).stdout
+    told = harness_cli("audit", "regression-diabetes-ridge-baseline-s0", results=fitted).stdout
     assert "FAILED" not in told
-    assert "the model has no canonical weights" in told
+    assert "initial none, fitted" in told
     assert "has seen no training split" not in told
 
 
@@ -145,17 +148,97 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     ],
 )
 def test_command_that_needs_weights_refuses_a_model_without_them(fitted: Path, command: tuple[str, ...]) -> None:
-    refused = harness_cli(command[0], "regression-ridge-baseline-s0", *command[1:], results=fitted, status=2)
-    assert "the model 'ridge' of backend 'baseline' has no weights that can be saved" in refused.stderr
+    refused = harness_cli(command[0], "gradient-boosting-baseline-s0", *command[1:], results=fitted, status=2)
+    assert (
+        "the model 'gradient-boosting' of backend 'baseline' has no weights that can be saved, because the backend "
+        "fits it in one call and does not return the fitted model as arrays"
+    ) in refused.stderr
 
 
 @pytest.mark.plugins("regression")
 def test_save_weights_warns_about_models_without_weights(tmp_path: Path) -> None:
-    chosen = ("--task", "regression", "--backend", "baseline", "--model", "ridge,mean", "--dry-run")
+    chosen = ("--task", "regression", "--backend", "baseline", "--model", "ridge,gradient-boosting", "--dry-run")
     planned = harness_cli("run", *chosen, "--save-weights", results=tmp_path)
     assert "no weights that can be saved" in planned.stderr
-    assert "ridge (baseline), mean (baseline)" in planned.stderr
+    assert planned.stderr.rstrip().endswith("trained weights: gradient-boosting (baseline)")
     assert "no weights" not in harness_cli("run", *chosen, results=tmp_path).stderr
+
+
+@pytest.mark.plugins("regression", "vision", "nlp")
+@pytest.mark.parametrize("model", ["ridge", "mean", "majority", "logreg", "tfidf-logreg"])
+def test_fitted_model_is_restored_exactly_from_its_file(model: str, tmp_path: Path) -> None:
+    bench, fitted = session(model)
+    assert fitted.get_weights() == {}
+    batch = bench.batch(examples=len(bench.data.train))
+    fitted.fetch(fitted.train_step(batch, 0.0))
+    weights = fitted.get_weights()
+    save(tmp_path / "weights.safetensors", weights)
+    stored = load(tmp_path / "weights.safetensors")
+    assert digest(stored) == digest(weights)
+    _, other = session(model)
+    other.set_weights(stored)
+    for inputs in (batch.inputs, bench.data.test.inputs):
+        np.testing.assert_array_equal(other.fetch(other.predict(inputs)), fitted.fetch(fitted.predict(inputs)))
+    assert digest(other.get_weights()) == digest(weights)
+    other.set_weights({})
+    with pytest.raises(harness.UnsupportedError, match="is not fitted"):
+        other.predict(batch.inputs)
+
+
+@pytest.mark.plugins("regression", "vision", "speech")
+@pytest.mark.parametrize("model", ["gradient-boosting", "mfcc-svm"])
+def test_fitted_model_that_is_not_linear_has_no_weights(model: str) -> None:
+    bench, fitted = session(model)
+    fitted.fetch(fitted.train_step(bench.batch(examples=60), 0.0))
+    assert fitted.get_weights() == {}
+
+
+@pytest.mark.plugins("regression")
+def test_network_that_claims_fitted_weights_without_returning_them_breaks_a_rule() -> None:
+    catalog = discover()
+    provided = catalog.networks["gradient-boosting", "baseline"]
+    claim = dataclasses.replace(provided.value, fitted_weights=True)
+    catalog.networks["gradient-boosting", "baseline"] = dataclasses.replace(provided, value=claim)
+    bench = Workbench(catalog.backend("baseline"), catalog, "gradient-boosting")
+    with pytest.raises(Broken, match="returned no arrays after fitting"):
+        NETWORK_RULES[0].check(bench)
+
+
+@pytest.mark.plugins("nlp", "tabular")
+@pytest.mark.parametrize(("task", "model"), [("nlp", "tfidf-logreg"), ("tabular", "logreg")])
+def test_predict_repeats_the_predictions_of_the_run(task: str, model: str, tmp_path: Path) -> None:
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 120)
+    words = np.array(["red apple", "green tree", "blue sky"])
+    columns = {"label": words[labels], **{f"x{n}": rng.normal(labels, 2.0) for n in range(3)}}
+    if task == "nlp":
+        mixed = np.where(rng.random(120) < 0.8, labels, rng.integers(0, 3, 120))
+        columns = {"label": words[labels], "text": [f"{words[n]} number {k % 9}" for k, n in enumerate(mixed)]}
+    path = tmp_path / "data.csv"
+    pd.DataFrame(columns).to_csv(path, index=False)
+    chosen = ("--task", task, "--model", model, "--dataset", str(path), "--target-column", "label")
+    (record,) = run(tmp_path / "results", *chosen, "--save-weights")
+    arrays = read_arrays(tmp_path / "results" / record.run_id / ARRAYS)
+    new = harness.load(tmp_path / "results").runs[0].predict(path)
+    tested = new.set_index("row").loc[arrays["test_rows"]]
+    assert len(tested) == len(arrays["test_outputs"])
+    names = [name for name in tested.columns if name.startswith("probability")]
+    assert (len(names), new[names].to_numpy().std() > 0) == (3, True)
+    exact = harness_predictions(tmp_path / "results", record.run_id)
+    pd.testing.assert_frame_equal(
+        tested[names].reset_index(drop=True), exact[names].reset_index(drop=True), check_exact=True
+    )
+
+
+def harness_predictions(results: Path, run: str) -> Any:
+    """Return the predictions that ``harness predictions`` writes for a run."""
+    import pandas as pd
+
+    output = results.parent / "stored.parquet"
+    harness_cli("predictions", run, "--format", "parquet", "--output", output, results=results)
+    return pd.read_parquet(output)
 
 
 def predicted(model: str, batch: harness.Batch, inputs: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness_nlp import coverage
+from harness_nlp import coverage, text
 from harness_nlp.options import NlpOptions
 from harness_nlp.task import TextClassification
 from hypothesis import given
@@ -104,3 +104,27 @@ def test_truncation_is_a_warning_above_a_fifth_of_the_texts(long: int, warned: b
     assert described.details["truncated_share"] == long / 10
     sentence = f"{long} of 10 training texts ({long / 10:.1%}) were truncated to 8 tokens (the longest has 11)"
     assert any(each.startswith(sentence) and "task.max_length" in each for each in described.warnings) == warned
+
+
+@pytest.mark.parametrize(
+    ("lines", "unused"),
+    [
+        (["a", "b", "c"], []),
+        (["a", "b", "a"], [4]),
+        (["a", "a", "a"], [4, 5]),
+        (["[UNK]", "a"], [1]),
+        (["a", "", "b"], [5]),
+        (["a", "b", "c", "d", "e", "f", "f", "e", "d", "c", "b", "a"], [4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_repeated_and_empty_lines_of_a_vocabulary_are_reported(
+    tmp_path: Path, lines: list[str], unused: list[int]
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join((*text.SPECIAL_TOKENS, *lines)) + "\n")
+    found = coverage.unused_ids(text.pretrained_tokenizer(str(tmp_path))[1])
+    assert len(found) == bool(unused)
+    assert set(found) <= set(info(LATIN, tokenizer=str(tmp_path)).warnings)
+    if unused:
+        named = ", ".join(map(str, unused[:5])) + (", ..." if len(unused) > 5 else "")
+        assert found[0].startswith(f"{len(unused)} id")
+        assert f"no token: {named}; if the tokenizer was read from vocab.txt, line {unused[0] + 1} is" in found[0]

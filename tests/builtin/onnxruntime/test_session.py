@@ -1,4 +1,4 @@
-"""The ``onnxruntime`` backend, with models that are written without a framework."""
+"""Tests of the ``onnxruntime`` backend, with models that are written without a framework."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_convolutions_that_lose_too_much_in_int8_remain_in_fp32(tmp_path: Path) 
     notes = quantized("normalized", tmp_path)
     assert notes["quantization"] == "dynamic"
     assert notes["quantized_operators"] == "MatMul, Gemm"
-    assert re.fullmatch(r"fp32; quantized, they change the outputs by \d+%", notes["convolutions"])
+    assert re.fullmatch(r"fp32, because quantizing them changes the outputs by \d+%", notes["convolutions"])
     assert float(notes["quantization_error"]) < 0.05
     types = {array.name: array.data_type for array in onnx.load(tmp_path / "int8" / "model.onnx").graph.initializer}
     assert types["k"] == TensorProto.FLOAT

@@ -16,7 +16,7 @@ from framework_cases import MODELS
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
-    """(backend, case) -> arrays, from one child a framework."""
+    """Return the arrays of each backend and case. Each framework runs in a child process."""
     for module in ("torch", "transformers", "tensorflow"):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
@@ -47,7 +47,8 @@ def test_logits_gradients_and_statistics_agree(results: dict[tuple[str, str], An
     assert relative(ours["logits"], theirs["logits"]) < 1e-5
     assert abs(ours["loss"] - theirs["loss"]) < 1e-5
     assert relative(ours["logits_after"], theirs["logits_after"]) < 1e-4
-    # A gradient is compared with the largest of the model: some are zero but for rounding (attention's key biases).
+    # Each gradient is compared with the model's largest, because some are zero except for rounding (attention's key
+    # biases).
     gradients = [name for name in ours if name.startswith("gradient/")]
     largest = max(np.abs(theirs[name]).max() for name in gradients)
     for name in gradients:

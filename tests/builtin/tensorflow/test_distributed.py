@@ -1,4 +1,4 @@
-"""Training on two devices agrees with training in one process."""
+"""Tests that training on two devices agrees with training in one process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.tensorflow
 
 
 def in_this_process(spec: RunSpec) -> RunSpec:
-    """Return the specification with the number of threads of the other tests, because a process of TensorFlow has one
-    number of threads."""
+    """Return the specification with the number of threads of the other tests, because TensorFlow sets it once per
+    process."""
     return msgspec.structs.replace(spec, threads=2)
 
 

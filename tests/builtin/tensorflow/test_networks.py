@@ -1,4 +1,4 @@
-"""Every network: what its sessions compute, XLA, and running statistics."""
+"""Tests of the results of each network's sessions, of XLA, and of running statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.testing import SessionCases, SessionSuite
 
 pytestmark = pytest.mark.tensorflow
 
-# A process of TensorFlow has one number of threads.
+# TensorFlow sets the number of threads once per process.
 CASES = SessionCases("tensorflow", MODELS, threads=2)
 
 

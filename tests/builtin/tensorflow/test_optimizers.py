@@ -1,4 +1,4 @@
-"""The loss scale of half precision. The optimizers are compared with numpy in ``test_networks.py``."""
+"""Tests of the loss scale at half precision. The optimizers are compared with numpy in ``test_networks.py``."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_every_step_at_fp16_follows_the_recipe_or_is_skipped_because_gradients_o
 
 @pytest.fixture
 def fp16_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[harness.Recipe], Any]:
-    """Return a function that returns the graph of a training step at fp16, which the CPU is made to offer here."""
+    """Return a function that returns the graph of a training step at fp16, which the CPU reports as supported here."""
     import keras
     from harness_tensorflow import runtime
 

@@ -1,4 +1,5 @@
-"""Tests that the parity check finds faults in TensorFlow's options of the recipe that no model's recipe uses."""
+"""Tests that the parity check finds faults of the TensorFlow backend in recipe options that no model uses by
+default."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ OPTIONS = {
     "class_weights": ("loss", ("class_weights=[0.5,1,1.5,0.5,1,1.5,0.5,1,1.5,0.5]",)),
     "loss_scale": ("optimizer", ("loss_scale=1024", "optimizer=sgd", "momentum=0.9", "learning_rate=0.05")),
 }
-"""Stage that finds the faults of each option, and the settings of the recipe."""
+"""For each option, the stage that finds its faults, and the recipe settings that enable the option."""
 FAULTS = {
     "ema_decay": ("biased_average", "rare_average", "no_average"),
     "accumulation_steps": ("summed_parts", "equal_parts"),
@@ -50,7 +51,7 @@ def sessions() -> dict[str, Callable[[SessionRequest], TensorFlowSession]]:
             super().update_average(min(weight, 1 - (self._request.recipe.ema_decay or 0)))
 
     class RareAverage(TensorFlowSession):
-        """Update the moving average in every second step only."""
+        """Update the moving average only at every second step."""
 
         number = 0
 
@@ -137,7 +138,7 @@ def sessions() -> dict[str, Callable[[SessionRequest], TensorFlowSession]]:
 
 @pytest.fixture(autouse=True)
 def _fp16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the CPU offer fp16."""
+    """Report fp16 as supported on the CPU."""
     from harness_tensorflow import runtime
 
     cpu = DeviceInfo(name="cpu", description="CPU", precisions=("fp32", "bf16", "fp16"))

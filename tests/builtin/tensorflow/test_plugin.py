@@ -1,4 +1,4 @@
-"""The plugin's module is light and names what it brings."""
+"""Tests that each network that the plugin names has a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session's promises: losses, tracing, determinism, refusals."""
+"""Tests of the session: losses, tracing, determinism and rejected settings."""
 
 from __future__ import annotations
 

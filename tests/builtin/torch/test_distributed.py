@@ -1,4 +1,4 @@
-"""Training on two devices agrees with training in one process."""
+"""Tests that training on two devices agrees with training in one process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_two_devices_have_the_loss_curve_of_one(tmp_path: Path) -> None:
 
 
 def test_fp16_gradients_in_the_backward_pass_are_as_large_as_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise, they would overflow at a smaller loss scale. The CPU is made to offer fp16 here.
+    """Otherwise, they would overflow at a smaller loss scale. Here, the CPU reports fp16 as supported.
 
     Both processes of the group have the same examples, so a group with only one process computes the same average.
     """

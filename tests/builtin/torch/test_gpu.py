@@ -100,7 +100,7 @@ def test_nvml_finds_the_device_and_this_process_on_it() -> None:
 
 
 def test_run_is_not_another_process_on_its_own_gpu(tmp_path: Path) -> None:
-    """The processes that compute on the GPU before the run, such as this one, are others."""
+    """Processes that compute on the GPU before the run, such as this one, count as other processes."""
     from harness.measure.nvml import NvmlDevice, gpu_processes
 
     device = NvmlDevice(0, TorchBackend().devices()[0].uuid)

@@ -1,4 +1,4 @@
-"""The networks implement the models: names, shapes, functions."""
+"""Tests that the networks implement the models: names, shapes and functions."""
 
 from __future__ import annotations
 

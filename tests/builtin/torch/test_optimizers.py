@@ -1,4 +1,4 @@
-"""Fused optimizer kernels and gradient scaling. The steps are compared with numpy in ``test_networks.py``."""
+"""Tests of fused optimizer kernels and gradient scaling. The steps are compared with numpy in ``test_networks.py``."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_scaled_steps_equal_those_that_the_host_skips(options: dict[str, Any], u
 def test_fp16_steps_copy_nothing_to_the_host(
     options: dict[str, Any], clip_norm: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a GPU, the host would wait for the value. The CPU is made to offer fp16 here."""
+    """On a GPU, the host would wait for the value. Here, the CPU reports fp16 as supported."""
     import torch
     from harness_torch import session as session_module
 

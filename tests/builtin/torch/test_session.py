@@ -1,4 +1,4 @@
-"""The session and the backend: what they refuse, record, and leave alone."""
+"""Tests of the session and the backend: rejected settings, recorded settings, and global state that must not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the audits of the reference results, which include records of schema version 1, find nothing."""
+"""Tests that the audits of the reference results, which include records of schema version 1, find no problems."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_run_on_data_with_weights_and_a_backend_without_them_fails(tmp_path: Pat
     harness_cli("run", "--task", "toy-regress", *SET_FAST, *arguments, results=tmp_path, status=1)
     record, failed = load_results(tmp_path).records
     assert isinstance(failed.outcome, Failure)
-    assert failed.outcome.message.startswith("backend 'peer-old' does not support weights of examples")
+    assert failed.outcome.message.startswith("backend 'peer-old' does not support example weights")
     details = record.provenance.data.details  # type: ignore[union-attr]
     # (sum of k)^2 / sum of k^2 for k = 0 to 159
     assert details["effective_train_examples"] == pytest.approx(3 * 160 * 159 / (2 * 319), abs=0.1)

@@ -88,7 +88,7 @@ def test_correct_backend_agrees_with_itself_and_with_float64(family: str) -> Non
         ("dropout_left_on", "bert", "logits", "two predictions of the same batch by dropout_left_on differ"),
         ("tf32", "bert", "logits", "TF32 or bfloat16"),
         ("bf16", "bert", "logits", "TF32 or bfloat16"),
-        ("exchanged_predictions", "bert", "logits", "examples 0, 1 are exchanged in exchanged_predictions"),
+        ("exchanged_predictions", "bert", "logits", "examples 0, 1 are swapped in exchanged_predictions"),
         ("exchanged_training", "bert", "loss", "targets assigned to the wrong examples"),
         ("gradient_scaled", "bert", "gradients", "`bert.encoder.layer.1.intermediate.dense.weight` differ by 1.0e-02"),
         ("adam_uncorrected", "bert", "step", "bias correction"),

@@ -160,7 +160,7 @@ def test_differing_examples_are_listed() -> None:
     logits = evidence().arrays["logits"].copy()
     logits[[2, 5]] = logits[[5, 2]]
     _, explanation = first_failure(evidence("b", logits=logits, logits_again=logits))
-    assert "examples 2, 5 are exchanged in b; the other 6 agree" in explanation
+    assert "examples 2, 5 are swapped in b; the other 6 agree" in explanation
 
 
 def test_float64_reference_identifies_the_faulty_backend() -> None:

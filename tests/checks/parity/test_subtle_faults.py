@@ -1,4 +1,4 @@
-"""Tests that the parity check finds variants of the right formulas, and faults that start late."""
+"""Tests that the parity check finds variants of the correct formulas, and faults that start late."""
 
 from __future__ import annotations
 

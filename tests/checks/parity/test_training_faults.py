@@ -66,7 +66,7 @@ def faults() -> dict[str, str]:
 
 
 def has_effect(fault: str, family: str, recipe: Recipe) -> bool:
-    """Return True if a backend with the fault computes something else for this model and recipe."""
+    """Return True if a backend with the fault computes different results for this model and recipe."""
     adam = recipe.optimizer in ("adam", "adamw")
     if fault == "DecayAfter" and recipe.learning_rate * recipe.weight_decay < 2e-4:
         return False  # The order changes a step by this fraction, which is less than the tolerance.

@@ -25,7 +25,7 @@ from harness.errors import UsageError
 from harness.plugins.environments import LOCK
 from harness.records import Evidence, RunRecord
 from harness.records.arrays import digest, write_arrays
-from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, StoredRun, run_id, write_json
+from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, StoredRun, earlier_run_id, run_id, write_json
 
 
 def made(seed: int = 0, minute: int = 0, **changes: Any) -> RunRecord:
@@ -130,6 +130,18 @@ def test_merge_damaged_record_is_reported_and_left_out(tmp_path: Path) -> None:
     assert (merged.added, len(merged.problems)) == (1, 1)
 
 
+def test_merge_renumbers_earlier_ids_without_adding_the_dataset(tmp_path: Path) -> None:
+    late = made(0, 2)
+    earlier = msgspec.structs.replace(late, run_id=earlier_run_id(late.spec, late.key, 1), repeat=1)
+    path = tmp_path / "here" / earlier.run_id
+    path.mkdir(parents=True)
+    write_json(path / RECORD, earlier)
+    merge(tmp_path / "here", [fill(tmp_path / "other", [made(0, 1)])])
+    assert sorted(content(tmp_path / "here")) == sorted(
+        [run_id(late.spec, late.key, 1), earlier_run_id(late.spec, late.key, 2)]
+    )
+
+
 @pytest.mark.parametrize("task", ["../../outside", "/tmp/outside", "a/b", "..", ".hidden", "a\0b"])
 def test_merge_id_that_is_not_a_file_name_is_not_merged(task: str, tmp_path: Path) -> None:
     hostile = spec(task=task)
@@ -170,6 +182,13 @@ def test_prune_removes_what_was_listed_and_nothing_else(invoke: Invoke, tmp_path
     assert invoke("results", "prune", "--failed", "--task", "vision", "--yes").stdout.endswith("0 runs removed\n")
     assert invoke("results", "prune", "--failed", "--yes").stdout.endswith("2 runs removed\n")
     assert [run.record.started_at[14:16] for run in Store(tmp_path / "results").load().runs] == ["03"]
+
+
+@pytest.mark.parametrize("command", ["prune", "verify"])
+def test_missing_results_directory_is_a_usage_error(command: str, invoke: Invoke) -> None:
+    done = invoke("results", command, "--results", "missing")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "missing: this results directory does not exist" in done.stderr
 
 
 @pytest.mark.parametrize("keep", [0, -1])

@@ -224,6 +224,12 @@ def test_load_too_few_classes_or_examples_is_refused(tmp_path: Path, labels: lis
 def test_load_integer_labels_are_sorted_by_value(tmp_path: Path) -> None:
     columns = {"text": reviews()["review"], "label": [(2, 10, 1)[n % 3] for n in range(30)]}
     assert load(write_csv(tmp_path / "t.csv", columns), "text").label_names == ("1", "2", "10")
+    columns["label"] = [(-2, 10, -10)[n % 3] for n in range(30)]
+    assert load(write_csv(tmp_path / "u.csv", columns), "text").label_names == ("-10", "-2", "10")
+    for folder in ("2", "10", "1"):
+        for n in range(8):
+            write_image(tmp_path / "photos" / folder / f"{n}.png", seed=10 * n + int(folder))
+    assert load(tmp_path / "photos", "image").label_names == ("1", "2", "10")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from own_files import houses, photos, reviews, write_csv, write_sound
 
 from harness import DataError, RawData, UsageError
 from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.splitting import folds_by_time, split_fold_by_time
 from harness.plan.expand import expand
 from harness.plan.rerun import selection as rerun
 from harness.plan.selection import Selection
@@ -179,7 +182,10 @@ def test_options_without_folds_do_not_change_the_key(catalog: Catalog, tmp_path:
     ("overrides", "message"),
     [
         (("split=2",), "split selects one of several folds or random splits"),
-        (("folds=4", "time_column=rooms"), "folds cannot be combined with time_column"),
+        (("random_splits=4", "time_column=rooms"), "random_splits cannot be combined with time_column"),
+        (("fold_column=fold", "time_column=rooms"), "fold_column cannot be combined with time_column"),
+        (("folds=4", "time_column=rooms", "group_column=owner"), "time_column cannot be combined with split_column or"),
+        (("folds=60", "time_column=rooms"), "60 folds by time need at least 62 different times, but there are"),
         (("fold_column=fold", "split_column=part"), "fold_column cannot be combined with split_column"),
         (("fold_column=fold", "random_splits=4"), "fold_column and random_splits cannot be combined"),
         (("fold_column=fold", "folds=3"), r"'fold' of t\.csv has 4 different values, but dataset\.folds is 3"),
@@ -246,6 +252,62 @@ def test_folds_of_data_with_given_splits_are_refused(catalog: Catalog, tmp_path:
         photos(tmp_path / "photos" / name, 2)
     with pytest.raises(UsageError, match="the splits are defined by the folders"):
         load_all(tmp_path / "photos", "image", random_splits=2)
+
+
+@pytest.mark.parametrize(("count", "rows"), [(3, 40), (5, 40), (2, 37)])
+def test_folds_by_time_equal_those_of_scikit_learn(count: int, rows: int, tmp_path: Path) -> None:
+    from sklearn.model_selection import TimeSeriesSplit
+
+    order = np.random.default_rng(0).permutation(rows)
+    columns = {"day": order.tolist(), "area": np.sqrt(order + 2).tolist(), "price": (order % 7).tolist()}
+    path = write_csv(tmp_path / "t.csv", columns)
+    splits = load_all(path, "table", folds=count, time_column="day", target_column="price")
+    by_time = np.argsort(order) + 1
+    for data, (earlier, tested) in zip(splits, TimeSeriesSplit(count).split(by_time), strict=True):
+        trained = np.concatenate([data.train.rows, data.validation.rows])
+        assert set(trained.tolist()) == set(by_time[earlier].tolist())
+        assert set(data.test.rows.tolist()) == set(by_time[tested].tolist())
+        assert len(data.validation) == pytest.approx(0.1 * len(earlier), abs=0.5)
+        assert order[data.train.rows - 1].max() < order[data.validation.rows - 1].min()
+    assert splits[0].details["splits"] == (
+        f"fold 1 of {count} by time, trained on all earlier rows; validation before test"
+    )
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=8, max_size=120).filter(lambda times: len(set(times)) >= 8),
+    st.integers(2, 6),
+    st.floats(0.01, 0.6),
+)
+def test_folds_by_time_keep_equal_times_together_and_in_order(times: list[int], count: int, share: float) -> None:
+    moments = np.array(times, np.float64)
+    folds = folds_by_time(moments, count)
+    assert set(folds.tolist()) == set(range(-1, count))
+    for number in range(count):
+        parts = split_fold_by_time(moments, folds, number, validation_share=share)
+        train, validation, test = (moments[parts[name]] for name in ("train", "validation", "test"))
+        assert train.max() < validation.min() <= validation.max() < test.min()
+        later = moments[folds > number]
+        assert not len(later) or test.max() < later.min()
+        assert len(train) + len(validation) + len(test) + len(later) == len(moments)
+
+
+def test_folds_by_time_are_runs_with_the_times_in_their_details(catalog: Catalog, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {**houses(), "day": [f"2021-01-{day:02}" for day in range(1, 21)] * 2})
+    specs = plan(catalog, path, "dataset.folds=4", "dataset.time_column=day")
+    assert [spec.split_title for spec in specs] == [f"fold {number}/4" for number in range(1, 5)]
+    data = load_all(path, "table", folds=4, time_column="day", target_column="price")
+    assert data[1].details["times"] == (
+        "train 2021-01-01 to 2021-01-07, validation 2021-01-08 to 2021-01-08, test 2021-01-09 to 2021-01-12"
+    )
+    assert data[1].details["fold_rows"] == "8, 8, 8, 8"
+
+
+def test_fold_by_time_without_a_class_in_training_is_refused(tmp_path: Path) -> None:
+    columns = {**reviews(), "day": list(range(30))}
+    columns["label"] = ["good"] * 15 + ["bad", "good"] * 7 + ["bad"]
+    with pytest.raises(DataError, match=r"fold \d/3: the test split has examples of 'bad', but the training split"):
+        load_all(write_csv(tmp_path / "t.csv", columns), "text", folds=3, time_column="day", target_column="label")
 
 
 def test_order_of_time_is_reported_for_folds(tmp_path: Path) -> None:

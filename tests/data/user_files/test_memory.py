@@ -1,4 +1,4 @@
-"""Tests of data in memory: conversion to columns, the saved files, and what is refused."""
+"""Tests of data in memory: conversion to columns, the saved files, and rejected values."""
 
 from __future__ import annotations
 

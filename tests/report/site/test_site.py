@@ -65,11 +65,26 @@ def test_tables_equal_those_of_other_formats(tmp_path: Path) -> None:
     site = build(report)
     assert site["table.csv"] == csv_text(report.table)
     assert site["table.json"] == json_text(report.table)
-    rows = list(csv.DictReader(io.StringIO(site["tasks/nlp.csv"])))
+    rows = list(csv.DictReader(io.StringIO(site["tables/nlp/cldr-langid.csv"])))
     assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
     for row in report.table.rows[:2]:
         assert f">{row.text('quality')}" in site["tasks/nlp.html"]
     assert "the value may be unreliable; see <code>harness show</code> for details." in site["tasks/nlp.html"]
+
+
+def test_task_page_has_a_table_for_each_dataset(tmp_path: Path) -> None:
+    scores = [("cldr-langid", 0.9), ("sms-spam", 0.5), ("sms-spam", 0.4)]
+    records = [
+        record(success(quality), dataset=dataset, model=f"model-{place}")
+        for place, (dataset, quality) in enumerate(scores)
+    ]
+    site = build(report_of(write(tmp_path, records)))
+    _, *sections = site["tasks/nlp.html"].partition("<ul class=")[0].split("<section>")
+    assert [re.findall("<h2>(.*?)</h2>", section) for section in sections] == [["cldr-langid"], ["sms-spam"]]
+    assert [section.count("<tr>") - 1 for section in sections] == [1, 2]
+    assert re.findall(r">(0\.\d+)", "".join(re.findall('<td class="num best".*?</td>', sections[1])))[0] == "0.5000"
+    assert "sms-spam" not in site["tables/nlp/cldr-langid.csv"]
+    assert site["tables/nlp/sms-spam.json"].count("sms-spam") == 2
 
 
 def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +107,7 @@ def test_library_without_a_cache_is_bundled_again(tmp_path: Path, monkeypatch: p
 
 
 def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
-    name = next(name for name in site if name.startswith("runs/nlp-bert-tiny-torch-s0"))
+    name = next(name for name in site if name.startswith("runs/nlp-cldr-langid-bert-tiny-torch-s0"))
     page = site[name]
     for text in (
         "harness run --rerun --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
@@ -119,7 +134,7 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
         "seconds",
     } <= plots.keys()
     assert {"predicted", "residual"} <= figures(
-        site[next(n for n in site if n.startswith("runs/regression-linear"))]
+        site[next(n for n in site if n.startswith("runs/regression-diabetes-linear"))]
     ).keys()
 
 
@@ -129,7 +144,7 @@ def figures(page: str) -> dict[str, object]:
 
 
 def test_failed_run_is_shown_with_its_reason(site: dict[str, str]) -> None:
-    page = next(text for name, text in site.items() if "regression-mlp-tensorflow" in name)
+    page = next(text for name, text in site.items() if "regression-diabetes-mlp-tensorflow" in name)
     assert "no CUDA device is visible" in page
     assert "no CUDA device is visible" in site["index.html"]
     assert "no CUDA device is visible" in site["tasks/regression.html"]

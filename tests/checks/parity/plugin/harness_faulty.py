@@ -1,4 +1,4 @@
-"""Backends that are the torch backend with one fault each, after which they are named.
+"""Variants of the torch backend with one fault each. Each backend is named after its fault.
 
 The faults are those that have made published comparisons of frameworks wrong.
 """
@@ -164,7 +164,7 @@ def exchanged_predictions(request: SessionRequest) -> Any:
 
 
 def exchanged_training(request: SessionRequest) -> Any:
-    """Exchange the targets of two examples in a training batch."""
+    """Swap the targets of two examples in a training batch."""
     from harness_torch.session import TorchSession
 
     class Session(TorchSession):
@@ -175,7 +175,7 @@ def exchanged_training(request: SessionRequest) -> Any:
 
 
 def _exchanged(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Exchange examples 0 and 1."""
+    """Swap examples 0 and 1."""
     import numpy as np
 
     order = np.arange(len(next(iter(inputs.values()))))

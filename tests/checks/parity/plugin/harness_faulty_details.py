@@ -1,4 +1,5 @@
-"""Sessions of the torch backend with one subtle fault each: variants of the right formula, and faults that start late.
+"""Sessions of the torch backend with one subtle fault each: variants of the correct formula, and faults that start
+late.
 
 `SESSIONS` lists them under the field of `harness.Recipe` to which they belong, as in `harness_faulty_training`.
 """
@@ -154,7 +155,7 @@ class AveragedMomentum(Written):
 
 
 class SwappedNesterov(Written):
-    """Exchange the gradient and the velocity in Nesterov momentum."""
+    """Swap the gradient and the velocity in Nesterov momentum."""
 
     def sgd(self, g: Any, state: dict[str, Any]) -> Any:
         velocity, momentum = super().sgd(g, state), self._request.recipe.momentum
@@ -482,7 +483,7 @@ def norms(session: TorchSession) -> list[Any]:
 
 
 class InvertedMomentum(TorchSession):
-    """Exchange the weights of the old and the new value in the running statistics."""
+    """Swap the weights of the old and the new value in the running statistics."""
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request)
@@ -543,7 +544,7 @@ class StuckInEvaluation(TorchSession):
 
 
 class SmoothedShort(TorchSession):
-    """Do not give the right class its part of the smoothed mass."""
+    """Do not assign the correct class its share of the smoothing mass."""
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request)
@@ -713,7 +714,7 @@ class UnscaledSoftTargets(TorchSession):
 
 
 class SwappedDivergence(TorchSession):
-    """Exchange the teacher and the student in the divergence."""
+    """Swap the teacher and the student in the divergence."""
 
     def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
         right = session.soft_loss
@@ -751,7 +752,7 @@ class CoupledDecay(TorchSession):
 
 
 class GlobalTrustRatio(TorchSession):
-    """Ignore the trust ratio of LAMB, as Adam with decoupled weight decay."""
+    """Ignore the trust ratio of LAMB, like Adam with decoupled weight decay."""
 
     def __init__(self, request: SessionRequest) -> None:
         changed = msgspec.structs.replace(request.recipe, optimizer="adamw")

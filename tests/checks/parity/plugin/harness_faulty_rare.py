@@ -22,7 +22,7 @@ from harness import Batch
 
 
 class SwappedBetas(Written):
-    """Exchange the decay rates of Adam's moments after the first step."""
+    """Swap the decay rates of Adam's moments after the first step."""
 
     def adam(self, g: Any, state: dict[str, Any]) -> Any:
         recipe, t = self._request.recipe, self.count

@@ -490,7 +490,7 @@ class NoisyGradients(Modified):
 
 
 class LateTargets(Counting):
-    """Exchange the targets of the examples after ten steps."""
+    """Swap the targets of the examples after ten steps."""
 
     def counted(self, batch: Batch, learning_rate: float) -> Any:
         targets = batch.targets if self.count <= 10 else batch.targets[::-1].copy()

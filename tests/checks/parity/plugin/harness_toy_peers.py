@@ -1,4 +1,4 @@
-"""Backends to compare with the toy's numpy backend: one that computes the same in another way, and some that do not."""
+"""Backends to compare with the toy's numpy backend. One computes the same results in float64; the others differ."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class HastyBackend(WideBackend):
 
 
 class UnweightedSession(NumpySession):
-    """A session that ignores the weights of examples."""
+    """A session that ignores example weights."""
 
     def _backward(self, batch: Batch) -> Any:
         return super()._backward(batch._replace(example_weights=None))
@@ -65,7 +65,7 @@ class UnweightedSession(NumpySession):
 
 class UnweightedBackend(NumpyBackend):
     name = "peer-unweighted"
-    summary = "ignores the weights of examples"
+    summary = "ignores example weights"
 
     def open(self, request: SessionRequest) -> NumpySession:
         return UnweightedSession(request)
@@ -79,7 +79,7 @@ class OldBackend(NumpyBackend):
 
 class WeightedNumbers(ToyNumbers):
     name = "peer-weighted"
-    summary = "the toy's numbers with weights of examples"
+    summary = "the toy's numbers with example weights"
 
     def load(self, options: PointsOptions) -> RawData:
         import dataclasses

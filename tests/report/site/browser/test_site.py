@@ -51,8 +51,8 @@ def test_enter_on_header_sorts_rows(site: Path, watched: Any) -> None:
 def test_sort_puts_missing_values_last(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "regression.html")
     for _ in range(2):
-        press(page, "#table-comparison", "quality")
-        assert column(page, "#table-comparison", "quality")[-1] == "–"
+        press(page, "#table-comparison-diabetes", "quality")
+        assert column(page, "#table-comparison-diabetes", "quality")[-1] == "–"
 
 
 def test_filter_selects_rows(site: Path, watched: Any) -> None:
@@ -75,7 +75,7 @@ def test_failed_runs_can_be_hidden(site: Path, watched: Any) -> None:
 
 def test_column_menu_hides_a_column(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
-    holder = page.locator("#table-comparison")
+    holder = page.locator("#table-comparison-cldr-langid")
     assert holder.locator("th[data-name='latency_p50_ms']").is_visible()
     holder.locator("summary").click()
     holder.locator("label", has_text="p50").locator("input").uncheck()
@@ -98,7 +98,7 @@ def test_run_page_opens_and_has_the_command(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     page.get_by_role("navigation").get_by_role("link", name="vision").click()
     page.locator("#table-runs tbody a").first.click()
-    assert page.locator("h1").inner_text().startswith("vision-resnet-20")
+    assert page.locator("h1").inner_text().startswith("vision-digits-resnet-20")
     assert page.locator("#command").inner_text().startswith("harness run --rerun --task vision")
 
 
@@ -112,7 +112,7 @@ def test_link_on_a_later_page_opens_the_run(site: Path, watched: Any) -> None:
 
 
 def test_run_page_draws_all_plots_with_tooltips(site: Path, watched: Any) -> None:
-    page = watched.open(next((site / "runs").glob("nlp-bert-tiny-torch-s0-*")))
+    page = watched.open(next((site / "runs").glob("nlp-cldr-langid-bert-tiny-torch-s0-*")))
     figures = page.locator("[data-plot]")
     assert figures.count() >= 9
     for number in range(figures.count()):
@@ -149,7 +149,7 @@ def test_csv_download_has_the_filtered_rows(site: Path, watched: Any) -> None:
 def test_csv_download_of_the_comparison_equals_the_file(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
     with page.expect_download() as started:
-        page.locator("#table-comparison a", has_text="CSV").click()
+        page.locator("#table-comparison-cldr-langid a", has_text="CSV").click()
     assert Path(started.value.path()).read_bytes() == (site / "tasks" / "nlp.csv").read_bytes()
 
 
