@@ -55,7 +55,7 @@ class TextClassification(Task[NlpOptions]):
     summary = "text classification"
     default_dataset = "cldr-langid"
     default_model = "bert-tiny"
-    models_by_size = {0: "lstm-small", 5_000: "lstm"}  # see docs/explanation/defaults.md
+    models_by_size = {0: "lstm-small"}  # see docs/explanation/defaults.md
     min_steps = 1000
     metric = "accuracy"
     counts = "tokens"

@@ -55,7 +55,6 @@ class Lstm(Model[LstmConfig]):
     has_dropout = True
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # see docs/explanation/defaults.md
         "lstm": {"learning_rate": 4e-3, "dropout": 0.5},
-        "lstm-small": {"learning_rate": 2e-3},
         "lstm-large": {"learning_rate": 1e-3, "dropout": 0.1},
     }
 
