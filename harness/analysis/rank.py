@@ -30,14 +30,7 @@ from harness.analysis.compare.match import Match
 from harness.analysis.differences import IDENTITY, differing, machine_of, settings_of, software_of
 from harness.analysis.grouping import overlap, with_known_devices, without_split_digests
 from harness.analysis.metrics import QUALITY, RunMetric, available, unranked_note
-from harness.analysis.standings import (
-    MIN_DATASETS,
-    MIN_DATASETS_RATIO,
-    Case,
-    Draw,
-    Standings,
-    standings,
-)
+from harness.analysis.standings import MIN_DATASETS, Case, Draw, Standings, standings
 from harness.errors import UnknownNameError, UsageError
 from harness.interfaces import Metric
 from harness.records import Failure, RunRecord, Trial
@@ -488,13 +481,7 @@ def _notes(found: Standings | None) -> list[str]:
     notes = []
     if found.datasets < MIN_DATASETS:
         notes.append(
-            f"too few datasets for confidence intervals ({found.datasets}): ranks require at least "
-            f"{MIN_DATASETS}, and ratios {MIN_DATASETS_RATIO}"
-        )
-    elif found.datasets < MIN_DATASETS_RATIO:
-        notes.append(
-            f"too few datasets for confidence intervals of ratios ({found.datasets}): at least "
-            f"{MIN_DATASETS_RATIO} are required"
+            f"too few datasets for confidence intervals ({found.datasets}): at least {MIN_DATASETS} are required"
         )
     if any(one.ratio is None for one in found.contenders):
         notes.append("a ratio is missing if its value or the value of the baseline is zero, negative or too large")

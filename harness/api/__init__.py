@@ -339,6 +339,7 @@ def run(
             tracked,
             store,
             parity=parity and not teachers,
+            later=plan.specs if teachers else (),
             timeout_s=timeout_s,
             memory_limit=memory_limit,
             batch_size_backoff=batch_size_backoff,

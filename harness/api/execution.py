@@ -39,6 +39,7 @@ def carry_out(
     checkpoint_every: str | int | None = None,
     resume: bool | None = None,
     command: Sequence[str] = (),
+    later: Sequence[RunSpec] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
@@ -53,6 +54,10 @@ def carry_out(
     First, the results of runs that were submitted earlier with `detach` are stored. With `detach`, the remaining runs
     are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
     submitted runs that are part of `specs`.
+
+    Unless the runs are executed on other machines, options that refer to the parameters of the model or to the classes
+    of the data are checked before the first run, including those of the runs in `later`, which are executed by another
+    call (see `harness.execute.option_checks.check_before_runs`).
 
     With `quality_only`, throughput and latency are not measured. If several runs are executed at a time (`jobs`),
     throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits this.
@@ -76,6 +81,7 @@ def carry_out(
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
     from harness.execute.memory_limit import check_memory_limit, size_bytes
+    from harness.execute.option_checks import check_before_runs
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import (
@@ -191,6 +197,8 @@ def carry_out(
                 decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
             for line in describe(decisions, titles_of_runs):
                 listener.message(line)
+            if not chosen.remote:
+                check_before_runs([*left(), *later], catalog, say=listener.message)
             marks = None
             with lock if chosen.remote else contextlib.nullcontext():
                 if parity and left():

@@ -103,7 +103,7 @@ def explain(
     """Explain the model of a run with saved weights (`harness run --save-weights`). The result is stored next to the
     run in `explanations/`, and is shown on the page of the run.
 
-    permutation: The importance of a column of a table is the decrease of the score if the values of the column are
+    permutation: The importance of a column of a table is the decrease in the score if the values of the column are
     permuted between the examples of a split. The columns are those of the original table.
 
     integrated-gradients: The output of a class for an example is attributed to the tokens or pixels of the example. The

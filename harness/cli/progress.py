@@ -142,7 +142,8 @@ class Live(Listener):
         super().run_finished(index, total, record)
         from rich.text import Text
 
-        title = self._current.pop(index).title
+        current = self._current.pop(index, None)
+        title = current.title if current else f"[{index}/{total}] {self.title(record.spec)}"
         failed = isinstance(record.outcome, Failure)
         line = Text(f"{title}: ")
         line.append(describe_result(record), style="red" if failed else "green")

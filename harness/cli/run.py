@@ -266,6 +266,7 @@ def run(
             quiet=quiet,
             warned=warned,
             parity=parity and not teachers,
+            later=plan.specs if teachers else (),
             timeout_s=timeout,
             memory_limit=limit_bytes,
             batch_size_backoff=batch_size_backoff,

@@ -69,7 +69,7 @@ def attributions(
     record = run.record
     info = record.provenance.data
     if info is None:
-        raise UsageError(f"the record of run {record.run_id!r} does not describe its data; train it again")
+        raise UsageError(f"the record of run {record.run_id!r} does not describe its data; repeat the run")
     if catalog.task(record.spec.task).kind == "table":
         raise CombinationError(
             f"run {record.run_id!r} belongs to a task on tables, for which integrated gradients are not shown; use "
@@ -114,7 +114,7 @@ def positions_of(run: StoredRun, examples: Sequence[str]) -> dict[str, int]:
         raise UsageError("integrated gradients need --examples, such as --examples 12,57; see `harness predictions`")
     arrays = samples.stored(run)
     if "test_outputs" not in arrays:
-        raise UsageError(f"the predictions of run {run.record.run_id!r} were not saved; train it again")
+        raise UsageError(f"the predictions of run {run.record.run_id!r} were not saved; repeat the run")
     rows = arrays.get("test_rows", np.arange(1, len(arrays["test_outputs"]) + 1)).tolist()
     known = {str(row): position for position, row in enumerate(rows)}
     for name in examples:
@@ -235,7 +235,7 @@ def _attributed(
     found, deltas = session.attributions(job.method, inputs, baseline, np.array([chosen], np.int64), job.steps)
     for name, array in found.items():
         if array.shape != inputs[name].shape or not np.isfinite(array).all():
-            raise BadResultError(f"the attributions of the input {name!r} have a wrong shape or are not finite")
+            raise BadResultError(f"the attributions of the input {name!r} have the wrong shape or are not finite")
     values = {name: np.asarray(array[0], np.float32) for name, array in found.items()}
     output, reference = (_outputs(session, each)[chosen] for each in pair)
     flat = next(iter(values.values())) if len(values) == 1 else np.zeros(0, np.float32)

@@ -38,7 +38,7 @@ class ColumnImportance(Struct, frozen=True, kw_only=True):
     """95% interval of the mean over all permutations (Student's t), or None if there is only one repeat. The interval
     does not include the variation between test sets or between training runs."""
     values: list[float]
-    """Decrease of the score in each repeat. For error metrics, the increase of the score."""
+    """Decrease in the score for each repeat. For error metrics, the increase in the score."""
 
 
 class PermutationImportance(Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ def stored_importance(run: StoredRun) -> PermutationImportance | None:
         return None
     found = decode(read_stored(path, MAX_JSON_BYTES), PermutationImportance, path)
     if not all(each.columns for each in found.columns):
-        raise RecordError(f"{path}: not valid: an importance names no column")
+        raise RecordError(f"{path}: not valid: an importance does not name any column")
     return found
 
 

@@ -1,6 +1,6 @@
 """Permutation importance of the columns of a table, computed with a run's trained model.
 
-The importance of a column is the decrease of the score if the values of the column are permuted between the examples
+The importance of a column is the decrease in the score if the values of the column are permuted between the examples
 (Breiman 2001, Machine Learning 45, 5-32). It is computed by scikit-learn's `permutation_importance`. The columns are
 those of the original table: the values are permuted before the table is encoded, so that the one-hot columns of a
 category, the parts of a date and the indicator of a missing number are permuted together.

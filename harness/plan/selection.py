@@ -304,6 +304,20 @@ class Selection:
             if getattr(self, name) != getattr(default, name)
         ]
 
+    def several(self) -> list[str]:
+        """Return the command-line options with several values, such as ``--precision`` or ``--set recipe.epochs``,
+        except for the backend and the seed."""
+        from harness.plan.overrides import combinations, override_path
+
+        found = []
+        for option, values in self.values():
+            if option.name == "set":
+                texts = [text for text in values if len(combinations([text])) > 1]
+                found += [f"--set {override_path(text)}" for text in texts]
+            elif len(values) > 1 and option.name not in ("backend", "seed"):
+                found.append(f"--{option.name}")
+        return found
+
     def values(self) -> Iterator[tuple[Option, tuple[Any, ...]]]:
         """Yield each option that is set, with a tuple of its values."""
         for name, option in OPTIONS.items():

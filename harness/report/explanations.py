@@ -28,9 +28,9 @@ def importance_note(found: PermutationImportance) -> str:
     """Return a sentence that describes how the importances were computed."""
     change = "Decrease" if found.higher_is_better else "Increase"
     return (
-        f"{change} of {found.metric} ({found.score:.4g}) on the {found.examples:,} examples of the {found.split} split "
+        f"{change} in {found.metric} ({found.score:.4g}) on the {found.examples:,} examples of the {found.split} split "
         f"if the values of a column are permuted, mean of {found.repeats} repeats (seed {found.seed}, "
-        f"{found.backend} on {found.device}). The intervals cover only the choice of the permutations."
+        f"{found.backend} on {found.device}). The intervals account only for the choice of the permutations."
     )
 
 

@@ -95,8 +95,8 @@ def notes(found: Groups) -> Iterator[str]:
     left_out = dict.fromkeys(f"{gap.group}={value}" for gap in found.gaps for value in gap.left_out)
     if left_out:
         yield (
-            f"Rates of fewer than {found.min_examples} examples have no interval and are not included in gaps. Groups "
-            f"with such rates: {_listed(list(left_out))}."
+            f"Rates computed from fewer than {found.min_examples} examples have no interval and are not included in "
+            f"gaps. Groups with such rates: {_listed(list(left_out))}."
         )
 
 

@@ -86,7 +86,8 @@ class Notebook(Listener):
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        title = self._current.pop(index).title
+        current = self._current.pop(index, None)
+        title = current.title if current else f"[{index}/{total}] {self.title(record.spec)}"
         self._lines.append(f"{title}: {describe_result(record)}")
         self._draw()
 

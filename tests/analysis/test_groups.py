@@ -173,7 +173,7 @@ def test_small_groups_are_marked_and_those_below_the_minimum_have_no_interval() 
     assert by_rate(all_of_them.gaps)["accuracy"].left_out == []
     text = render(found)
     assert "size     tiny (small)" in text
-    assert "Rates of fewer than 20 examples have no interval and are not included in gaps" in text
+    assert "Rates computed from fewer than 20 examples have no interval and are not included in gaps" in text
     assert "size=tiny" in text.splitlines()[-1]
 
 

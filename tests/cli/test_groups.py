@@ -63,7 +63,7 @@ def test_groups_as_json_and_csv_have_the_same_values(invoke: Invoke, stored: Pat
 def test_groups_of_a_class_and_with_another_minimum(invoke: Invoke, stored: Path) -> None:
     result = invoke("groups", "nlp", "--results", str(stored), "--class", "de", "--min-examples", "21")
     assert "The rates are those of the class 'de'." in result.stdout
-    assert "Rates of fewer than 21 examples have no interval" in result.stdout
+    assert "Rates computed from fewer than 21 examples have no interval" in result.stdout
     wrong = invoke("groups", "nlp", "--results", str(stored), "--class", "2")
     assert wrong.exit_code == 2
     assert "unknown class '2'" in wrong.stderr

@@ -108,7 +108,7 @@ def test_importance_is_stored_and_shown(run: StoredRun) -> None:
         assert each.interval is not None
         assert each.interval[0] < each.importance < each.interval[1]
     assert "area + rooms" in done.stdout
-    assert "Increase of rmse" in done.stdout
+    assert "Increase in rmse" in done.stdout
     assert f"Saved {run.path / PERMUTATION}" in done.stderr
     page = context(run, "", {})
     assert page["importance"][0].rows[0][0] == "area + rooms"
