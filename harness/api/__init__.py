@@ -253,7 +253,7 @@ def run(
     from harness.records.printing import note
     from harness.records.store import Store, results_dir
     from harness.report.notebook import listener_for
-    from harness.report.progress import planned_warnings
+    from harness.report.progress import planned_notes, planned_warnings
 
     own_data = {
         "text_column": text_column,
@@ -327,6 +327,8 @@ def run(
     say = (lambda text: None) if progress is False else note
     plan = plan._replace(specs=only_available(plan.specs, reasons, skip=skip_unavailable, say=say))
     warned = planned_warnings(plan.specs)
+    for line in planned_notes(plan.specs):
+        say(line)
     if save_weights and (unsavable := unsavable_warning(plan.specs, catalog)):
         say(unsavable)
     tracked = with_trackers(catalog, trackers, store.path)
@@ -499,9 +501,10 @@ def tune(
     from harness.plan.selection import Selection
     from harness.plugins import check_loaded, discover
     from harness.plugins.trackers import with_trackers
+    from harness.records.printing import note
     from harness.records.store import Store, results_dir
     from harness.report.notebook import listener_for
-    from harness.report.progress import planned_warnings
+    from harness.report.progress import planned_notes, planned_warnings
     from harness.tuning.request import Tuning, plan
     from harness.tuning.space import search_texts
 
@@ -562,6 +565,8 @@ def tune(
         executor_options=dict(executor_options or {}),
     )
     plans = plan(request, catalog)
+    for line in [] if progress is False else planned_notes([each.spec for each in plans]):
+        note(line)
     return tune_selection(
         plans,
         with_trackers(catalog, trackers, store.path),

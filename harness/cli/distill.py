@@ -101,13 +101,15 @@ def distill(
     from harness.records import Failure
     from harness.records.store import Store, StoredRun, results_dir
     from harness.report.distillation import render
-    from harness.report.progress import planned_warnings
+    from harness.report.progress import planned_notes, planned_warnings
 
     catalog, store = options.catalog(), Store(results_dir(results))
     found = store.find(teacher)
     selections = student_selections(found, student, selection, catalog, alpha=alpha, temperature=temperature)
     specs = expand_all([each.resolved(locate, store.find) for each in selections], catalog, jobs=jobs)
     _check_one_setting(specs, selection)
+    for line in [] if quiet else planned_notes(specs):
+        say(line)
     if dry_run:
         from harness.report.dry_run import plan_text
 

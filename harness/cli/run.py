@@ -191,7 +191,7 @@ def run(
     from harness.plan.weights import unsavable_warning
     from harness.plugins.trackers import check, with_trackers
     from harness.records.store import Store, results_dir
-    from harness.report.progress import planned_warnings
+    from harness.report.progress import planned_notes, planned_warnings
 
     if suite is not None:
         _check_nothing_selected()
@@ -214,8 +214,9 @@ def run(
     if unused := {} if asked else left_out(plan.specs, catalog):
         say(describe(unused))
     warned = [] if quiet else planned_warnings(plan.specs)
+    notes = [] if quiet else planned_notes(plan.specs)
     unsavable = unsavable_warning(plan.specs, catalog) if save_weights else ""
-    for line in (*warned, *filter(None, [unsavable])):
+    for line in (*notes, *warned, *filter(None, [unsavable])):
         say(line)
     if dry_run:
         from harness.report.dry_run import plan_text

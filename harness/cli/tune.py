@@ -151,7 +151,7 @@ def tune(
     from harness.plugins.trackers import with_trackers
     from harness.records import Failure
     from harness.records.store import Store, results_dir
-    from harness.report.progress import planned_warnings
+    from harness.report.progress import planned_notes, planned_warnings
     from harness.report.text import render
     from harness.report.tuning import render as render_study
     from harness.tuning.request import Tuning, plan
@@ -178,7 +178,7 @@ def tune(
     )
     plans = plan(request, catalog)
     warned = [] if quiet else planned_warnings([each.spec for each in plans])
-    for line in warned:
+    for line in [] if quiet else [*planned_notes([each.spec for each in plans]), *warned]:
         say(line)
     catch_signals()
     tuned = tune_selection(

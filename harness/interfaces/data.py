@@ -281,12 +281,19 @@ class Task(ABC, Generic[OptionsT]):
     """Name of the dataset used if the user does not select one."""
     default_model: ClassVar[str]
     """Name of the model used if the user does not select one."""
+    models_by_size: ClassVar[Mapping[int, str]] = {}
+    """Default models for the user's own data, by the minimum number of training examples. For fewer examples, and for
+    datasets that plugins provide, `default_model` is used. All backends that train in steps should implement these
+    models."""
     metric: ClassVar[str]
     """Name of the primary metric."""
     metrics: ClassVar[Sequence[str]]
     """Names of all reported metrics, including the primary metric."""
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
+    min_steps: ClassVar[int] = 300
+    """Minimum number of optimizer steps for the user's own data. For small data, the number of epochs is raised until
+    training has this number of steps, unless the user sets the length of the training."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()

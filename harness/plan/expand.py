@@ -21,13 +21,14 @@ from harness.plan.devices import check_devices, device_counts, threads_per_proce
 from harness.plan.distillation import check_student, teacher_of
 from harness.plan.exporter import ExportedRun
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
+from harness.plan.own_data import model_by_size
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings
 from harness.plan.splits import data_settings
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
-from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
+from harness.records import PROTOCOLS, DataSource, NamedProtocol, Precision, Pretrained, RunSpec
 from harness.records.store import StoredRun
 
 ONLY_INFERENCE = "cannot train, because it only computes predictions"
@@ -146,7 +147,12 @@ def _expanded(
             if not unavailable or isinstance(dataset, UserDataset):
                 check_available(dataset)
             data = _DataOfVariants(selection, dataset)
-            for model_name in selection.models or (_default_model(task, selection.pretrained, catalog),):
+            default_model = ""
+            if not selection.models:
+                source = data.of(variants[0]["dataset"])[0].source
+                size = source.training_examples if source else None
+                default_model = _default_model(task, selection.pretrained, size, catalog)
+            for model_name in selection.models or (default_model,):
                 settings = [
                     (overrides, data.of(overrides["dataset"]), backend, env, training)
                     for overrides in variants
@@ -161,6 +167,7 @@ def _expanded(
                             data=data.of(overrides["dataset"]),
                             precisions=precisions,
                             distilled=teacher is not None,
+                            default_model=default_model,
                         ),
                         model_name,
                         available,
@@ -195,7 +202,7 @@ def _expanded(
                             dataset_options=splits[number].dataset_options,
                             model_options=training.model_options,
                             metric=primary,
-                            source=splits[number].source,
+                            source=_with_defaults(splits[number].source, training),
                             teacher=None if teacher is None else teacher.weights,
                         )
                         if not _is_excluded(spec, selection.exclude, dataset_name, model_name, overrides, catalog):
@@ -400,18 +407,27 @@ class _DataOfVariants:
 # ---- models and backends ----------------------------------------------------------------------------------
 
 
-def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
+def _with_defaults(source: DataSource | None, training: TrainingSettings) -> DataSource | None:
+    return source and msgspec.structs.replace(source, defaults=training.defaults)
+
+
+def _default_model(task: Task, checkpoint: Pretrained | None, size: int | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    The returned model belongs to the first family that is compatible with the task and can load the checkpoint. If no
-    family meets both conditions, the family that the checkpoint specifies is returned. If the checkpoint does not
-    specify a family, the task's default model is returned.
+    Without a checkpoint, the model is the task's default model for `size`, the number of training examples of the
+    user's own data, or for a dataset from a plugin (None).
+
+    With a checkpoint, the model belongs to the first family that is compatible with the task and can load the
+    checkpoint. If no family meets both conditions, the family that the checkpoint specifies is returned. If the
+    checkpoint does not specify a family, the default model is returned.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
         if suits(task, model) and (model.checkpoint_type or model.name) == family:
             return str(model.name)
-    return family if isinstance(family, str) and family in catalog.models else task.default_model
+    if isinstance(family, str) and family in catalog.models:
+        return family
+    return task.default_model if size is None else model_by_size(task, size)
 
 
 def _training_by_backend(

@@ -20,7 +20,7 @@ from harness.data.user_files.dataset import dataset_of
 from harness.errors import HarnessError
 from harness.plan.overrides import SECTIONS, as_overrides, merge
 from harness.plan.selection import Selection
-from harness.plan.settings import ComparisonSettings, plain
+from harness.plan.settings import ComparisonSettings, DataSettings, plain
 from harness.plan.suite import dump
 from harness.plugins.catalog import Catalog
 from harness.records import PROTOCOLS, PluginRef, RunSpec, TrainedWeights
@@ -150,6 +150,7 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
             protocol=PROTOCOLS[protocol].protocol,
             overrides=nothing,
             checkpoint=spec.pretrained,
+            data=[DataSettings(dataset_options=spec.dataset_options, source=spec.source)],
             distilled=spec.teacher is not None,
         )
         training = comparison.training(catalog.backend(spec.backend), model, model.name if spec.pretrained else variant)

@@ -16,6 +16,7 @@ from harness.errors import CombinationError, DataError, UsageError
 from harness.interfaces import Backend, Dataset, Model, Task
 from harness.plan.checkpoint import model_options
 from harness.plan.overrides import merge
+from harness.plan.own_data import epochs_note, model_note, with_enough_steps
 from harness.plan.recipe_checks import check_recipe
 from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
 
@@ -79,6 +80,8 @@ class TrainingSettings:
     protocol: Protocol
     model_options: dict[str, Any]
     task_options: dict[str, Any]
+    defaults: tuple[str, ...] = ()
+    """Sentences that state the settings that were chosen because of the size of the user's own data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,14 @@ class ComparisonSettings:
     """The selected precisions."""
     distilled: bool = False
     """True if the runs have a teacher."""
+
+    default_model: str = ""
+    """Name of the default model, or an empty string if the user selected the model."""
+
+    @property
+    def training_examples(self) -> int | None:
+        """Number of training examples of the user's own data, or None if it is not known or does not matter."""
+        return next((each.source.training_examples for each in self.data if each.source is not None), None)
 
     @property
     def label_names(self) -> Sequence[str]:
@@ -120,7 +131,13 @@ class ComparisonSettings:
             self.task, self.dataset, model, variant, {**set_by_default, **changes}, fine_tuning=fine_tuning
         )
         task_options = merge(self.task.Options, "task", suited, preparation, self.overrides["task"])
+        size, defaults = self.training_examples, []
+        if size is not None and self.checkpoint is None and variant == self.default_model:
+            defaults.append(model_note(self.task, size))
         if backend.trains_by_steps:
+            if size is not None:
+                declared, recipe = recipe, with_enough_steps(self.task, recipe, size, changes)
+                defaults.append(epochs_note(self.task, variant, declared, recipe))
             check_recipe(
                 recipe,
                 changes,
@@ -155,6 +172,7 @@ class ComparisonSettings:
             protocol=merge(Protocol, "protocol", msgspec.structs.asdict(self.protocol), self.overrides["protocol"]),
             model_options=plain(merge(model.Config, "model", sizes, self.overrides["model"])),
             task_options=plain(task_options),
+            defaults=tuple(filter(None, defaults)),
         )
 
     def checkpoint_options(self) -> dict[str, Any]:

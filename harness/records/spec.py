@@ -84,6 +84,11 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warnings: tuple[str, ...] = ()
     """Warnings about the data that were issued before the run started. The warnings are also part of
     `DataInfo.warnings`."""
+    training_examples: int | None = None
+    """Number of training examples, on which default settings depend. The number is the same for all folds or random
+    splits, although their sizes may differ slightly. The value is None in older records."""
+    defaults: tuple[str, ...] = ()
+    """Sentences that state the settings that were chosen because of the number of training examples."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -32,6 +32,12 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def planned_notes(specs: Sequence[RunSpec]) -> list[str]:
+    """Return one line of output for each setting that was chosen because of the size of the user's own data."""
+    sources = [(spec.dataset, spec.source) for spec in specs if spec.source]
+    return list(dict.fromkeys(f"Note: {name}: {choice}" for name, source in sources for choice in source.defaults))
+
+
 class Lines(Listener):
     """A listener that passes a line of text to `show` for each phase, epoch and result. Epochs are shown at most once
     per second. The last epoch is always shown.

@@ -127,6 +127,7 @@ def run_section(record: RunRecord) -> Section:
         rows += [
             ("user data", f"{origin}{spec.source.path}"),
             ("inferred options", ", ".join(spec.source.guessed) or "nothing"),
+            *(("chosen by size", choice) for choice in spec.source.defaults),
         ]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)

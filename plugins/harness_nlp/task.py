@@ -55,6 +55,8 @@ class TextClassification(Task[NlpOptions]):
     summary = "text classification"
     default_dataset = "cldr-langid"
     default_model = "bert-tiny"
+    models_by_size = {0: "lstm-small"}  # see docs/explanation/defaults.md
+    min_steps = 1000
     metric = "accuracy"
     counts = "tokens"
     metrics = CLASSIFICATION_METRICS

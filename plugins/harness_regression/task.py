@@ -38,6 +38,8 @@ class RegressionTask(Task[TableEncoderOptions]):
     summary = "regression on tables"
     default_dataset = "diabetes"
     default_model = "linear"
+    models_by_size = {0: "mlp"}  # see docs/explanation/defaults.md
+    min_steps = 1000
     metric = "rmse"
     metrics = ("rmse", "mae", "r2")
     recipe = Recipe(

@@ -36,6 +36,7 @@ class TabularTask(Task[TableEncoderOptions]):
     summary = "classification of table rows"
     default_dataset = "breast-cancer"
     default_model = "mlp"
+    min_steps = 1000
     metric = "accuracy"
     metrics = CLASSIFICATION_METRICS
     recipe = Recipe(

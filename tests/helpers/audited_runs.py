@@ -165,7 +165,13 @@ def completed(run: StoredRun) -> StoredRun:
         task_options={**record.spec.task_options, "vocabulary": checkpoint.path, "longest": 0.5},
         model_options={"bias": True},
         dataset_options={"sha256": "e" * 64},
-        source=DataSource(path="/data/points.csv", guessed=("target_column",), warnings=("3 rows were skipped",)),
+        source=DataSource(
+            path="/data/points.csv",
+            guessed=("target_column",),
+            warnings=("3 rows were skipped",),
+            training_examples=8,
+            defaults=("recipe.epochs of toy-linear was raised from 3 to 9",),
+        ),
     )
     gpu = Gpu(name="Example GPU", memory_bytes=80 * 2**30, driver="570.1")
     environment = msgspec.structs.replace(record.environment, gpus=[gpu], git_commit="a" * 40)

@@ -39,9 +39,8 @@ def test_settings_of_a_task_have_the_defaults_of_its_runs() -> None:
     sections = settings_of(catalog, "nlp", model="lstm")
     recipe = {each.name: each.default for each in sections[f"recipe of lstm on {task.default_dataset}"]}
     assert recipe.keys() == {f"recipe.{name}" for name in Recipe.__struct_fields__}
-    family, variant = catalog.model("lstm")
-    for name, value in family.recipes.get(variant, {}).items():
-        assert recipe[f"recipe.{name}"] == value
+    own = catalog.dataset(task.default_dataset).recipes["lstm"]
+    assert {name: recipe[f"recipe.{name}"] for name in own} == own  # takes precedence over the recipe of the model
 
 
 @pytest.mark.plugins("nlp")

@@ -19,6 +19,8 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.memory": "the type of the object in memory; the key contains only the digest of the data",
     "spec.source.warnings.*": "warnings issued during planning, which are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
+    "spec.source.training_examples": "the planned number of training examples, which may differ from that of a fold",
+    "spec.source.defaults.*": "how default settings were chosen; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
     "submission": "how the run was submitted cannot be determined after the run",
     "spec.weights.exported.path": "the path of the exported model, which is not part of the key",

@@ -107,6 +107,23 @@ def assigned(
     return parts, {"splits": start + description, **details}
 
 
+def planned_size(options: UserOptions, parts: Mapping[str, Index], rows: int) -> int:
+    """Return the number of training examples, given the row indices of each split and the number of all rows.
+
+    For one of several folds or random splits, the number is computed from the number of all rows, so that it is the
+    same for all of them. For folds in chronological order, it is that of the first fold, which has the fewest.
+    """
+    if options.count is None:
+        return len(parts["train"])
+    if options.folds is None:
+        share = 1 - options.test_share - options.validation_share
+    elif options.time_column is not None:
+        share = (1 - options.validation_share) / (options.folds + 1)
+    else:
+        share = 1 - 1 / options.folds - options.validation_share
+    return max(1, int(rows * share))
+
+
 def _fold_by_time(
     examples: Examples,
     rows: Sequence[int],

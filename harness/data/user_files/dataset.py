@@ -111,15 +111,15 @@ class UserDataset(Dataset[UserOptions]):
     def _settled(
         self, examples: Examples, decoded: Mapping[str, NDArray[Any]] | None, first: DividedRows | None
     ) -> tuple[UserOptions, DataSource, DividedRows | None]:
-        from harness.data.user_files.assignment import drawn_despite_order
+        from harness.data.user_files.assignment import drawn_despite_order, planned_size
 
         divided = None
         if decoded is not None:
             divided = self._divided(examples, decoded, first)
-            warnings = divided.warnings
+            parts, warnings = divided.parts, divided.warnings
         else:
             known = list(examples.warnings)
-            *_, details = self._classes_and_splits(examples)
+            _, _, parts, details = self._classes_and_splits(examples)
             warnings = tuple(dict.fromkeys(known + drawn_despite_order(examples, str(details["splits"]))))
         origin = about(self.path)
         source = DataSource(
@@ -127,6 +127,7 @@ class UserDataset(Dataset[UserOptions]):
             memory=origin.origin if origin else "",
             guessed=examples.guessed,
             warnings=tuple(warnings),
+            training_examples=planned_size(examples.options, parts, len(examples.good())),
         )
         return examples.options, source, divided
 

@@ -49,7 +49,7 @@ def _defaults_exist(case: PreparedTask) -> None:
         raise Broken(f"the primary metric {task.metric!r} is not in its metrics: {', '.join(task.metrics)}")
     try:
         dataset = catalog.dataset(task.default_dataset)
-        model, _ = catalog.model(task.default_model)
+        models = {name: catalog.model(name)[0] for name in (task.default_model, *task.models_by_size.values())}
         for name in task.metrics:
             metric = catalog.metric(name)
             if metric.objective != task.objective:
@@ -61,11 +61,12 @@ def _defaults_exist(case: PreparedTask) -> None:
             f"the default dataset {dataset.name!r} has kind {dataset.kind} and objective {dataset.objective}; "
             f"the task has kind {task.kind} and objective {task.objective}"
         )
-    if not suits(task, model):
-        raise Broken(
-            f"the default model {task.default_model!r} accepts {', '.join(model.accepts)} for "
-            f"{', '.join(model.objectives)}; the task produces {task.produces} for {task.objective}"
-        )
+    for name, model in models.items():
+        if not suits(task, model):
+            raise Broken(
+                f"the default model {name!r} accepts {', '.join(model.accepts)} for {', '.join(model.objectives)}; "
+                f"the task produces {task.produces} for {task.objective}"
+            )
 
 
 def _prepares_what_it_declares(case: PreparedTask) -> None:
@@ -174,7 +175,7 @@ def _modifies_nothing(case: PreparedTask) -> None:
 TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
-        "default_dataset, default_model and metrics exist and are compatible with the task.",
+        "default_dataset, default_model, models_by_size and metrics exist and are compatible with the task.",
         "use names from your plugin or its dependencies; kind, produces and objective must match",
         _defaults_exist,
     ),

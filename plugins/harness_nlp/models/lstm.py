@@ -53,6 +53,10 @@ class Lstm(Model[LstmConfig]):
         "lstm-large": {"embedding_size": 256, "hidden_size": 512, "num_layers": 2},
     }
     has_dropout = True
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {  # see docs/explanation/defaults.md
+        "lstm": {"learning_rate": 4e-3, "dropout": 0.5},
+        "lstm-large": {"learning_rate": 1e-3, "dropout": 0.1},
+    }
 
     def parameters(self, config: LstmConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return the arrays of the embedding, the LSTM layers and the classifier.

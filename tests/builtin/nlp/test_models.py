@@ -8,6 +8,8 @@ from harness_nlp.models.bert import Bert, BertConfig
 from harness_nlp.models.lstm import Lstm, LstmConfig
 
 from harness import DataInfo, InputSpec, Model, PluginError, Recipe, UsageError
+from harness.plan.settings import recipe_for
+from harness.plugins import discover
 
 MODELS = [Bert(), Lstm()]
 VARIANTS = [(model, variant) for model in MODELS for variant in model.variants]
@@ -151,3 +153,15 @@ def test_hooks_yield_the_task_datasets_and_models() -> None:
     datasets = ["cldr-langid", "sst2", "trec", "banking77", "sms-spam", "imdb", "ag-news"]
     assert [dataset.name for dataset in harness_datasets()] == datasets
     assert [model.name for model in harness_models()] == ["bert", "lstm"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"), [("imdb", (4e-3, 0.5, 4)), ("sst2", (2e-3, 0.5, 2)), ("cldr-langid", (4e-3, 0.5, 10))]
+)
+def test_recipe_of_a_dataset_takes_precedence_over_that_of_lstm(
+    dataset: str, expected: tuple[float, float, int]
+) -> None:
+    catalog = discover()
+    model, variant = catalog.model("lstm")
+    recipe = recipe_for(catalog.task("nlp"), catalog.dataset(dataset), model, variant, {})
+    assert (recipe.learning_rate, recipe.dropout, recipe.epochs) == expected

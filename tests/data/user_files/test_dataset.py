@@ -74,7 +74,14 @@ def test_run_key_depends_on_the_content_but_not_on_the_path(catalog: Catalog, tm
     path = write_csv(tmp_path / "t.csv", houses())
     (spec,) = plan(catalog, "regression", path, "dataset.target_column=price")
     warnings = ("1 of 40 rows is a copy of another row",)
-    source = DataSource(path=str(path), guessed=("feature_columns",), warnings=warnings)
+    assert spec.source is not None
+    source = DataSource(
+        path=str(path),
+        guessed=("feature_columns",),
+        warnings=warnings,
+        training_examples=28,
+        defaults=spec.source.defaults,
+    )
     assert (spec.dataset, spec.source) == ("t.csv", source)
     (tmp_path / "elsewhere").mkdir()
     moved = path.rename(tmp_path / "elsewhere" / "u.csv")

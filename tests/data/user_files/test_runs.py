@@ -74,6 +74,37 @@ def test_run_on_a_file_is_reported_after_the_file_is_deleted(here: Path) -> None
     assert "houses, old.csv" in invoke("report").stdout
 
 
+def test_raised_epochs_are_printed_recorded_and_shown(
+    here: Path, catalog: Catalog, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_csv(here / "houses.csv", houses())
+    settings = [part for setting in OPTIONS if "epochs" not in setting for part in ("--set", setting)]
+    arguments = ("--task", "regression", "--dataset", str(path), "--target-column", "price", *MODEL, *settings)
+    from harness.cli.root import cli
+
+    done = CliRunner().invoke(cli, ["run", *arguments], prog_name="harness")
+    assert done.exit_code == 0, done.output
+    record = record_of(here / "results")
+    assert isinstance(record.outcome, Success)
+    assert record.spec.source is not None
+    assert record.outcome.examples["train"] == record.spec.source.training_examples == 28
+    (choice,) = record.spec.source.defaults
+    assert choice.startswith(f"recipe.epochs of toy-linear was raised from 40 to {record.spec.recipe.epochs}, so that ")
+    assert f"Note: houses.csv: {choice}\n" in done.stderr
+    assert record.outcome.curves[-1].step >= catalog.task("regression").min_steps
+    shown = " ".join(invoke("show", record.run_id).stdout.split())
+    assert f"chosen by size {choice}" in shown
+
+    quiet = CliRunner().invoke(cli, ["run", *arguments, "--dry-run", "--quiet"], prog_name="harness")
+    assert "Note:" not in quiet.stderr
+    overrides = {name: value for name, value in OVERRIDES.items() if "epochs" not in name}
+    given: dict[str, Any] = {"dataset": path, "model": "toy-linear", "backend": "toy-numpy", "overrides": overrides}
+    capfd.readouterr()
+    (again,) = harness.run("regression", **given)
+    assert again.spec.key == record.spec.key
+    assert f"Note: houses.csv: {choice}\n" in capfd.readouterr().err
+
+
 def test_harness_run_accepts_a_path(here: Path) -> None:
     Path("houses.csv").write_bytes(write_csv(here / "t.csv", houses()).read_bytes())
     (record,) = harness.run(

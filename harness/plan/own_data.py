@@ -1,0 +1,65 @@
+"""Defaults for the user's own data, which depend on the number of training examples.
+
+``docs/explanation/defaults.md`` describes how these defaults were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harness.interfaces import Task
+from harness.records import Recipe
+
+_LENGTHS = frozenset({"epochs", "max_steps", "max_seconds", "step_size", "milestones"})
+"""Recipe fields that limit the training, or that refer to numbers of epochs from its start."""
+
+
+def model_by_size(task: Task, training_examples: int) -> str:
+    """Return the default model of `task` for the user's own data with this number of training examples."""
+    return [task.default_model, *(model for least, model in _sizes(task) if training_examples >= least)][-1]
+
+
+def model_note(task: Task, training_examples: int) -> str:
+    """Return a sentence that states the default model and the numbers of training examples for which it is used. The
+    sentence is empty if the default model does not depend on the number of examples.
+    """
+    sizes = _sizes(task)
+    if not sizes:
+        return ""
+    least = max((least for least, _ in sizes if training_examples >= least), default=0)
+    above = min((least for least, _ in sizes if training_examples < least), default=None)
+    bounds = [f"at least {least:,}"] if least else []
+    bounds += [f"fewer than {above:,}"] if above is not None else []
+    sized = f" with {' and '.join(bounds)} training examples (here {training_examples:,})" if bounds else ""
+    model = model_by_size(task, training_examples)
+    return f"model {model} is the default for your own data{sized}; --model selects another"
+
+
+def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with at least as many epochs as are needed for `Task.min_steps` steps.
+
+    The recipe is returned unchanged if `changes`, the fields that the user set, determine the length of the training.
+    """
+    from harness.data.batches import steps_per_epoch
+
+    if _LENGTHS & changes.keys():
+        return recipe
+    each = steps_per_epoch(training_examples, recipe.batch_size)
+    return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-task.min_steps // each)))
+
+
+def epochs_note(task: Task, model: str, before: Recipe, after: Recipe) -> str:
+    """Return a sentence that states that the number of epochs was raised, or an empty string if it was not."""
+    if before.epochs == after.epochs:
+        return ""
+    return (
+        f"recipe.epochs of {model} was raised from {before.epochs} to {after.epochs}, so that training has at least "
+        f"{task.min_steps:,} steps; --set recipe.epochs=N selects another number"
+    )
+
+
+def _sizes(task: Task) -> list[tuple[int, str]]:
+    return sorted(task.models_by_size.items())
