@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.rank_coverage`` draws datasets from a population with known mean ranks and geometric mean ratios
 of four backends. The command then ranks the backends with `harness.analysis.standings`. The logarithm of a backend's
-performance is the sum of the backend's mean, a random dataset effect, and a random seed effect. There are five seeds.
-The baseline has no dataset effect. The distribution of the ratios is therefore skewed if the dataset effects have a
-skewed distribution. ``--samples N`` sets the number of simulations per case. The command also prints how often
-Friedman's test and the critical difference report a difference between equal backends.
+performance is the sum of the backend's mean, a random dataset effect, and the random effects of five seeds or five
+folds. The effects of different folds are correlated, because their training splits overlap. The baseline has no dataset
+effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed distribution.
+``--samples N`` sets the number of simulations per case. The command also prints how often Friedman's test and the
+critical difference report a difference between equal backends.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ Array = NDArray[np.float64]
 NAMES = ("a", "b", "c", "d")
 MEANS = np.array([0.0, 0.05, 0.1, 0.3])
 SEEDS, SEED_DEVIATION = 5, 0.05
+"""Number of seeds or folds, and standard deviation of their effects."""
+OVERLAP = 1 / 4
+"""Ratio of the number of test examples to the number of other examples with five folds. The correlation between the
+effects of two folds is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
 DATASETS = (3, 5, 10, 20)
 EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -41,62 +46,69 @@ LARGE = 40_000
 """Number of datasets from which the true mean ranks are computed."""
 
 
-def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False) -> Array:
+def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False, overlap: float = 0.0) -> Array:
     """Draw the logarithms of the performance of the backends, float ``[datasets, backends, SEEDS]``.
 
     If `equal` is True, all backends have the same distribution. Otherwise, the means of the backends differ, and the
-    baseline has no dataset effects.
+    baseline has no dataset effects. `overlap` is 0 for seeds and `OVERLAP` for folds.
     """
     shape = (datasets, len(NAMES))
     effects = 0.2 * EFFECTS[effect](rng, shape)
     skills = effects if equal else MEANS + effects * (np.arange(len(NAMES)) > 0)
-    noise = SEED_DEVIATION * rng.standard_normal((*shape, SEEDS))
-    return np.asarray(skills[:, :, None] + noise)
+    noise = rng.standard_normal((*shape, SEEDS))
+    if overlap:
+        correlation = overlap / (1 + overlap)
+        common = rng.standard_normal((*shape, 1))
+        noise = math.sqrt(1 - correlation) * noise + math.sqrt(correlation) * common
+    return np.asarray(skills[:, :, None] + SEED_DEVIATION * noise)
 
 
-def ties(values: Array) -> NDArray[np.bool_]:
+def ties(values: Array, overlap: float = 0.0) -> NDArray[np.bool_]:
     """Return a boolean array ``[datasets, backends, backends]`` that is True for pairs of backends that tie. A pair
-    ties if a paired t-test over seeds is not significant at the 5% level, as in ``harness compare``.
+    ties if a paired t-test over seeds or folds is not significant at the 5% level, as in ``harness compare``.
     """
     differences = values[:, :, None, :] - values[:, None, :, :]
-    error = differences.std(axis=-1, ddof=1) / math.sqrt(SEEDS)
+    error = differences.std(axis=-1, ddof=1) * math.sqrt(1 / SEEDS + overlap)
     return np.asarray(np.abs(differences.mean(axis=-1)) <= float(stdtrit(SEEDS - 1, 0.975)) * error)
 
 
-def true_ranks(effect: str, *, verdict: bool) -> Array:
+def true_ranks(effect: str, *, verdict: bool, overlap: float = 0.0) -> Array:
     """Return the mean ranks over a large number of datasets."""
-    values = draw(np.random.default_rng(12345), effect, LARGE)
+    values = draw(np.random.default_rng(12345), effect, LARGE, overlap=overlap)
     levels = values.mean(axis=-1)
     outcome = np.sign(levels[:, :, None] - levels[:, None, :])
     if verdict:
-        outcome = np.where(ties(values), 0.0, outcome)
+        outcome = np.where(ties(values, overlap), 0.0, outcome)
     return np.asarray((len(NAMES) + 1) / 2 - 0.5 * outcome.sum(axis=2).mean(axis=0))
 
 
-def cases(values: Array, *, verdict: bool) -> list[Case]:
+def cases(values: Array, *, verdict: bool, overlap: float = 0.0) -> list[Case]:
     """Return one case for each dataset."""
-    tied = ties(values)
+    tied = ties(values, overlap)
     pairs = list(itertools.combinations(range(len(NAMES)), 2))
     return [
         Case(
             str(d),
-            tuple({(None, seed): math.exp(x) for seed, x in enumerate(one)} for one in each),
+            tuple({(n, 0) if overlap else (None, n): math.exp(x) for n, x in enumerate(one)} for one in each),
             higher_is_better=True,
             tied=frozenset((i, j) for i, j in pairs if tied[d, i, j]) if verdict else frozenset(),
             geometric=True,
+            overlap=overlap,
         )
         for d, each in enumerate(values)
     ]
 
 
-def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
+def coverage(effect: str, datasets: int, samples: int, *, verdict: bool, overlap: float) -> list[Any]:
     """Return a table row with the coverage and the median widths of the intervals of all backends."""
     rng = np.random.default_rng([datasets, verdict])
-    truth = true_ranks(effect, verdict=verdict)
+    truth = true_ranks(effect, verdict=verdict, overlap=overlap)
     ranks: list[tuple[bool, float]] = []
     ratios: list[tuple[bool, float]] = []
     for sample in range(samples):
-        found = standings(cases(draw(rng, effect, datasets), verdict=verdict), NAMES, 0, resamples=500, seed=sample)
+        values = draw(rng, effect, datasets, overlap=overlap)
+        drawn = cases(values, verdict=verdict, overlap=overlap)
+        found = standings(drawn, NAMES, 0, resamples=500, seed=sample)
         for one in found.contenders:
             place = NAMES.index(one.name)
             if one.mean_rank_low is not None and one.mean_rank_high is not None:
@@ -105,7 +117,7 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list
             if one.ratio_low is not None and one.ratio_high is not None:
                 low, high = math.log(one.ratio_low), math.log(one.ratio_high)
                 ratios.append((low <= MEANS[place] - MEANS[0] <= high, high - low))
-    shown = [effect, datasets, "verdict" if verdict else "equal means"]
+    shown = [effect, "folds" if overlap else "seeds", datasets, "verdict" if verdict else "equal means"]
     for each in (ranks, ratios):
         shown += (
             [f"{np.mean([x for x, _ in each]):.1%}", f"{np.median([w for _, w in each]):.2f}"] if each else ["", ""]
@@ -130,10 +142,12 @@ def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool
 
 def print_coverage(samples: int) -> None:
     rows = []
-    for effect, verdict, n in itertools.product(EFFECTS, (False, True), DATASETS):
-        print(f"{effect}, {n} datasets", file=sys.stderr)
-        rows.append(coverage(effect, n, samples, verdict=verdict))
-    header = ["dataset effects", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
+    for (effect, overlap), verdict, n in itertools.product(
+        [*((effect, 0.0) for effect in EFFECTS), ("normal", OVERLAP)], (False, True), DATASETS
+    ):
+        print(f"{effect}, {'folds' if overlap else 'seeds'}, {n} datasets", file=sys.stderr)
+        rows.append(coverage(effect, n, samples, verdict=verdict, overlap=overlap))
+    header = ["dataset effects", "runs", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
     print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
     print(f"\nStandard error: at most {math.sqrt(0.95 * 0.05 / samples):.1%} for a coverage of 95% or more.\n")
 

@@ -1,13 +1,16 @@
 """Measure what ``harness serve`` adds to inference: ``python -m benchmarks.service RUN [--sustained 300]``.
 
-The service runs on this machine and shares its cores with the client. The same model is also loaded in this process,
-where the same code processes the same examples without HTTP. The service and this process are measured alternately, in
-rounds. The tables show the median and the range over the rounds.
+The service runs on this machine and shares its cores with the client. Another process computes the same texts with the
+same model, the same code and the same number of threads, but without a service (offline). In each round, offline and
+service are measured in the order offline, service, service, offline. The tables show the median of the rounds and a
+confidence interval of at least 95% (`harness.measure.steady.median_interval`).
 
-- Latency: consecutive requests with one example each.
-- Throughput: requests of 1, 8 and 32 examples over several connections, relative to batches of 32 examples in this
-  process (offline).
-- Sustained load (``--sustained SECONDS``): requests of one example at random times, at 80% of the throughput of such
+- Latency: one request after the other, with one text each.
+- Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. 128 texts
+  are requested at the same time. The table also shows the CPU time per text of each process. The client, the HTTP
+  process and the model's process share the cores of the machine, so the sum of their CPU times per text limits the
+  throughput.
+- Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput of such
   requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
 """
 
@@ -16,53 +19,68 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
-import json
-import os
-import random
+import importlib.util
 import re
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import psutil
 from tabulate import tabulate
 
-from harness.deploy.predict import ModelJob, model_job, opened_model, reader_of, stored_preprocessing
-from harness.deploy.serving.frames import Part
-from harness.deploy.serving.limits import Limits
-from harness.deploy.serving.model import Preparing, answered
-from harness.deploy.serving.requests import Requests
-from harness.execute.trial import crashing
-from harness.execute.variables import child_environment
-from harness.plugins import discover
-from harness.records.store import Store, StoredRun
+from benchmarks.service_client import Load, closed_loop, random_arrivals
+from benchmarks.service_offline import BATCH_SIZE, Offline, opened
+from harness.measure.steady import median_interval
 
-TEXTS = (
-    "a great film that I would see again",
-    "the plot makes no sense at all, and the actors look as if they knew it",
-    "not bad",
-    "two hours of my life that I would like to have back",
-)
-Answering = Callable[[Sequence[str]], Any]
+SIZES = (1, 8, 32)
+OPEN_TEXTS = 4 * BATCH_SIZE
+"""Number of texts that are requested at the same time. While two batches are sent to the model, the answers to two
+others and the next requests are handled."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service, and its processes by name."""
+
+    port: int
+    processes: dict[str, psutil.Process]
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the CPU time of each process, and of this process (the client), in seconds."""
+        times = {name: process.cpu_times() for name, process in self.processes.items()}
+        return {"client": time.process_time(), **{name: spent.user + spent.system for name, spent in times.items()}}
+
+    def memory_mib(self) -> list[float]:
+        """Return the current memory of the HTTP process and of the model's process, in MiB."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            text = answer.read().decode()
+        pattern = r'harness_resident_memory_bytes{{process="{}"}} (\S+)'
+        found = [re.search(pattern.format(name), text) for name in ("http", "model")]
+        return [float(match[1]) / 2**20 for match in found if match is not None]
 
 
 @contextlib.contextmanager
-def service(run: str, results: Path) -> Iterator[int]:
-    """Start a service, and yield its port."""
-    command = [sys.executable, "-m", "harness", "serve", run, "--port", "0", "--results", str(results)]
+def serving(run: str, results: Path, threads: int) -> Iterator[Service]:
+    """Start a service."""
+    command = [sys.executable, "-m", "harness", "serve", run, "--port", "0", "--threads", str(threads)]
+    command += ["--results", str(results)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                    yield int(found[1])
+                    http = psutil.Process(process.pid)
+                    (model,) = (child for child in http.children() if "child_main" in " ".join(child.cmdline()))
+                    yield Service(int(found[1]), {"HTTP": http, "model": model})
                     break
             else:
                 raise SystemExit("the service did not start")
@@ -70,170 +88,119 @@ def service(run: str, results: Path) -> Iterator[int]:
             process.send_signal(signal.SIGTERM)
 
 
-@contextlib.contextmanager
-def in_process(run: StoredRun, job: ModelJob) -> Iterator[Answering]:
-    """Load the model in this process, and yield a function that predicts texts without HTTP."""
-    preprocessing, limits = stored_preprocessing(run), Limits()
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        opened_model(job) as (prepared, session),
-        session.inference(),
-    ):
-        requests = Requests(reader_of(preprocessing), Path(directory), limits)
-        preparing = Preparing(preprocessing, requests, prepared.catalog)
-        yield lambda texts: answered(session, preparing.prepared([Part(instances=list(texts))]), limits, job.info)
+def run_client(client: Coroutine[Any, Any, T]) -> T:
+    """Run the client, with the event loop of uvloop if it is installed."""
+    factory = None
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(client)
 
 
-class Client:
-    """A connection to the service over which one request is sent at a time."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def connected(cls, port: int) -> Client:
-        """Open a connection."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
-
-    async def predict(self, texts: Sequence[str]) -> int:
-        """Request the predictions of texts, and return the HTTP status."""
-        body = json.dumps({"instances": list(texts)}).encode()
-        head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", answer, re.IGNORECASE)
-        assert length is not None
-        await self._reader.readexactly(int(length[1]))
-        return int(answer.split(b" ", 2)[1])
+def load_of(service: Service, size: int, seconds: float, connections: int) -> Load:
+    """Measure the service. Stop with an error if a request failed."""
+    load = run_client(closed_loop(service.port, size, connections, seconds))
+    if load.failed:
+        raise SystemExit(f"{load.failed} of {len(load.latencies_s)} requests failed")
+    return load
 
 
-def examples(count: int) -> list[str]:
-    """Return `count` texts."""
-    return list(itertools.islice(itertools.cycle(TEXTS), count))
+def latencies(service: Service, offline: Offline, rounds: int, seconds: float) -> list[tuple[Any, ...]]:
+    """Return a table of the latency of one text."""
+    found: list[tuple[float, float]] = []
+    for _ in range(rounds):
+        inside, over_http = [], []
+        for is_service in (False, True, True, False):
+            if is_service:
+                over_http += load_of(service, 1, seconds, 1).latencies_s
+            else:
+                inside += offline.measure(1, seconds)[0]
+        found.append((1e3 * statistics.median(inside), 1e3 * statistics.median(over_http)))
+    columns = {
+        "offline": [inside for inside, _ in found],
+        "service": [over_http for _, over_http in found],
+        "added by the service": [over_http - inside for inside, over_http in found],
+    }
+    return [(name, *summary(values, ".3f")) for name, values in columns.items()]
 
 
-def local_s(answer: Answering, count: int, size: int) -> list[float]:
-    """Return the durations of `count` consecutive calls in this process, in seconds."""
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        answer(examples(size))
-        times.append(time.perf_counter() - start)
-    return times
+def throughput(service: Service, offline: Offline, size: int, rounds: int, seconds: float) -> tuple[Any, ...]:
+    """Return a row with the throughput for requests of `size` texts."""
+    rates: dict[str, list[float]] = {"offline": [], "service": []}
+    cpu_us: dict[str, list[float]] = {"client": [], "HTTP": [], "model": [], "offline": []}
+    for _ in range(rounds):
+        texts, spent_s = {"offline": 0, "service": 0}, {"offline": 0.0, "service": 0.0}
+        cpu_s = dict.fromkeys(cpu_us, 0.0)
+        for kind in ("offline", "service", "service", "offline"):
+            if kind == "offline":
+                times, used_s = offline.measure(BATCH_SIZE, seconds)
+                texts[kind] += BATCH_SIZE * len(times)
+                spent_s[kind] += sum(times)
+                cpu_s[kind] += used_s
+            else:
+                before = service.cpu_s()
+                load = load_of(service, size, seconds, max(1, OPEN_TEXTS // size))
+                texts[kind] += size * len(load.latencies_s)
+                spent_s[kind] += load.seconds
+                for name, used_s in service.cpu_s().items():
+                    cpu_s[name] += used_s - before[name]
+        for kind, values in rates.items():
+            values.append(texts[kind] / spent_s[kind])
+        for name, used_s in cpu_s.items():
+            cpu_us[name].append(1e6 * used_s / texts["offline" if name == "offline" else "service"])
+    relative = [served / computed for served, computed in zip(rates["service"], rates["offline"], strict=True)]
+    medians = [f"{statistics.median(values):.0f}" for values in (*rates.values(), *cpu_us.values())]
+    return size, *medians[:2], *summary(relative, ".2f"), *medians[2:]
 
 
-async def remote_s(port: int, count: int) -> list[float]:
-    """Return the durations of `count` consecutive requests with one example, in seconds."""
-    client = await Client.connected(port)
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        assert await client.predict(examples(1)) == 200
-        times.append(time.perf_counter() - start)
-    return times
+def summary(values: Sequence[float], form: str) -> tuple[str, str]:
+    """Return the median and its confidence interval, or the range if there are fewer than six values."""
+    low, high = median_interval(np.array(values)) or (min(values), max(values))
+    return format(statistics.median(values), form), f"{low:{form}} to {high:{form}}"
 
 
-async def remote_rate(port: int, size: int, connections: int, seconds: float) -> float:
-    """Return the throughput of the service over simultaneous connections, in examples per second."""
-    end, done = time.perf_counter() + seconds, 0
+def sustained(service: Service, rate: float, seconds: float) -> list[tuple[Any, ...]]:
+    """Return a table of the results of a sustained load, with one row for each tenth of the time."""
+    rows: list[tuple[Any, ...]] = [("0 s", 0, 0, "", "", *service.memory_mib())]
 
-    async def sending() -> None:
-        nonlocal done
-        client = await Client.connected(port)
-        while time.perf_counter() < end:
-            assert await client.predict(examples(size)) == 200
-            done += size
+    def add(load: Load) -> None:
+        ordered = sorted(load.latencies_s)
+        p50, p99 = (f"{1e3 * ordered[int(len(ordered) * q)]:.1f}" for q in (0.5, 0.99))
+        after = f"{len(rows) * seconds / 10:.0f} s"
+        rows.append((after, len(ordered), load.failed, p50, p99, *service.memory_mib()))
 
-    start = time.perf_counter()
-    await asyncio.gather(*(sending() for _ in range(connections)))
-    return done / (time.perf_counter() - start)
-
-
-async def sustained(port: int, rate: float, seconds: float) -> list[tuple[Any, ...]]:
-    """Send requests at random times. Return the results for each tenth of the duration."""
-    waiting: asyncio.Queue[float] = asyncio.Queue()
-    latencies: list[float] = []
-    statuses: list[int] = []
-
-    async def sending() -> None:
-        client = await Client.connected(port)
-        while True:
-            due = await waiting.get()
-            statuses.append(await client.predict(examples(1)))
-            latencies.append(time.perf_counter() - due)
-
-    senders = [asyncio.create_task(sending()) for _ in range(64)]
-    draw, due, rows = random.Random(0), time.perf_counter(), []
-    for tenth in range(1, 11):
-        end = due + seconds / 10
-        while due < end:
-            due += draw.expovariate(rate)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            waiting.put_nowait(due)
-        ordered = sorted(latencies)
-        failed = sum(status != 200 for status in statuses)
-        p50, p99 = (1e3 * ordered[int(len(ordered) * q)] for q in (0.5, 0.99))
-        http, model = await asyncio.to_thread(memory_mib, port)
-        rows.append((f"{tenth * seconds / 10:.0f} s", len(statuses), failed, p50, p99, http, model))
-        latencies.clear()
-        statuses.clear()
-    for sender in senders:
-        sender.cancel()
+    run_client(random_arrivals(service.port, rate, seconds, add))
     return rows
-
-
-def memory_mib(port: int) -> tuple[float, float]:
-    """Return the current memory of the HTTP process and of the model's process, in MiB."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        text = answer.read().decode()
-    http, model = (
-        float(re.search(rf'harness_resident_memory_bytes{{process="{name}"}} (\S+)', text)[1])  # type: ignore[index]
-        for name in ("http", "model")
-    )
-    return http / 2**20, model / 2**20
-
-
-def spread(values: Sequence[float]) -> tuple[float, str]:
-    """Return the median, and the range for a table."""
-    return statistics.median(values), f"{min(values):.3g} to {max(values):.3g}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("run", help="id of a run on text data whose weights were saved")
+    parser.add_argument("run", help="id of a run on texts that saved its weights")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results directory [results]")
-    parser.add_argument("--rounds", type=int, default=7, help="number of rounds [7]")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads of the model, on both sides [1]")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of texts in a request [1 8 32]")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds, at least 6 for an interval [7]")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of each measurement, in seconds [2]")
     parser.add_argument("--sustained", type=float, default=0.0, help="duration of the sustained load, in seconds [0]")
     options = parser.parse_args()
-    catalog = discover((), crashing)
-    run = Store(options.results).find(options.run)
-    job = model_job(run, catalog, stored_preprocessing(run).info)
-    os.environ.update(child_environment(job.spec))
-    with service(options.run, options.results) as port, in_process(run, job) as answer:
-        latency: list[tuple[float, float]] = []
-        rates: dict[int, list[float]] = {1: [], 8: [], 32: []}
-        relative: dict[int, list[float]] = {1: [], 8: [], 32: []}
-        local_s(answer, 200, 1), local_s(answer, 50, 32), asyncio.run(remote_s(port, 200))
-        for _ in range(options.rounds):
-            inside, over_http = local_s(answer, 500, 1), asyncio.run(remote_s(port, 500))
-            latency.append((1e3 * statistics.median(inside), 1e3 * statistics.median(over_http)))
-            for size, rate in rates.items():
-                offline = 32 / statistics.fmean(local_s(answer, 60, 32))
-                rate.append(asyncio.run(remote_rate(port, size, max(4, 64 // size), 2.0)))
-                relative[size].append(rate[-1] / offline)
-        rows = [
-            ("in process", *spread([inside for inside, _ in latency])),
-            ("service", *spread([over_http for _, over_http in latency])),
-            ("added by the service", *spread([over_http - inside for inside, over_http in latency])),
-        ]
-        print(tabulate(rows, ("one example", "p50 in ms", "rounds"), floatfmt=".3f", tablefmt="pipe"), "\n")
-        table = [(size, *spread(rates[size]), *spread(relative[size])) for size in rates]
-        headers = ("examples in a request", "examples/s", "rounds", "relative to offline", "rounds")
-        print(tabulate(table, headers, floatfmt=("", ".0f", "", ".2f", ""), tablefmt="pipe"), "\n")
+    run, results, threads = options.run, options.results, options.threads
+    with serving(run, results, threads) as service, opened(run, results, threads) as offline:
+        for size in options.sizes:  # warm-up
+            load_of(service, size, 0.5, 4)
+        offline.measure(1, 0.5), offline.measure(BATCH_SIZE, 0.5)
+        table = latencies(service, offline, options.rounds, options.seconds / 4)
+        print(tabulate(table, ("one text", "p50 in ms", "interval"), tablefmt="pipe", disable_numparse=True), "\n")
+        rows = [throughput(service, offline, size, options.rounds, options.seconds) for size in options.sizes]
+        cpu = [f"CPU µs per text: {name}" for name in ("client", "HTTP", "model", "offline")]
+        headers = ("texts in a request", "offline, texts/s", "service, texts/s", "ratio", "interval", *cpu)
+        print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True), "\n")
         if options.sustained:
-            load = 0.8 * statistics.median(rates[1])
-            print(f"{load:.0f} requests/s for {options.sustained:g} s")
-            found = asyncio.run(sustained(port, load, options.sustained))
+            load = load_of(service, 1, 10.0, OPEN_TEXTS)
+            rate = 0.8 * len(load.latencies_s) / load.seconds
+            print(f"{rate:.0f} requests/s for {options.sustained:g} s\n")
+            found = sustained(service, rate, options.sustained)
             columns = ("after", "requests", "failed", "p50 ms", "p99 ms", "HTTP MiB", "model MiB")
             print(tabulate(found, columns, floatfmt=".1f", tablefmt="pipe"))
 

@@ -274,15 +274,32 @@ def _weights(group: list[RunRecord]) -> str:
 def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric]) -> dict[str, Cell]:
     spec = group[0].spec
     done = [record for record in group if isinstance(record.outcome, Success)]
+    counted = _without_completed(group)
     return {name: Cell(getattr(spec, name)) for name in IDENTITY} | {
         "options": Cell(options),
         "batch_size": Cell(spec.recipe.batch_size),
         "seeds": Cell(len({record.spec.seed for record in done})),
-        "runs": Cell(len(group)),
+        "runs": Cell(len(counted)),
         **dict(zip(_METRIC, map(Cell, _metric(done, metrics)), strict=True)),
-        "status": Cell(_status(group)),
-        "failures": Cell("; ".join(_explain(record) for record in group if isinstance(record.outcome, Failure))),
+        "status": Cell(_status(counted)),
+        "failures": Cell("; ".join(_explain(record) for record in counted if isinstance(record.outcome, Failure))),
     }
+
+
+def _without_completed(group: list[RunRecord]) -> list[RunRecord]:
+    """Return the runs of a row, except for interrupted runs that were later executed successfully."""
+    completed: dict[str, str] = {}
+    for record in group:
+        if isinstance(record.outcome, Success):
+            key = record.request_key or record.key
+            completed[key] = max(record.started_at, completed.get(key, ""))
+    return [
+        record
+        for record in group
+        if not isinstance(record.outcome, Failure)
+        or record.outcome.kind != "interrupted"
+        or record.started_at > completed.get(record.request_key or record.key, "")
+    ]
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from harness.records import RunRecord, RunSpec
+from harness.records import PROTOCOLS, RunRecord, RunSpec
 
 IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
 """Fields of a spec that identify a row of a table."""
+_IN_TITLE = ("env", "devices", "teacher")
+"""Settings that `RunSpec.title` contains."""
 
 
 def machine_of(record: RunRecord) -> dict[str, str]:
@@ -32,12 +34,11 @@ def software_of(record: RunRecord) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Return (name, before, after) for each entry that differs. A missing value is shown as ``none``."""
-    return [
-        (name, before.get(name, "none"), after.get(name, "none"))
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
-    ]
+    """Return (name, before, after) for each entry that differs. A missing value is shown as ``none``.
+
+    Settings that follow from the names of the protocols are omitted.
+    """
+    return [(name, before.get(name, "none"), after.get(name, "none")) for name in differing([before, after])]
 
 
 def described(record: RunRecord) -> dict[str, str]:
@@ -62,12 +63,12 @@ def differences(firsts: list[RunRecord]) -> list[str]:
     for indices in alike.values():
         settings = {index: settings_of(firsts[index].spec) | machine_of(firsts[index]) for index in indices}
         software = {index: software_of(firsts[index]) for index in indices}
-        differing = _differing(list(settings.values()))
+        names = differing(list(settings.values()))
         for index in indices:
             backend = firsts[index].spec.backend
             same_backend = [software[other] for other in indices if firsts[other].spec.backend == backend]
-            shown = {name: settings[index].get(name, absent(name)) for name in differing}
-            shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
+            shown = {name: settings[index].get(name, absent(name)) for name in names}
+            shown |= {name: software[index].get(name, "none") for name in differing(same_backend)}
             shown.pop("compile", None)
             for name in ("weights", "dataset.folds", "dataset.random_splits"):
                 shown.pop(name, None)  # the table names the runs and counts the splits
@@ -86,8 +87,36 @@ def absent(name: str) -> str:
 
 
 def varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the names of the settings that differ between specs, such as ``recipe.batch_size``."""
-    return _differing([settings_of(spec) for spec in specs])
+    """Return the names of the settings that differ among specs with the same task, dataset, model and backend, such as
+    ``recipe.batch_size``.
+
+    Only such specs are compared, because models and tasks have different default settings.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for spec in specs:
+        groups.setdefault((spec.task, spec.dataset, spec.model, spec.backend), []).append(settings_of(spec))
+    return list(dict.fromkeys(name for group in groups.values() for name in differing(group)))
+
+
+def titles(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """Return a title for each run of a plan, by key.
+
+    `RunSpec.title` is followed by the dataset, the device, the precision and the settings in which the runs with the
+    same task, model and backend differ, such as ``regression · mlp · torch · seed 0 · recipe.batch_size=16``.
+    """
+    groups: dict[tuple[str, ...], list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.task, spec.model, spec.backend), []).append(spec)
+    found = {}
+    for group in groups.values():
+        fields = [name for name in ("dataset", "device", "precision") if len({getattr(one, name) for one in group}) > 1]
+        names = [name for name in varying(group) if name not in _IN_TITLE]
+        for spec in group:
+            settings = settings_of(spec)
+            values = [f"{name}={getattr(spec, name)}" for name in fields]
+            values += [f"{name}={settings.get(name, absent(name))}" for name in names]
+            found[spec.key] = " · ".join([spec.title, *values])
+    return found
 
 
 def settings_of(spec: RunSpec) -> dict[str, str]:
@@ -121,6 +150,21 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
 
 
-def _differing(settings: list[dict[str, str]]) -> list[str]:
+def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the names of the settings that differ, without those that follow from the names of the protocols."""
     names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({one.get(name) for one in settings}) > 1]
+    return [
+        name
+        for name in names
+        if len({one.get(name) for one in settings}) > 1
+        and not all(_follows_from_protocol(name, one) for one in settings)
+    ]
+
+
+def _follows_from_protocol(name: str, settings: Mapping[str, str]) -> bool:
+    """Return whether a setting has the value that the named protocol prescribes."""
+    protocol = PROTOCOLS.get(settings.get("protocol.name", ""))
+    section, _, key = name.partition(".")
+    if protocol is None or section != "protocol" or key == "name":
+        return False
+    return settings.get(name) == _plain(msgspec.structs.asdict(protocol.protocol).get(key))

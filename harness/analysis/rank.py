@@ -27,17 +27,10 @@ from msgspec import Struct
 
 from harness.analysis.compare.judge import compare
 from harness.analysis.compare.match import Match
-from harness.analysis.differences import IDENTITY, machine_of, settings_of, software_of
+from harness.analysis.differences import IDENTITY, differing, machine_of, settings_of, software_of
 from harness.analysis.grouping import overlap, with_known_devices, without_split_digests
 from harness.analysis.metrics import QUALITY, RunMetric, available, unranked_note
-from harness.analysis.standings import (
-    MIN_DATASETS,
-    MIN_DATASETS_RATIO,
-    Case,
-    Draw,
-    Standings,
-    standings,
-)
+from harness.analysis.standings import MIN_DATASETS, Case, Draw, Standings, standings
 from harness.errors import UnknownNameError, UsageError
 from harness.interfaces import Metric
 from harness.records import Failure, RunRecord, Trial
@@ -46,6 +39,8 @@ from harness.records.store import StoredRun
 CONFIDENCE = 0.95
 """Confidence level of each comparison. This level is not corrected for the number of comparisons, because the ranking
 makes no claims about individual datasets."""
+MAX_REASONS = 3
+"""Maximum number of cases that an error message lists."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 
@@ -171,7 +166,7 @@ def rank(
     fields, left_out = _fields(cells, contenders, metric, plugins, price_per_hour)
     if not fields:
         reasons = (
-            "; ".join(dict.fromkeys(one.reason for one in left_out))
+            "; ".join(f"{one.case}: {one.reason}" for one in left_out[:MAX_REASONS])
             or "no dataset has comparable runs of every ranked backend, model or setting"
         )
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
@@ -246,7 +241,7 @@ def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[s
         runs.setdefault((one.dataset, one.case, one.contender, one.draw), []).append(one.settings)
     swept: dict[tuple[str, ...], dict[str, None]] = {one.dataset: {} for one in placed}
     for (dataset, *_), settings in runs.items():
-        swept[dataset] |= dict.fromkeys(_varying(settings))
+        swept[dataset] |= dict.fromkeys(differing(settings))
     divided = [
         dataclasses.replace(
             one, case=(*one.case, *(f"{name}={one.settings.get(name, 'none')}" for name in swept[one.dataset]))
@@ -256,14 +251,9 @@ def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[s
     cells: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for one in divided:
         cells.setdefault((one.dataset, one.case, one.contender), []).append(one.settings)
-    mixed = sorted({name for settings in cells.values() for name in _varying(settings)})
+    mixed = sorted({name for settings in cells.values() for name in differing(settings)})
     note = f"runs of different seeds or splits are averaged although they differ in {', '.join(mixed)}"
     return divided, [note] if mixed else []
-
-
-def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    names = dict.fromkeys(name for each in settings for name in each)
-    return [name for name in names if len({each.get(name) for each in settings}) > 1]
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
@@ -491,13 +481,7 @@ def _notes(found: Standings | None) -> list[str]:
     notes = []
     if found.datasets < MIN_DATASETS:
         notes.append(
-            f"too few datasets for confidence intervals ({found.datasets}): ranks require at least "
-            f"{MIN_DATASETS}, and ratios {MIN_DATASETS_RATIO}"
-        )
-    elif found.datasets < MIN_DATASETS_RATIO:
-        notes.append(
-            f"too few datasets for confidence intervals of ratios ({found.datasets}): at least "
-            f"{MIN_DATASETS_RATIO} are required"
+            f"too few datasets for confidence intervals ({found.datasets}): at least {MIN_DATASETS} are required"
         )
     if any(one.ratio is None for one in found.contenders):
         notes.append("a ratio is missing if its value or the value of the baseline is zero, negative or too large")

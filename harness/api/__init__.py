@@ -337,6 +337,7 @@ def run(
             tracked,
             store,
             parity=parity and not teachers,
+            later=plan.specs if teachers else (),
             timeout_s=timeout_s,
             memory_limit=memory_limit,
             batch_size_backoff=batch_size_backoff,
@@ -365,7 +366,7 @@ def _print_plan(specs: Sequence[RunSpec], catalog: Catalog, store: Store, **sett
     from harness.report.dry_run import plan_text
 
     planned = plan_text(specs, catalog, store, **settings)
-    show("\n".join(filter(None, [planned.note, planned.text])))
+    show("\n".join([*planned.notes, planned.text]))
 
 
 def tune(

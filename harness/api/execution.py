@@ -39,6 +39,7 @@ def carry_out(
     checkpoint_every: str | int | None = None,
     resume: bool | None = None,
     command: Sequence[str] = (),
+    later: Sequence[RunSpec] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
@@ -54,6 +55,10 @@ def carry_out(
     are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
     submitted runs that are part of `specs`.
 
+    Unless the runs are executed on other machines, options that refer to the parameters of the model or to the classes
+    of the data are checked before the first run, including those of the runs in `later`, which are executed by another
+    call (see `harness.execute.option_checks.check_before_runs`).
+
     With `quality_only`, throughput and latency are not measured. If several runs are executed at a time (`jobs`),
     throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits this.
 
@@ -66,6 +71,7 @@ def carry_out(
     Raises the same errors as `harness.execute.runner.run_all`. Also raises `harness.UsageError` if `parity` is true and
     fewer than two backends are selected.
     """
+    from harness.analysis.differences import titles
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import Part, measured_part
@@ -75,6 +81,7 @@ def carry_out(
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
     from harness.execute.memory_limit import check_memory_limit, size_bytes
+    from harness.execute.option_checks import check_before_runs
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import (
@@ -93,6 +100,8 @@ def carry_out(
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
+    titles_of_runs = titles(specs)
+    listener.planned(titles_of_runs)
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
@@ -186,8 +195,10 @@ def carry_out(
                     decide_again()
             if not (chosen.remote or detach or batch_size_backoff):
                 decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
-            for line in describe(decisions):
+            for line in describe(decisions, titles_of_runs):
                 listener.message(line)
+            if not chosen.remote:
+                check_before_runs([*left(), *later], catalog, say=listener.message)
             marks = None
             with lock if chosen.remote else contextlib.nullcontext():
                 if parity and left():
@@ -205,6 +216,7 @@ def carry_out(
                         jobs=jobs,
                         quality_only=part.quality_only,
                         submission=submission,
+                        titles=titles_of_runs,
                     )
                 )
             settings: dict[str, Any] = {
@@ -217,7 +229,7 @@ def carry_out(
                 runs = planned_runs(planned, catalog, with_digests=True, **settings)
                 submit(submission, chosen, executor_options or {}, runs, marks or {}, store, rerun=rerun)
                 submitting.close()
-                listener.message(describe_submission(len(planned), pending.total(), executor))
+                listener.message(describe_submission(len(planned), pending.total(), executor, store.path))
             records = run_all(
                 [] if detach else planned,
                 catalog,

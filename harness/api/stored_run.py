@@ -89,6 +89,45 @@ class Run:
 
         return stored_predictions(StoredRun(self.path, self.record))
 
+    def groups(self, classes: Sequence[str] = (), *, min_examples: int = 20) -> pd.DataFrame:
+        """Return the rates of each group of test examples.
+
+        Parameters
+        ----------
+        classes : sequence of str, optional
+            Classes for which rates are computed. By default, the second of two classes, or all of several classes.
+        min_examples : int, default=20
+            Minimum number of examples for an interval, and for a group to be included in a gap.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per group value and class. The columns are ``group``, ``value``, ``label``, ``examples``, ``small``
+            and, for each of the rates ``accuracy``, ``selection_rate``, ``true_positive_rate`` and
+            ``false_positive_rate``, the rate, the ends of its 95% interval (``<rate>_low``, ``<rate>_high``) and the
+            number of examples from which it is computed (``<rate>_of``). ``attrs["gaps"]`` is a DataFrame with the
+            largest difference and ratio of each rate between groups.
+
+        Raises
+        ------
+        UsageError
+            If the run has no groups, or is not a successful classification run.
+
+        Examples
+        --------
+        ::
+
+            table = harness.load("results/").runs[0].groups()
+            table.attrs["gaps"]
+        """
+        from harness.analysis.groups import groups
+        from harness.report.groups import gaps_frame, rates_frame
+
+        found = groups(self.record, classes, min_examples)
+        table = rates_frame(found)
+        table.attrs["gaps"] = gaps_frame(found)
+        return table
+
     def predict(
         self,
         data: Any,
@@ -163,6 +202,103 @@ class Run:
         if found.scores is not None:
             table.attrs["scores"] = found.scores.values
         return table
+
+    def explain(
+        self,
+        method: Literal["permutation", "integrated-gradients"] | None = None,
+        *,
+        split: Literal["test", "validation"] = "test",
+        metric: str | None = None,
+        repeats: int = 10,
+        seed: int = 0,
+        together: Sequence[Sequence[str]] = (),
+        examples: Sequence[int | str] = (),
+        target: str | None = None,
+        steps: int = 50,
+        backend: str | None = None,
+        device: str = "auto",
+        timeout_s: float = 3600.0,
+    ) -> pd.DataFrame:
+        """Explain the predictions of the run's model, and store the explanation next to the run.
+
+        Parameters
+        ----------
+        method : {"permutation", "integrated-gradients"}, optional
+            ``"permutation"`` computes the permutation importance of the columns of a table, and
+            ``"integrated-gradients"`` attributes an output to the tokens or pixels of examples. By default,
+            ``"permutation"`` for tables and ``"integrated-gradients"`` for other data.
+        split : {"test", "validation"}, default="test"
+            For permutation importance: split whose examples are permuted.
+        metric : str, optional
+            For permutation importance: name of the metric whose decrease is measured. By default, the primary metric of
+            the run.
+        repeats : int, default=10
+            For permutation importance: number of permutations of each column.
+        seed : int, default=0
+            For permutation importance: seed of the permutations.
+        together : sequence of sequence of str, optional
+            For permutation importance: columns that are permuted together, such as correlated columns.
+        examples : sequence of int or str, optional
+            For integrated gradients: test examples, named as in the first column of `predictions`.
+        target : str, optional
+            For integrated gradients: class whose output is attributed. By default, the predicted class.
+        steps : int, default=50
+            For integrated gradients: number of steps of the numerical integration.
+        backend : str, optional
+            Name of the backend that computes the predictions. By default, the run's backend.
+        device : str, default="auto"
+            Device, as in `predict`.
+        timeout_s : float, default=3600.0
+            Maximum duration of the computation, in seconds.
+
+        Returns
+        -------
+        pandas.DataFrame
+            For permutation importance, one row per column of the table, with the columns ``column``, ``importance``
+            (mean over the repeats), ``low`` and ``high`` (95% interval of the mean) and ``std``. ``attrs["values"]``
+            contains the importance in each repeat, float64 ``[columns, repeats]``. For integrated gradients, one row
+            per attributed output, with the columns ``example``, ``position``, ``label``, ``predicted``, ``target``,
+            ``output``, ``baseline_output``, ``delta``, ``tokens`` and ``scores``. ``attrs["arrays"]`` contains the
+            attributions and the inputs by name.
+
+        Raises
+        ------
+        UsageError
+            If the run has no saved weights or its data are not suitable for the method, or if a column, metric, example
+            or class does not exist.
+        DataError
+            If the data differ from those of the run.
+        HarnessError
+            If the backend fails.
+
+        Examples
+        --------
+        ::
+
+            harness.load("results/").runs[0].explain(repeats=30, together=[["latitude", "longitude"]])
+        """
+        from harness.deploy.attributions import attributions
+        from harness.deploy.explanations import save_attributions, save_importance
+        from harness.deploy.importance import permutation_importance
+        from harness.execute.trial import crashing
+        from harness.plugins import discover
+        from harness.report.explanations import attributions_frame, importance_frame
+
+        stored, catalog = StoredRun(self.path, self.record), discover((), crashing)
+        computed_by: dict[str, Any] = {"backend": backend, "device": device, "timeout_s": timeout_s}
+        if method is None:
+            is_table = catalog.task(self.record.spec.task).kind == "table"
+            method = "permutation" if is_table else "integrated-gradients"
+        if method == "permutation":
+            settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
+            importance = permutation_importance(stored, catalog, together=together, **settings, **computed_by)
+            save_importance(stored, importance)
+            return importance_frame(importance)
+        found, arrays = attributions(
+            stored, catalog, [str(example) for example in examples], target=target, steps=steps, **computed_by
+        )
+        save_attributions(stored, found, arrays)
+        return attributions_frame(found, arrays)
 
 
 @contextmanager

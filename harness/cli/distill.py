@@ -107,13 +107,13 @@ def distill(
     found = store.find(teacher)
     selections = student_selections(found, student, selection, catalog, alpha=alpha, temperature=temperature)
     specs = expand_all([each.resolved(locate, store.find) for each in selections], catalog, jobs=jobs)
-    _check_one_setting(specs)
+    _check_one_setting(specs, selection)
     if dry_run:
         from harness.report.dry_run import plan_text
 
         planned = plan_text(specs, catalog, store, rerun=rerun, jobs=jobs, quality_only=quality_only)
-        if planned.note:
-            say(planned.note)
+        for line in planned.notes:
+            say(line)
         echo(planned.text)
         return
     finished = carry_out(
@@ -140,7 +140,7 @@ def distill(
         raise click.exceptions.Exit(1)
 
 
-def _check_one_setting(specs: Sequence[RunSpec]) -> None:
+def _check_one_setting(specs: Sequence[RunSpec], selection: Selection) -> None:
     """Raise `harness.UsageError` if the students of a backend differ in anything other than the seed and the
     teacher.
     """
@@ -150,7 +150,8 @@ def _check_one_setting(specs: Sequence[RunSpec]) -> None:
     for spec in specs:
         settings.setdefault((spec.backend, spec.teacher is None), set()).add(spec.group_key)
     if any(len(keys) > 1 for keys in settings.values()):
+        several = ", ".join(selection.several()) or "each option"
         raise UsageError(
-            "harness distill trains one student for each backend; select a single value of each option and setting, or "
-            "train several students with `harness run --teacher RUN`"
+            f"harness distill trains one student for each backend; pass a single value to {several}, or train several "
+            "students with `harness run --teacher RUN`"
         )

@@ -313,7 +313,7 @@ _DATASET_OPTIONS = (
     Option(
         name="slice-columns",
         help="For your own data: columns that group the examples. Scores are also reported for each group, which is "
-        "a value or a quartile of a numeric column.",
+        "a value or a quartile of a numeric column. Join names with * to intersect groups.",
         default="none",
         several=True,
     ),

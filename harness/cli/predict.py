@@ -66,7 +66,7 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
             raise UsageError("--all-splits finds the other runs of one RUN; pass only one run")
         found = with_other_splits(found[0], store.load(lambda run: run.setting.task == found[0].record.spec.task).runs)
     single = len(found) == 1 and not all_splits
-    _write(stored_predictions(found[0]) if single else combined_predictions(found), format_, output)
+    write_table(stored_predictions(found[0]) if single else combined_predictions(found), format_, output)
 
 
 @click.command(short_help="Predict new data with a trained model.")
@@ -142,7 +142,7 @@ def predict(
         say(f"warning: {warning}")
     if found.scores is not None and found.scores.values:
         say(described(found.scores))
-    _write(found.table, format_, output)
+    write_table(found.table, format_, output)
 
 
 def _check_format(format_: str, output: str | None) -> None:
@@ -157,7 +157,7 @@ def _check_format(format_: str, output: str | None) -> None:
             raise UsageError("Parquet needs pyarrow, which is not installed; run: pip install 'ml-harness[parquet]'")
 
 
-def _write(table: pd.DataFrame, format_: str, output: str | None) -> None:
+def write_table(table: pd.DataFrame, format_: str, output: str | None) -> None:
     from harness.records.files import replacing
     from harness.report.csv_json import no_formula
 

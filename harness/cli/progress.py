@@ -119,7 +119,7 @@ class Live(Listener):
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._total = total
-        self._current[index] = RunInProgress(index, total, spec)
+        self._current[index] = RunInProgress(f"[{index}/{total}] {self.title(spec)}")
         self._live.start()
         self._draw()
 
@@ -142,9 +142,10 @@ class Live(Listener):
         super().run_finished(index, total, record)
         from rich.text import Text
 
-        self._current.pop(index, None)
+        current = self._current.pop(index, None)
+        title = current.title if current else f"[{index}/{total}] {self.title(record.spec)}"
         failed = isinstance(record.outcome, Failure)
-        line = Text(f"[{index}/{total}] {record.spec.title}: ")
+        line = Text(f"{title}: ")
         line.append(describe_result(record), style="red" if failed else "green")
         self._console.print(line)
 

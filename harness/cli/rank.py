@@ -69,7 +69,7 @@ def rank(
     **filters: tuple[str, ...],
 ) -> None:
     """Rank backends, models or other settings across datasets. The ranking contains the mean rank, the win rate and the
-    geometric mean ratio, with 95% intervals from a bootstrap over datasets and seeds.
+    geometric mean ratio, with 95% intervals over datasets.
 
     RESULTS are results directories. The default is HARNESS_RESULTS or ./results. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.

@@ -85,9 +85,9 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
     from harness.errors import RecordError
     from harness.execute.checkpoints import find
     from harness.records import checkpoint as checkpoints
-    from harness.records.store import Store, results_dir
+    from harness.records.store import Store
 
-    store = Store(results_dir(results))
+    store = Store(_existing(results))
     loaded = store.load()
     for problem in loaded.problems:
         say(f"Warning: {problem}")
@@ -107,7 +107,8 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
             except OSError as error:
                 raise RecordError(f"{directory}: cannot be removed: {error.strerror}") from None
     count = counted(len(found), "run") + (f" and {counted(len(unused), 'checkpoint')}" if unused else "")
-    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed; pass --yes to confirm")
+    advice = "; pass --yes to confirm" if found or unused else ""
+    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed{advice}")
 
 
 @results.command(short_help="Check that the files of all runs are complete and unchanged.")
@@ -123,12 +124,8 @@ def verify(results: str | None) -> None:
       harness results verify --results results/reference/defaults
     """
     from harness.checks.results.verify import verify as check
-    from harness.errors import UsageError
-    from harness.records.store import results_dir
 
-    directory = results_dir(results)
-    if not directory.is_dir():
-        raise UsageError(f"{directory}: this results directory does not exist; choose another one with --results DIR")
+    directory = _existing(results)
     runs = problems = 0
     for run, found in check(directory):
         runs += run is not None
@@ -138,3 +135,14 @@ def verify(results: str | None) -> None:
     echo(f"{directory}: {counted(runs, 'run')} checked, {counted(problems, 'problem')} found")
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _existing(results: str | None) -> Path:
+    """Return the results directory. Raises `harness.UsageError` if it does not exist."""
+    from harness.errors import UsageError
+    from harness.records.store import results_dir
+
+    directory = results_dir(results)
+    if not directory.is_dir():
+        raise UsageError(f"{directory}: this results directory does not exist; choose another one with --results DIR")
+    return directory

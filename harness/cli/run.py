@@ -237,8 +237,8 @@ def run(
             jobs=jobs,
             quality_only=quality_only,
         )
-        if planned.note:
-            say(planned.note)
+        for line in [] if quiet else planned.notes:
+            say(line)
         echo(planned.text)
         return
 
@@ -265,6 +265,7 @@ def run(
             quiet=quiet,
             warned=warned,
             parity=parity and not teachers,
+            later=plan.specs if teachers else (),
             timeout_s=timeout,
             memory_limit=limit_bytes,
             batch_size_backoff=batch_size_backoff,

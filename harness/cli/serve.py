@@ -39,6 +39,12 @@ from harness.cli.output import echo
     help=options.with_default("Device: auto, cpu, cuda or cuda:N.", "the device of the run, or auto with --backend"),
 )
 @click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help=options.with_default("Number of CPU threads of the model.", "that of the run"),
+)
+@click.option(
     "--batch-size", type=click.IntRange(1, 1024), default=32, metavar="N", help="Maximum number of examples in a batch."
 )
 @click.option(
@@ -66,6 +72,7 @@ def serve(
     token_file: str | None,
     backend: str | None,
     device: str | None,
+    threads: int | None,
     batch_size: int,
     max_waiting: int,
     max_body_mb: float,
@@ -94,7 +101,7 @@ def serve(
     from harness.plan.exporter import find_trained
     from harness.records.store import Store, results_dir
 
-    needed = ("fastapi", "uvicorn", "httptools", "multipart", "prometheus_client")
+    needed = ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client")
     if absent := [name for name in needed if find_spec(name) is None]:
         raise UsageError(
             f"serving needs {', '.join(absent)}, which is not installed; run: pip install 'ml-harness[serve]'"
@@ -113,7 +120,9 @@ def serve(
         pending_bytes=max(256 * 2**20, 2 * body_bytes),
         answer_s=answer_timeout,
     )
-    service = server.service_of(source, options.catalog(), limits, backend=backend, device=device or "auto")
+    service = server.service_of(
+        source, options.catalog(), limits, backend=backend, device=device or "auto", threads=threads
+    )
     with server.listen(host, port) as bound:
         echo(f"{service.description.run}: loading the model", err=True)
         server.run(

@@ -121,8 +121,10 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
 
 
 def batch_sizes(largest: int) -> list[int]:
-    """Return the powers of two below `largest`, followed by `largest`.
+    """Return the sizes 1, 2, 3, 4, 6, 8, 12, 16, 24 and so on below `largest`, followed by `largest`.
 
-    With these sizes, incomplete batches need little padding, and frameworks compile the model for few sizes.
+    The sizes are the powers of two and the numbers halfway between them. With these sizes, less than a third of an
+    incomplete batch is padding, and frameworks compile the model for few sizes.
     """
-    return [*(1 << power for power in range((largest - 1).bit_length())), largest]
+    powers = [1 << power for power in range(largest.bit_length())]
+    return sorted({size for power in powers for size in (power, 3 * power // 2) if size < largest} | {largest})

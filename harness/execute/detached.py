@@ -9,10 +9,12 @@ therefore neither submit the same runs nor collect the same results.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -66,12 +68,13 @@ def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
     return left
 
 
-def describe_submission(submitted: int, pending: int, executor: str) -> str:
-    """Return a message about the runs submitted by a command with ``--detach``."""
+def describe_submission(submitted: int, pending: int, executor: str, results: Path) -> str:
+    """Return a message about the runs submitted by a command with ``--detach``. `results` is the results directory."""
     earlier = f"; {pending} submitted earlier and not finished" if pending else ""
     return (
         f"{submitted} {'run' if submitted == 1 else 'runs'} submitted to the executor {executor}{earlier}; see the "
-        "progress with `harness status`, and collect the results with the same command without --detach"
+        f"progress with `harness status --results {shlex.quote(str(results))}`, and collect the results with the same "
+        "command without --detach"
     )
 
 

@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from harness.errors import RecordError
 from harness.execute.estimate import kind_of, setting_of
-from harness.records import RunSpec, Success
+from harness.records import Failure, RunSpec, Success
 from harness.records.files import make_directory, replacing
 from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 from harness.records.scratch import in_use
@@ -87,7 +87,7 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs that have no record yet, including the current run, in execution order."""
+    """Runs that have no record yet or were interrupted, including the current run, in execution order."""
     seconds_left: float
     """Total expected duration of those runs in `left` whose duration can be estimated."""
     unknown: int
@@ -104,10 +104,11 @@ def recorded(
     jobs: int = 1,
     quality_only: bool = False,
     submission: str = "",
+    titles: Mapping[str, str] = {},
 ) -> Iterator[None]:
     """Write a plan to a file and hold a lock on the file.
 
-    An OSError is ignored, because runs can be executed without the file.
+    `titles` contains the titles of runs, by key. An OSError is ignored, because runs can be executed without the file.
     """
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -116,7 +117,9 @@ def recorded(
         directory=os.getcwd(),  # noqa: PTH109 - the directory may have been removed
         command=list(command),
         skipped=skipped,
-        runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
+        runs=[
+            PlannedRun(spec.key, titles.get(spec.key, spec.title), setting_of(spec), kind_of(spec)) for spec in specs
+        ],
         jobs=jobs,
         quality_only=quality_only,
         submission=submission,
@@ -167,7 +170,8 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
     for run in stored:
         record = run.record
         succeeded = isinstance(record.outcome, Success)
-        if record.started_at >= plan.started_at:
+        interrupted = isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted"
+        if record.started_at >= plan.started_at and not interrupted:
             since[record.request_key or record.key].append(succeeded)
         if succeeded and record.quality_only == plan.quality_only:
             for label in (setting_of(record.spec), kind_of(record.spec)):

@@ -72,9 +72,10 @@ def decide(
     `machines` contains the environments of the machines that can execute the runs. By default, `machines` contains only
     this machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
-    Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again, and
-    the records of other failed runs are used. The runs whose ids are in `collected` are results of this command and are
-    used even if they failed. If `rerun` is true, only the runs in `collected` are used.
+    Failed and interrupted runs are executed again. If `retry` is given, only interrupted runs and runs with these kinds
+    of failures are executed again, and the records of other failed runs are used. The runs whose ids are in `collected`
+    are results of this command and are used even if they failed. If `rerun` is true, only the runs in `collected` are
+    used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -104,13 +105,16 @@ def decide(
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
                 continue  # report the reason for the run with the requested batch size
-            again = not new and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry)
-            if changed is None and isinstance(outcome, Failure) and again:
-                changed = f"failed before: {outcome.kind}"
+            if changed is None and isinstance(outcome, Failure) and not new:
+                if outcome.kind == "interrupted":
+                    changed = "interrupted before"
+                elif retry is None or outcome.kind in retry:
+                    changed = f"failed before: {outcome.kind}"
             if changed is None:
-                word = "failed" if isinstance(outcome, Failure) else "done"
+                day = _day(run.record.started_at)
                 size = f" with batch size {run.record.spec.recipe.batch_size}" if reduced else ""
-                usable[key].append((run, f"{word} on {_day(run.record.started_at)}{size}"))
+                done = f"failed on {day}: {outcome.kind}" if isinstance(outcome, Failure) else f"done on {day}{size}"
+                usable[key].append((run, done))
             else:
                 reasons[key] = changed  # report the reason for the newest run
     for runs in usable.values():
@@ -281,16 +285,16 @@ MAX_LINES = 20
 """Maximum number of runs for which `describe` returns a line for each run."""
 
 
-def describe(decisions: Iterable[Decision]) -> list[str]:
+def describe(decisions: Iterable[Decision], titles: Mapping[str, str] = {}) -> list[str]:
     """Return one line for each run that is skipped, resumed or executed again, with the reason.
 
-    If there are many runs, return one line for each reason instead.
+    If there are many runs, return one line for each reason instead. `titles` contains the titles of runs, by key.
     """
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:
         return [
-            f"{word}: {decision.spec.title}: {reason}"
+            f"{word}: {titles.get(decision.spec.key, decision.spec.title)}: {reason}"
             + (f" ({decision.stored.record.run_id})" if decision.stored else "")
             for decision, word, reason in explained
         ]

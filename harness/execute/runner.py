@@ -60,6 +60,15 @@ class Listener:
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
+        self.titles: Mapping[str, str] = {}
+
+    def planned(self, titles: Mapping[str, str]) -> None:
+        """Handle the plan, which contains a title for each run, by key. This method is called before the first run."""
+        self.titles = titles
+
+    def title(self, spec: RunSpec) -> str:
+        """Return the title of a run. The title distinguishes the run from the other runs of the plan."""
+        return self.titles.get(spec.key, spec.title)
 
     def message(self, text: str) -> None:
         """Handle a message that does not concern a particular run."""
@@ -95,6 +104,10 @@ class Guarded(Listener):
     def separate(self) -> Guarded:
         """Return a listener for another plan that forwards events to the same listener as this one."""
         return Guarded(self._listener or Listener())
+
+    def planned(self, titles: Mapping[str, str]) -> None:
+        super().planned(titles)
+        self._pass_on("planned", titles)
 
     def message(self, text: str) -> None:
         self._pass_on("message", text)

@@ -159,7 +159,7 @@ class SideBySide(Executor):
         failed: BaseException | None = None
         closing = threading.Event()
         lifeline, held = new_pipe()
-        # Contexts are closed in reverse order. Closing `held` first ends the children, and thus the threads.
+        # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads.
         with lifeline, ThreadPoolExecutor(len(workers)) as threads, held:
 
             def proceed(worker: _Worker) -> None:

@@ -5,12 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
 
 from harness.errors import UsageError
 from harness.interfaces import Parameter
 from harness.records import DataInfo, Recipe
+
+OPTIONS = ("frozen", "layer_decay", "class_weights")
+"""Fields of the recipe that refer to the parameters of a model or to the classes of the data."""
+_DEFAULTS = Recipe()
+
+
+def options_in_use(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of those `OPTIONS` that differ from their defaults, by name."""
+    values = {name: getattr(recipe, name) for name in OPTIONS}
+    return {name: value for name, value in values.items() if value != getattr(_DEFAULTS, name)}
+
+
+def check_options(recipe: Recipe, parameters: Sequence[Parameter], info: DataInfo) -> None:
+    """Raise `harness.UsageError` if one of `OPTIONS` does not suit the parameters or the classes."""
+    rate_factors(recipe, with_frozen(parameters, frozen_names(recipe, parameters)))
+    class_weights(recipe, info)
 
 
 def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[str]:
@@ -21,9 +38,10 @@ def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[s
     names = [parameter.name for parameter in parameters if parameter.trainable]
     for pattern in recipe.frozen:
         if not any(fnmatchcase(name, pattern) for name in names):
+            rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UsageError(
-                f"recipe.frozen: the pattern {pattern!r} matches no trainable parameter; the model has "
-                f"{', '.join(names[:3])} and {max(0, len(names) - 3)} more"
+                f"recipe.frozen: the pattern {pattern!r} matches no trainable parameter of the model; change or remove "
+                f"it (the parameters are {', '.join(names[:3])}{rest})"
             )
     frozen = frozenset(name for name in names if any(fnmatchcase(name, pattern) for pattern in recipe.frozen))
     if frozen and len(frozen) == len(names):

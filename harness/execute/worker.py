@@ -133,7 +133,7 @@ class Predicted:
     """Predictions of some batches, by index of the batch."""
 
     def arrays(self, split: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays to store, or an empty dictionary if the predictions were not held."""
+        """Return the arrays to store, or an empty dictionary if the predictions were not kept."""
         if not isinstance(self.scorable, tuple):
             return {}
         targets, outputs = self.scorable
@@ -419,6 +419,7 @@ class Run:
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
         from harness.data.protect import read_only_split
         from harness.execute.weights import save
+        from harness.measure.quality.slices import with_intersections
         from harness.records.arrays import digest
 
         data, spec = prepared.data, self.spec
@@ -445,7 +446,8 @@ class Run:
             if solution is not None:
                 session.set_weights(solution)
                 reference = _predicted(session, data.test, spec, data.info, judge).scorable
-            scores = judge.scores(test.scorable, validation.scorable, reference, data.test.groups)
+            groups = with_intersections(data.test.groups, spec.slice_columns)
+            scores = judge.scores(test.scorable, validation.scorable, reference, groups)
         arrays = test.arrays("test") | validation.arrays("validation")
         return Scored(scores, arrays, test.batches, evaluated, device_memory)
 
@@ -544,7 +546,7 @@ def _predicted(
     """Predict the examples of a split.
 
     If all metrics are streaming, the split is scored batch by batch, and only the predictions of the batches `wanted`
-    are held, unless the protocol requests the outputs.
+    are kept, unless the protocol requests the outputs.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
 

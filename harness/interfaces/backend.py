@@ -350,6 +350,46 @@ class Session(ABC):
         """
         raise UnsupportedError(f"this backend cannot export models as {format_}")
 
+    def attributions(
+        self,
+        method: str,
+        inputs: Mapping[str, Array],
+        baselines: Mapping[str, Array],
+        outputs: Array,
+        steps: int,
+    ) -> tuple[dict[str, Array], Array]:
+        """Attribute an output of the network to its inputs. The network is in evaluation mode.
+
+        Parameters
+        ----------
+        method : str
+            One of `Backend.attributions`.
+        inputs : mapping of str to ndarray
+            Inputs ``[B, ...]``, by name.
+        baselines : mapping of str to ndarray
+            Reference inputs, with the names, shapes and dtypes of `inputs`. Inputs that are equal to their baseline are
+            not attributed.
+        outputs : ndarray of int
+            Output of each example that is attributed: its index ``[B]`` or, for token classification, the position and
+            the class ``[B, 2]``.
+        steps : int
+            Number of steps of the numerical integration, for methods that integrate gradients.
+
+        Returns
+        -------
+        values : dict of str to ndarray
+            Attributions of the inputs that differ from their baseline, float32, by name, with the shape of the input.
+        deltas : ndarray
+            Convergence delta of each example, float32 ``[B]``: the sum of the attributions minus the difference between
+            the outputs for the inputs and for the baselines.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the method is not supported for the network.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not compute attributions; use another backend")
+
     def close(self) -> None:  # noqa: B027  # optional
         """Free the session's memory on the device. The session is not used afterwards."""
 
@@ -413,6 +453,9 @@ class Backend(ABC):
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
     by format. Each module is mapped to the requirement or command that installs it."""
+    attributions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Methods of `Session.attributions`, such as ``integrated-gradients``. Modules that a method requires in addition
+    to `requires`, by method, in the format of `exports`."""
     executes: ClassVar[str] = ""
     """Format of the exported models that the backend executes, such as ``onnx``. The string is empty if the backend
     builds networks. Such a backend cannot train (`trains` is False) and does not require networks. The sessions of such

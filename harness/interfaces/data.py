@@ -318,6 +318,49 @@ class Task(ABC, Generic[OptionsT]):
             Prepared splits. Each prepared split contains one prepared example for each raw example, in the same order.
         """
 
+    def baseline(self, inputs: Mapping[str, Array], info: DataInfo) -> dict[str, Array]:
+        """Return the reference inputs for the attributions of ``harness explain``, which contain no information.
+
+        By default, floating-point inputs are 0, which is the mean of standardized inputs, and other inputs are not
+        changed. Tasks whose inputs are token ids replace the ids.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Prepared inputs ``[B, ...]``, by name. The arrays are read-only.
+        info : DataInfo
+            Description of the prepared data.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Arrays with the names, shapes and dtypes of `inputs`.
+        """
+        import numpy as np
+
+        return {name: np.zeros_like(array) if array.dtype.kind == "f" else array for name, array in inputs.items()}
+
+    def tokens(
+        self, inputs: Mapping[str, Array], fitted: Mapping[str, Any], info: DataInfo
+    ) -> Sequence[Sequence[str]] | None:
+        """Return the text of each position of prepared examples, for displaying attributions.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Prepared inputs ``[B, ...]``, by name. The arrays are read-only.
+        fitted : mapping of str to Any
+            `PreparedData.fitted` of the training data.
+        info : DataInfo
+            Description of the prepared data.
+
+        Returns
+        -------
+        sequence of sequence of str or None
+            The tokens of each example, without padding. None if the inputs are not sequences of tokens.
+        """
+        return None
+
     def count(self, split: Split, info: DataInfo) -> Array:
         """Return the number of `counts` in each prepared example, such as its number of tokens.
 

@@ -28,7 +28,8 @@ class Metric:
     If `streaming` is true, the function is called as ``f(info)`` instead, and returns an object with two methods.
     ``update(targets, outputs)`` is called for each batch of consecutive examples, with arrays as described above.
     ``compute()`` is called once, after the last batch, and returns the value. A new object is created for each split
-    and slice. A run whose metrics are all streaming neither holds nor stores the outputs of a whole split.
+    and slice. A run whose metrics are all streaming neither keeps the outputs of a whole split in memory nor stores
+    them.
     """
 
     name: str

@@ -39,7 +39,8 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
 
 def predict_batches(session: Session, split: Split, batch_size: int, outputs: int) -> Iterator[NDArray[Any]]:
-    """Yield the predictions of each batch of the split, as in `predict`, without holding those of other batches."""
+    """Yield the predictions of each batch of the split, as in `predict`, without keeping those of other batches in
+    memory."""
     for part in _batches(session, split, batch_size, outputs):
         predictions = np.asarray(part, np.float32)
         _check_finite(predictions)

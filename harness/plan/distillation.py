@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.errors import CombinationError, UsageError
 from harness.plan import rerun
-from harness.plan.overrides import as_overrides
+from harness.plan.overrides import as_overrides, override_path
 from harness.plan.selection import PlannedTeacher, Selection
 from harness.plan.weights import trained_weights
 from harness.plugins.catalog import Catalog
@@ -96,8 +96,13 @@ def student_selections(
     """Return the selections of the student's runs without and with the teacher.
 
     The student has the same task, data and options as the teacher. By default, the student is trained by the teacher's
-    backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used.
+    backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used, and
+    `harness.CombinationError` if an override sets `alpha` or `temperature`.
     """
+    for text in chosen.overrides:
+        section, _, name = override_path(text).partition(".distillation_")
+        if section == "recipe" and name in ("alpha", "temperature"):
+            raise CombinationError(f"--{name} sets recipe.distillation_{name}; use --{name} instead of --set {text}")
     spec = teacher.record.spec
     repeated = rerun.selection(teacher_of(teacher).spec, catalog)
     # A checkpoint determines options of the task, such as the vocabulary, that do not apply to another model.

@@ -53,6 +53,8 @@ def expand_all(
     for selection in selections:
         try:
             planned = _expanded(selection, catalog, unavailable=unavailable, jobs=jobs)
+            if not planned:
+                raise UsageError("exclude matches all runs of this entry; remove one of its items")
         except HarnessError as error:
             if selection.located is not None:
                 error.args = (f"{selection.located(error)}: {error}",)

@@ -56,7 +56,8 @@ def check_recipe(
     if missing:
         listed = ", ".join(backend.recipe_options) or "none of the newer options"
         raise CombinationError(
-            f"backend {backend.name!r} does not implement {', '.join(missing)}; it implements {listed}"
+            f"backend {backend.name!r} does not implement {', '.join(missing)}; it implements {listed}. Remove "
+            f"{', '.join(_option_text(name, recipe) for name in missing)}, or select another backend"
         )
     if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
         raise CombinationError(
@@ -113,6 +114,13 @@ def _check_teacher(recipe: Recipe, *, distilled: bool) -> None:
         raise CombinationError(
             "the teacher has no effect with recipe.distillation_alpha=0; remove the teacher or this setting"
         )
+
+
+def _option_text(name: str, recipe: Recipe) -> str:
+    """Return the setting for an element of `Recipe.SESSION_OPTIONS`, as the user wrote it."""
+    if name == "distillation_alpha":
+        return "the teacher"
+    return f"recipe.optimizer={name}" if name == recipe.optimizer else f"recipe.{name}"
 
 
 def _unused(recipe: Recipe, task: Task) -> Iterator[tuple[str, str]]:

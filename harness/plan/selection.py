@@ -34,7 +34,9 @@ class Option(NamedTuple):
     argument: str = ""
     """Name of the argument of `harness.run`. The string is empty if the argument has the same name as the option."""
     kind: type[str | int | bool] = str
-    """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
+    """Type of a value."""
+    least: int = 1
+    """Smallest value of an integer."""
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
@@ -136,6 +138,7 @@ class Selection:
             "Random seed. Each seed is a separate run.",
             default="0, or 0,1,2 with --protocol publish",
             kind=int,
+            least=0,
             several=True,
             metavar="N[,N]",
             shared=True,
@@ -207,6 +210,7 @@ class Selection:
             "Each split is a separate run.",
             default="the first published split, or all folds and random splits",
             kind=int,
+            least=0,
             several=True,
             every="all",
             metavar="all|N[,N]",
@@ -239,7 +243,8 @@ class Selection:
         metadata=_option(
             "set",
             "Change a setting, such as recipe.epochs=3 or model.hidden_size=256. Several values, such as "
-            "recipe.batch_size=16,32, are separate runs. Can be repeated.",
+            "recipe.batch_size=16,32, are separate runs. Can be repeated. If a setting is repeated, the last one "
+            "applies.",
             argument="overrides",
             several=True,
             metavar="KEY=VALUE",
@@ -298,6 +303,20 @@ class Selection:
             for name, option in OPTIONS.items()
             if getattr(self, name) != getattr(default, name)
         ]
+
+    def several(self) -> list[str]:
+        """Return the command-line options with several values, such as ``--precision`` or ``--set recipe.epochs``,
+        except for the backend and the seed."""
+        from harness.plan.overrides import combinations, override_path
+
+        found = []
+        for option, values in self.values():
+            if option.name == "set":
+                texts = [text for text in values if len(combinations([text])) > 1]
+                found += [f"--set {override_path(text)}" for text in texts]
+            elif len(values) > 1 and option.name not in ("backend", "seed"):
+                found.append(f"--{option.name}")
+        return found
 
     def values(self) -> Iterator[tuple[Option, tuple[Any, ...]]]:
         """Yield each option that is set, with a tuple of its values."""

@@ -36,9 +36,11 @@ def data_settings(dataset: Dataset, overrides: Mapping[str, Any], selected: Sele
     user_options = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
     foreign = [key for key in own if key in user_options and key not in fields]
     if foreign:
+        names = ", ".join(f"dataset.{key}" for key in foreign)
         raise UsageError(
-            f"{', '.join(foreign)} apply only to your own data files; remove them to use dataset {dataset.name!r}, "
-            "or pass the path of an existing file or directory as the dataset"
+            f"dataset {dataset.name!r} does not have {names}, because only your own data files do; remove "
+            f"{', '.join('--' + key.replace('_', '-') for key in foreign)}, or pass the path of an existing file or "
+            "directory as the dataset"
         )
     if added.get("folds") is not None or added.get("random_splits") is not None:
         return _resampled(dataset, own, merge(PooledResampling, "dataset", added), numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.errors import UsageError
@@ -50,7 +50,7 @@ def staged(
     for selection in selections:
         entry = named.get(selection.teacher) if isinstance(selection.teacher, str) else None
         if entry is None:
-            resolved.append(selection.resolved(locate, find))
+            resolved.append(_resolved(selection, named, locate, find))
             continue
         if entry.teacher in named:
             raise _located(
@@ -70,6 +70,26 @@ def staged(
         teachers[specs[0].key] = specs[0]
         resolved.append(dataclasses.replace(selection, teacher=teacher).resolved(locate, find))
     return Stages(resolved, teachers, tuple(untrained))
+
+
+def _resolved(
+    selection: Selection,
+    named: Mapping[str, Selection],
+    locate: Callable[[str], Pretrained],
+    find: Callable[[str], StoredRun],
+) -> Selection:
+    """Resolve a selection whose teacher is not an entry of the suite. Errors contain the line of the suite, and list
+    the names of the entries if the teacher is unknown."""
+    try:
+        return selection.resolved(locate, find)
+    except UsageError as error:
+        if selection.located is None:
+            raise
+        message = str(error)
+        if isinstance(selection.teacher, str):
+            entries = f"; the named entries of the suite are {', '.join(named)}" if named else ""
+            message = f"teacher {selection.teacher!r}: {error}{entries}"
+        raise _located(selection, message) from None
 
 
 def _located(selection: Selection, message: str) -> UsageError:

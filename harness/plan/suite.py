@@ -81,6 +81,7 @@ def dump(selections: Iterable[Selection]) -> str:
 def schema() -> str:
     """Return the JSON Schema (draft 2020-12) of a suite. Editors use the schema to complete and check keys."""
     content = msgspec.json.schema(_Suite)
+    content["$defs"]["Run"]["anyOf"] = [{"required": [key]} for key in ("task", "weights")]
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness suite", **content}
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1).decode()
 
@@ -101,16 +102,16 @@ class _Reader:
         if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
             raise UsageError(f"{self._path}: contains no runs; add a table [[run]] with a task for each run")
         shared = {key: value for key, value in self._content.items() if key != "run"}
-        self._check_keys("the file", shared, _FILE, ())
+        self._check_keys(shared, _FILE, ())
         hours = {key: shared.pop(key) for key in list(shared) if key == "budget_hours"}
-        budget = self._converted(hours, _Budget, "the file", ()).get("budget_hours")
+        budget = self._converted(hours, _Budget, ()).get("budget_hours")
         selections = [each for number, run in enumerate(runs) for each in self._selections(number, run, shared)]
         return Suite(selections, budget and budget * 3600)
 
     def _selections(self, number: int, run: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Selection]:
         """Return one selection for the combinations of an entry's values, and one for each item in ``include``."""
-        where, place = f"run {number + 1}", ("run", number)
-        self._check_keys(where, run, (*_OPTION_KEYS, *_ENTRY), place)
+        place = ("run", number)
+        self._check_keys(run, (*_OPTION_KEYS, *_ENTRY), place)
         entry = {**shared, **run}
         for key in ("set", "matrix"):
             if isinstance(entry.get(key), dict):
@@ -121,7 +122,10 @@ class _Reader:
                     self._flat(each, (*place, key, position)) if isinstance(each, dict) else each
                     for position, each in enumerate(entry[key])
                 ]
-        values = self._converted(entry, _Run, where, place)
+        if not entry.keys() & {"task", "weights"}:
+            self._fail("this entry selects no runs; set task, or weights", place)
+        self._check_matrix(entry.get("matrix"), place)
+        values = self._converted(entry, _Run, place)
         name = values.pop("name", "")
         matrix, exclude, include = values.pop("matrix", {}), values.pop("exclude", []), values.pop("include", [])
         try:
@@ -141,7 +145,7 @@ class _Reader:
             here = (*place, "include", position)
             self._check_combination(extra, here)
             options = {key: value for key, value in extra.items() if key in OPTION_BY_KEY}
-            changed = self._converted({**entry, **options}, _Run, where, here)
+            changed = self._converted({**entry, **options}, _Run, here)
             kept = {key: value for key, value in matrix.items() if key not in extra}
             settings = {key: value for key, value in extra.items() if key not in options}
             remaining = [text for text in values["set"] if override_path(text) not in settings]
@@ -155,6 +159,13 @@ class _Reader:
         except UsageError as error:
             self._fail(str(error), place)
         return dataclasses.replace(selection, located=self._locator(place))
+
+    def _check_matrix(self, matrix: object, place: Place) -> None:
+        """Raise `harness.UsageError` if a setting in ``matrix`` does not have a list of values."""
+        for key, value in matrix.items() if isinstance(matrix, dict) else ():
+            if not isinstance(value, list) or not value:
+                advice = f"write a list, such as {key} = [1, 2], or move a setting with one value to set"
+                self._fail(f"{key!r} in matrix needs a list of values; {advice}", (*place, "matrix", key))
 
     def _check_rule(self, rule: Mapping[str, Any], dimensions: Mapping[str, Sequence[Any]], place: Place) -> None:
         """Raise `harness.UsageError` if a combination in ``exclude`` cannot match any run of the entry."""
@@ -177,7 +188,7 @@ class _Reader:
         if not combination:
             self._fail("this combination has no keys; add at least one", place)
         settings = [key for key in combination if key.partition(".")[0] in SECTIONS and "." in key]
-        self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
+        self._check_keys(combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
         """Return the values of the settings, by full name.
@@ -194,13 +205,15 @@ class _Reader:
 
     # ---- errors -------------------------------------------------------------------------------------------
 
-    def _check_keys(self, where: str, values: Mapping[str, Any], known: Collection[str], place: Place) -> None:
+    def _check_keys(self, values: Mapping[str, Any], known: Collection[str], place: Place) -> None:
         for key in values:
             if key not in known:
-                line = self._at((*place, key))
-                raise UnknownNameError("key", key, known, hint=f"(in {where} of {line})")
+                moved = "" if place or key not in (*_OPTION_KEYS, *_ENTRY) else "(set it in each [[run]])"
+                error = UnknownNameError("key", key, known, hint=moved)
+                error.args = (f"{self._at((*place, key))}: {error}",)
+                raise error
 
-    def _converted(self, values: Mapping[str, Any], kind: Any, where: str, place: Place) -> dict[str, Any]:
+    def _converted(self, values: Mapping[str, Any], kind: Any, place: Place) -> dict[str, Any]:
         """Return the values that a table contains. Raises `harness.UsageError` if a value has the wrong type."""
         try:
             checked = msgspec.structs.asdict(msgspec.convert(dict(values), kind))
@@ -208,7 +221,12 @@ class _Reader:
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$.")
             keys = re.findall(r"\w+", path)[:1]
-            self._fail(f"{where}: {message}{f' - at `{path}' if path else ''}", (*place, *keys))
+            option = OPTION_BY_KEY.get(keys[0]) if keys else None
+            if option is not None and option.choices and isinstance(values[option.name], str):
+                message = str(UnknownNameError(option.name, values[option.name], option.choices))
+            elif path:
+                message = f"{path.rstrip('`')}: {message}"
+            self._fail(message, (*place, *keys))
 
     def _fail(self, message: str, place: Place) -> NoReturn:
         raise UsageError(f"{self._at(place)}: {message}") from None
@@ -303,12 +321,12 @@ def _type(option: Option) -> Any:
         return dict[str, Any] | list[str]
     kind: Any = option.kind
     if option.kind is int:
-        kind = Annotated[int, Meta(ge=0 if option.several else 1)]
+        kind = Annotated[int, Meta(ge=option.least)]
     if option.choices:
         kind = Literal[option.choices]
     if not option.several:
         return kind
-    several = kind | list[kind]
+    several = kind | Annotated[list[kind], Meta(min_length=1)]
     return several | Literal[option.every] if option.every else several
 
 
@@ -345,8 +363,12 @@ _Combinations = list[dict[str, Any]]
 _Run = msgspec.defstruct(
     "Run",
     [
-        ("task", _described(_type(OPTIONS["tasks"]), OPTIONS["tasks"].help)),
-        *_fields(option for option in OPTIONS.values() if option.name != "task"),
+        *_fields(option for option in OPTIONS.values() if option.name != "set"),
+        _field(
+            "set",
+            _type(OPTIONS["overrides"]),
+            "Settings with one value, such as { recipe.epochs = 5 }, or a list such as ['recipe.epochs=5'].",
+        ),
         _field(
             "name",
             Annotated[str, Meta(min_length=1)],

@@ -154,7 +154,7 @@ def load(name: str) -> NamedEnvironment:
     check_name(name)
     directory = environments_dir() / name
     if not (directory / DESCRIPTION).is_file():
-        hint = f"; create it with: harness env create {name} --with 'PACKAGE==VERSION'"
+        hint = f"(create it with: harness env create {name} --with 'PACKAGE==VERSION')"
         raise UnknownNameError("environment", name, [CURRENT, *names()], hint=hint)
     try:
         description = load_named(directory / DESCRIPTION, EnvironmentFile)

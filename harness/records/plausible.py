@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from harness.records import DataInfo, Failure, RunRecord, Success, Trial
+from harness.records import DataInfo, Failure, RunRecord, SliceScore, Success, Trial
 from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
@@ -125,6 +125,9 @@ def _of_success(outcome: Success) -> str:
         return "the confusion matrix is not square"
     if any(row and min(row) < 0 for row in confusion):
         return "the confusion matrix contains negative counts"
+    for one in outcome.scores.slices:
+        if reason := _of_slice(one):
+            return reason
     counts = {
         "samples": outcome.latency.samples,
         "parameters": outcome.model.parameters,
@@ -134,3 +137,19 @@ def _of_success(outcome: Success) -> str:
         if steady is not None:
             counts[name] = min(steady.windows, steady.warmup_windows)
     return next((f"the number of {name} is negative" for name, count in counts.items() if count < 0), "")
+
+
+def _of_slice(one: SliceScore) -> str:
+    """Return the reason why the counts of a slice are impossible, or an empty string."""
+    support, predicted, correct = one.class_support, one.class_predicted, one.class_correct
+    if not len(support) == len(predicted) == len(correct):
+        return "a slice of the test split has counts for different numbers of classes"
+    if not support:
+        return ""
+    if not all(0 <= hits <= min(pair) for hits, *pair in zip(correct, support, predicted, strict=True)):
+        return "a slice of the test split has negative counts, or more correct predictions than examples"
+    if any(wrong - hits > one.support - right for hits, right, wrong in zip(correct, support, predicted, strict=True)):
+        return "a slice of the test split has more wrong predictions of a class than examples of other classes"
+    if sum(support) != one.support or sum(predicted) != one.support:
+        return "the counts of the classes in a slice of the test split do not add up to its number of examples"
+    return ""

@@ -41,7 +41,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     If None, the target of the dataset is used. If the dataset has no target, time to target is not measured.
     """
     save_outputs: bool = False
-    """True to hold and store the outputs of the validation and test split even if all metrics are computed batch by
+    """True to store the outputs of the validation and test splits even if all metrics are computed batch by
     batch (`harness.Metric.streaming`). The outputs of other runs are always stored."""
 
     def __post_init__(self) -> None:

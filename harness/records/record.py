@@ -45,19 +45,29 @@ class TargetScore(Struct, frozen=True, kw_only=True):
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
-    """The primary metric on a slice of the test split.
+    """The primary metric on a slice of the test split, and the counts from which the rates of its classes are computed.
 
-    A slice consists of the examples that share one value of a group.
+    A slice consists of the examples that share one value of a group. For an intersection of groups, the examples share
+    one value of each group.
     """
 
     group: str
-    """Name of the group, such as ``speaker`` or ``tokens``."""
+    """Name of the group, such as ``speaker`` or ``tokens``. For an intersection, the names are joined with ``*``."""
     value: str
-    """Value shared by the examples. For a numeric group, the value is a range."""
+    """Value shared by the examples. For a numeric group, the value is a range. For an intersection, the values are
+    joined with commas."""
     support: int
     """Number of test examples in the slice."""
     score: float | None
     """Primary metric, or None if the metric is undefined for these examples."""
+    class_support: list[int] = []
+    """Number of examples of each class in the slice. Empty in older records and if the objective is not classification.
+    """
+    class_predicted: list[int] = []
+    """Number of examples in the slice for which each class is predicted, in the format of `class_support`."""
+    class_correct: list[int] = []
+    """Number of examples of each class in the slice for which this class is predicted, in the format of
+    `class_support`."""
 
 
 class MetricInfo(Struct, frozen=True, kw_only=True):

@@ -68,7 +68,7 @@ def not_stored(record: RunRecord) -> str:
             f"the predictions of run {record.run_id!r} were not stored, because its metrics were computed batch by "
             "batch"
         )
-    return f"the predictions of run {record.run_id!r} were not saved; train it again"
+    return f"the predictions of run {record.run_id!r} were not saved; repeat the run"
 
 
 def usable(run: StoredRun) -> dict[str, NDArray[Any]]:

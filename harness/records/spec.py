@@ -239,6 +239,12 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.dataset_options.get("split")
 
     @property
+    def slice_columns(self) -> tuple[str, ...]:
+        """Names of the user's slice columns and of their intersections, such as ``sex*region``."""
+        names = self.dataset_options.get("slice_columns") if self.source is not None else None
+        return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
+
+    @property
     def split_count(self) -> int | None:
         """Number of folds or random splits of which `split` is one, or None for a published or single split."""
         count = self.dataset_options.get("folds") or self.dataset_options.get("random_splits")

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
+from harness.records import PROTOCOLS, SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records import scratch as scratches
 from harness.records.files import replacing
 from harness.records.header import DECODER as HEADER
@@ -447,6 +447,9 @@ def _distinguished(paths: Mapping[str, Path]) -> list[str]:
             found[name] = {}
             continue
         settings = msgspec.to_builtins(record.spec)
+        protocol = record.spec.protocol
+        if protocol.name in PROTOCOLS and PROTOCOLS[protocol.name].protocol == protocol:
+            settings["protocol"] = protocol.name
         groups = [key for key, value in settings.items() if isinstance(value, dict)]
         nested = {f"{group}.{key}": value for group in groups for key, value in settings.pop(group).items()}
         values = {**settings, **nested, "repeat": record.repeat, "started": record.started_at}

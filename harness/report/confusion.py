@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.analysis.groups import class_names
 from harness.records import Success
 
 MATRIX_CLASSES = 12
@@ -12,8 +13,7 @@ MISTAKES = 12
 
 def class_labels(outcome: Success) -> list[str]:
     """Return the class names for the confusion matrix. A class without a name is labeled with its number."""
-    names = [score.label for score in outcome.scores.per_class]
-    return names + [str(number) for number in range(len(names), len(outcome.scores.confusion))]
+    return class_names(outcome.scores)
 
 
 def matrix(outcome: Success) -> tuple[list[str], list[list[str | int]]]:

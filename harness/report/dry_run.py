@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.records import Failure
 from harness.report.progress import clock
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
+_SHARED = ("device", "precision", "compile", "threads", "epochs", "batch")
+"""Columns that are replaced by a line above the table if all runs have the same value."""
 _EXECUTED = ("run", "redo", "resume")
 """States of runs that would be executed."""
 _UNAVAILABLE = "unavailable"
@@ -27,8 +30,9 @@ class PlanText(NamedTuple):
 
     text: str
     """The planned runs, and their expected duration and disk usage."""
-    note: str
-    """Reason why speed would not be measured, or an empty string."""
+    notes: list[str]
+    """Reason why speed would not be measured, if any, and the reasons why runs would be skipped, resumed or executed
+    again."""
 
 
 def plan_text(
@@ -52,11 +56,12 @@ def plan_text(
     `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
     runs are executed on this machine.
     """
+    from harness.analysis.differences import titles
     from harness.checks.side_by_side import measured_part
     from harness.execute.checkpoints import assign
     from harness.execute.estimate import estimates
     from harness.execute.machines import machines_for
-    from harness.execute.resume import Decision, decide, failure_kinds
+    from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import LOCAL
     from harness.plan.checkpoints import checked_interval
 
@@ -89,7 +94,8 @@ def plan_text(
     if not (chosen.remote or batch_size_backoff):
         decisions = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
     expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
-    return PlanText(render(decisions, expected, reasons or {}, budget_s, jobs), part.reason)
+    notes = [*filter(None, [part.reason]), *describe(decisions, titles(specs))]
+    return PlanText(render(decisions, expected, reasons or {}, budget_s, jobs), notes)
 
 
 def render(
@@ -108,37 +114,44 @@ def render(
     """
     from tabulate import tabulate
 
+    from harness.analysis.differences import varying
     from harness.execute.availability import describe_reasons
+    from harness.interfaces.remote import megabytes
 
     specs = [decision.spec for decision in decisions]
-    other = _varying(specs)
-    split = ["split"] if any(spec.split is not None for spec in specs) else []
-    headers = [*_NAMES, *split, "seed", "epochs", "batch", *other, "key", "time", "state"]
-    rows = []
+    other = [name for name in varying(specs) if name not in _OWN_COLUMNS]
     states = [_state(decision, unavailable) for decision in decisions]
-    for decision, estimate, state in zip(decisions, estimates, states, strict=True):
-        spec = decision.spec
-        time = clock(estimate.seconds) if estimate and state in _EXECUTED else ""
-        rows.append(
-            [
-                *(getattr(spec, name) for name in (*_NAMES, *split, "seed")),
-                spec.recipe.epochs,
-                spec.recipe.batch_size,
-                *_values(spec, other),
-                spec.key[:8],
-                time,
-                state,
-            ]
-        )
+    columns: dict[str, list[Any]] = {
+        name: [getattr(spec, name) for spec in specs] for name in (*_NAMES, "split", "seed")
+    }
+    columns |= {"epochs": [spec.recipe.epochs for spec in specs], "batch": [spec.recipe.batch_size for spec in specs]}
+    shared = [name for name in _SHARED if len(set(columns[name])) == 1]
+    settings = ", ".join(f"{name} {columns[name][0]}" for name in shared)
+    if all(split is None for split in columns["split"]):
+        shared.append("split")
+    table = {name: values for name, values in columns.items() if name not in shared}
+    varied = [_values(spec, other) for spec in specs]
+    table |= {name: [values[position] for values in varied] for position, name in enumerate(other)}
+    table["key"] = [spec.key[:8] for spec in specs]
+    table["time"] = [
+        clock(estimate.seconds) if estimate and state in _EXECUTED else ""
+        for estimate, state in zip(estimates, states, strict=True)
+    ]
+    table["state"] = states
     # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
-    texts = [headers.index(name) for name in ("dataset", *other, "key", "time")]
-    parts = [tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts)]
+    texts = [list(table).index(name) for name in ("dataset", *other, "key", "time")]
+    parts = [f"all runs: {settings}\n"] if settings else []
+    parts.append(tabulate(table, headers="keys", tablefmt="simple", disable_numparse=texts))
     left_out = [decision.spec.key for decision, state in zip(decisions, states, strict=True) if state == _UNAVAILABLE]
     if left_out:
         lines = describe_reasons({key: unavailable[key] for key in left_out})
         parts.append("\n  ".join(["\nThese runs cannot be executed on this machine:", *lines]))
     skipped = states.count("skip")
-    done = f", {skipped} of them already done" if skipped else ""
+    failed = sum(
+        decision.stored is not None and isinstance(decision.stored.record.outcome, Failure) for decision in decisions
+    )
+    done = f", {skipped - failed} of them already done" if skipped > failed else ""
+    done += f", {failed} failed before" if failed else ""
     missing = f", {len(left_out)} unavailable on this machine" if left_out else ""
     parts.append(f"\n{_counted(len(specs))} planned{done}{missing}; none was started")
     left = [each for each, state in zip(estimates, states, strict=True) if state in _EXECUTED]
@@ -146,7 +159,7 @@ def render(
         seconds, size = sum(e.seconds for e in known) / jobs, sum(e.disk_bytes for e in known)
         rest = f", not including {_counted(len(left) - len(known))} of unknown duration" * (len(known) < len(left))
         beside = f" with {jobs} runs at the same time" if jobs > 1 else ""
-        parts.append(f"about {clock(seconds)}{beside} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
+        parts.append(f"about {clock(seconds)}{beside} and {megabytes(size)}, estimated from similar runs{rest}")
         if budget_s is not None and seconds > budget_s:
             parts.append(
                 f"the time budget of {clock(budget_s)} is too short for all runs; repeat the command to continue"
@@ -166,21 +179,6 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
     if decision.resumed:
         return "resume"
     return "redo" if decision.reason else "run"
-
-
-def _varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the settings, except those in `_OWN_COLUMNS`, that vary among runs with the same task, dataset, model and
-    backend.
-
-    Only such runs are compared, because models and tasks have different default settings.
-    """
-    from harness.analysis.differences import varying
-
-    groups: dict[tuple[str, ...], list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault((spec.task, spec.dataset, spec.model, spec.backend), []).append(spec)
-    names = dict.fromkeys(name for group in groups.values() for name in varying(group))
-    return [name for name in names if name not in _OWN_COLUMNS]
 
 
 def _values(spec: RunSpec, names: Sequence[str]) -> list[str]:

@@ -70,7 +70,7 @@ class Notebook(Listener):
         self._draw()
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        self._current[index] = RunInProgress(index, total, spec)
+        self._current[index] = RunInProgress(f"[{index}/{total}] {self.title(spec)}")
         self._draw()
 
     def event(self, index: int, spec: RunSpec, event: Event) -> None:
@@ -86,8 +86,9 @@ class Notebook(Listener):
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        self._current.pop(index, None)
-        self._lines.append(f"[{index}/{total}] {record.spec.title}: {describe_result(record)}")
+        current = self._current.pop(index, None)
+        title = current.title if current else f"[{index}/{total}] {self.title(record.spec)}"
+        self._lines.append(f"{title}: {describe_result(record)}")
         self._draw()
 
     def close(self) -> None:

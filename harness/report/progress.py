@@ -51,7 +51,7 @@ class Lines(Listener):
         self._show(text)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        self._prefixes[index] = f"[{index}/{total}] {spec.title}: "
+        self._prefixes[index] = f"[{index}/{total}] {self.title(spec)}: "
         self._phases[index] = set()
 
     def event(self, index: int, spec: RunSpec, event: Event) -> None:
@@ -96,8 +96,8 @@ class WarningLines(Listener):
 class RunInProgress:
     """A run in progress, as shown by a live display."""
 
-    def __init__(self, index: int, total: int, spec: RunSpec) -> None:
-        self.title = f"[{index}/{total}] {spec.title}"
+    def __init__(self, title: str) -> None:
+        self.title = title
         self.phase = "starting"
         self.progress: Progress | None = None
         self.epoch: EpochEnded | None = None

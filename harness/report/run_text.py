@@ -6,11 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.analysis import groups
 from harness.analysis.metrics import WALL, better_value, fitted_in_one_call, named_with_unit, score
+from harness.deploy.explanations import stored_attributions, stored_importance
+from harness.errors import RecordError
 from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success, Trial
+from harness.records.store import StoredRun
 from harness.report.confusion import matrix, mistakes
 from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
+from harness.report.explanations import attributions_text, importance_text
+from harness.report.groups import gaps_table, notes, rates_table
 
 MOST_ROWS = 1000
 """Maximum number of rows shown for each table. Formatting more rows would take several seconds."""
@@ -26,7 +32,7 @@ def render(record: RunRecord, path: Path) -> str:
     costs = [*sections(record), epochs(record)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(outcome, Success):
-        parts[opening + 1 : opening + 1] = _quality(outcome)
+        parts[opening + 1 : opening + 1] = [*_quality(outcome), *_groups(record), *_explanations(record, path)]
     elif isinstance(outcome, Trial):
         parts.insert(1, _lines(trial_section(outcome)))
     else:
@@ -239,6 +245,32 @@ def _quality(outcome: Success) -> list[str]:
     headers, rows = by_group(outcome)
     shown = [[group, value, text(score), support] for group, value, score, support in rows]
     parts += [_grid("by group, test split", shown, headers, ["left", "left", "right", "right"])] if rows else []
+    return parts
+
+
+def _groups(record: RunRecord) -> list[str]:
+    """Return the rates by group and the largest gaps as text, if the run has such rates."""
+    found = groups.summary(record)
+    if found is None:
+        return []
+    binary = len(found.classes) == 1
+    headers, rows = rates_table(found, of_classes=binary)
+    parts = [_grid("rates by group, test split", [[*row] for row in rows], headers)]
+    headers, rows = gaps_table(found)
+    lines = [*notes(found), *([] if binary else [f"To show all classes, run: harness groups {record.run_id}"])]
+    return [*parts, "\n".join([_grid("largest gaps between groups", [[*row] for row in rows], headers), *lines])]
+
+
+def _explanations(record: RunRecord, path: Path) -> list[str]:
+    """Return the explanations that were computed as text."""
+    run, parts = StoredRun(path, record), []
+    try:
+        if (importance := stored_importance(run)) is not None:
+            parts.append(importance_text(importance))
+        if (stored := stored_attributions(run)) is not None:
+            parts.append(attributions_text(stored[0]))
+    except RecordError as error:
+        parts.append(str(error))
     return parts
 
 

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from harness.errors import BusyError, RecordError
 from harness.execute.device_lock import measuring_on
 from harness.execute.machines import machines_for
+from harness.execute.option_checks import check_before_runs
 from harness.execute.resume import decide
 from harness.execute.runner import LOCAL, Guarded, Listener, run_all
 from harness.execute.side_by_side import lanes_for
@@ -40,12 +41,13 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     the backends is reversed after each round. An interrupted study is continued. Finished trials are not repeated, and
     interrupted trials are replaced.
 
-    Raises `harness.UsageError` if the storage cannot be used, or if it contains a study whose records are in another
-    directory. Raises `harness.BusyError` if another process is executing one of the studies or, unless the trials are
-    executed on other machines, is measuring on the same device. Raises `harness.RecordError` if results cannot be
-    written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because the other
-    trials would also fail. `harness.HarnessError` is also raised if a trial was not completed because the executor
-    failed, or if the trials of a study that measures speed were executed on machines of different classes.
+    Raises `harness.UsageError` if an option does not suit the model or the data (see
+    `harness.execute.option_checks.check_before_runs`), if the storage cannot be used, or if it contains a study whose
+    records are in another directory. Raises `harness.BusyError` if another process is executing one of the studies or,
+    unless the trials are executed on other machines, is measuring on the same device. Raises `harness.RecordError` if
+    results cannot be written. If the first trial of a study fails before training, `harness.HarnessError` is raised,
+    because the other trials would also fail. `harness.HarnessError` is also raised if a trial was not completed because
+    the executor failed, or if the trials of a study that measures speed were executed on machines of different classes.
     """
     listener = Guarded(listener)
     request, executor, specs = plans[0].request, plans[0].executor, [plan.spec for plan in plans]
@@ -53,6 +55,8 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     store.prepare()
     try:
         with _locked(plans, store, wait=settings.wait, say=listener.message):
+            if not executor.remote:
+                check_before_runs([spec for plan in plans for spec in plan.checked], catalog, say=listener.message)
             studies = [OpenStudy(plan, catalog, store, settings, listener, lanes) for plan in plans]
             for each in studies:
                 each.announce()

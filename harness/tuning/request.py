@@ -169,9 +169,10 @@ def base_specs(selection: Selection, catalog: Catalog, *, jobs: int = 1) -> tupl
                 "harness tune uses only one split; pass --split N to tune on one fold or random split, or remove "
                 "--folds, --fold-column and --random-splits"
             )
+        several = ", ".join(base.several()) or "each option"
         raise UsageError(
-            "harness tune varies only the settings in --search; select a single task, dataset, model, "
-            "device, precision, split and environment, and pass a single value to each --set"
+            f"harness tune varies only the settings in --search; pass a single value to {several}, or search the "
+            "setting with --search"
         )
     return base, specs
 

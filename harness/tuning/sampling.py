@@ -115,7 +115,10 @@ class Sampling:
                 )
             except Exception as error:  # the libraries of databases raise exceptions of many types
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise UsageError(f"the storage {without_password(str(storage))} cannot be used: {reason}") from error
+                raise UsageError(
+                    f"the storage {without_password(str(storage))} cannot be used: {reason}; pass the URL of a "
+                    "database to --storage, such as sqlite:///tuning.db, or remove --storage to use a file"
+                ) from error
             for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                 _end_trial(self._study, trial.number)
 

@@ -51,7 +51,7 @@ def arrays_of(fitted: Any) -> Arrays:
 
 
 def restored(new: Pipeline, arrays: Mapping[str, NDArray[Any]]) -> Pipeline:
-    """Return a copy of an unfitted pipeline that predicts as the fitted pipeline that `arrays` describes."""
+    """Return a fitted copy of an unfitted pipeline, with the same predictions as the pipeline described by `arrays`."""
     fitted: Pipeline = clone(new)
     for name, step in fitted.steps:
         if type(step) is TfidfVectorizer:

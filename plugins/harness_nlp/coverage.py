@@ -79,7 +79,7 @@ def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: Nl
 def unused_ids(vocabulary: Sequence[str]) -> tuple[str, ...]:
     """Return a warning if some ids of a tokenizer have no token.
 
-    This is the case if ``vocab.txt`` contains a token in two lines: its id is the number of the last one, as in
+    This is the case if ``vocab.txt`` contains a token on two lines: the token's id is the number of the last one, as in
     ``transformers``.
     """
     ids = [number for number, piece in enumerate(vocabulary) if not piece]
@@ -88,8 +88,8 @@ def unused_ids(vocabulary: Sequence[str]) -> tuple[str, ...]:
     named = ", ".join(map(str, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
     verb = "id of the tokenizer has" if len(ids) == 1 else "ids of the tokenizer have"
     return (
-        f"{len(ids):,} {verb} no token: {named}; if the tokenizer is a vocab.txt, line {ids[0] + 1} is empty or "
-        "contains a token that is repeated in a later line, whose id is used",
+        f"{len(ids):,} {verb} no token: {named}; if the tokenizer was read from vocab.txt, line {ids[0] + 1} is empty "
+        "or contains a token that is repeated on a later line, whose id is used",
     )
 
 

@@ -134,6 +134,20 @@ class TextClassification(Task[NlpOptions]):
             fitted={"tokenizer": text.serialized(tokenizer)},
         )
 
+    def baseline(self, inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> dict[str, NDArray[Any]]:
+        """Replace all tokens except ``[CLS]`` and ``[SEP]`` with ``[PAD]``. The attention mask is not changed."""
+        import numpy as np
+
+        ids = inputs["input_ids"]
+        kept = np.isin(ids, [info.details["cls_id"], info.details["sep_id"]])
+        return {**inputs, "input_ids": np.where(kept, ids, np.int32(int(info.details["pad_id"])))}
+
+    def tokens(self, inputs: Mapping[str, NDArray[Any]], fitted: Mapping[str, Any], info: DataInfo) -> list[list[str]]:
+        """Return the tokens of each example, with the prefix ``##`` for the continuation of a word."""
+        _, vocabulary = text.stored_tokenizer(fitted["tokenizer"])
+        masks = inputs["attention_mask"].astype(bool)
+        return [[vocabulary[i] for i in row[mask]] for row, mask in zip(inputs["input_ids"], masks, strict=True)]
+
     def count(self, split: Split, info: DataInfo) -> Any:
         """Return the number of tokens of each example, without padding."""
         return split.inputs["attention_mask"].sum(axis=1)

@@ -38,6 +38,7 @@ class TorchBackend(harness.Backend):
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
     exports = {"onnx": dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "ml-harness[deploy]"), "torch-export": {}}
+    attributions = {"integrated-gradients": {"captum": "ml-harness[explain]"}}
     packages = ("torch", "transformers")
     data_parallel = True
     checkpoints = True

@@ -255,6 +255,23 @@ class TorchSession(Session):
         self._training = False
         return export(self._module, format_, folder, inputs, self._request.threads)
 
+    def attributions(
+        self,
+        method: str,
+        inputs: Mapping[str, Array],
+        baselines: Mapping[str, Array],
+        outputs: Array,
+        steps: int,
+    ) -> tuple[dict[str, Array], Array]:
+        from harness_torch.attributions import integrated_gradients
+
+        if method != "integrated-gradients":
+            raise harness.UnsupportedError(f"the torch backend does not compute attributions by {method}")
+        self._module.eval()
+        self._training = False
+        given, reference = self._upload(inputs), self._upload(baselines)
+        return integrated_gradients(self._module, given, reference, torch.from_numpy(outputs).to(self._device), steps)
+
     def close(self) -> None:
         if self._replicas is not None:
             self._replicas.leave()

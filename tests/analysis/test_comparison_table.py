@@ -381,3 +381,14 @@ def test_random_splits_and_folds_are_named_and_are_separate_rows() -> None:
 def test_interval_over_seeds_of_one_fold_is_not_corrected() -> None:
     found = row([on_fold(2, 0.6), on_fold(2, 0.8, seed=1)])
     assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
+
+
+def test_interrupted_run_counts_until_the_run_succeeds() -> None:
+    stopped = record(failure("interrupted"), started_at="2025-11-22T12:00:00Z")
+    assert row([stopped]).text("status") == "failed: interrupted"
+    completed = record(success(0.7), repeat=2, started_at="2025-11-22T13:00:00Z")
+    found = row([stopped, completed])
+    assert [found.text(name) for name in ("runs", "status", "failures")] == ["1", "ok", ""]
+    assert found.run_ids == (stopped.run_id, completed.run_id)
+    again = record(failure("interrupted"), repeat=3, started_at="2025-11-22T14:00:00Z")
+    assert row([stopped, completed, again]).text("status") == "1/2 ok, interrupted"

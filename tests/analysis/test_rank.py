@@ -255,7 +255,7 @@ def test_tasks_with_scores_of_opposite_directions_are_ranked_together() -> None:
 def test_one_dataset_has_no_interval() -> None:
     placement = of(table({"x": {"a": 0.9, "b": 0.5}})).placements[0]
     assert standing(placement, "a").mean_rank_low is None
-    assert placement.notes == ["too few datasets for confidence intervals (1): ranks require at least 3, and ratios 5"]
+    assert placement.notes == ["too few datasets for confidence intervals (1): at least 3 are required"]
     assert placement.standings is not None
     assert placement.standings.critical_difference is None
 

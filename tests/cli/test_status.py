@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from command_line import Invoke
+from sample_records import record
+from sample_store import write
 from toy_plugin import FAST, SET_FAST
 
 from harness.execute import plans
@@ -17,7 +19,7 @@ from harness.execute.runner import run_all
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog
-from harness.records import RunSpec
+from harness.records import Failure, RunSpec
 from harness.records.store import Store
 
 TOY = ("--task", "toy-classify", "--threads", "1", *SET_FAST)
@@ -62,6 +64,20 @@ def test_status_counts_runs_while_the_plan_is_running_and_after_it_was_interrupt
     assert "repeat the command to continue the plan\n  harness run --suite 'my suite.toml'\n" in stopped
     run_all(specs[2:], catalog, store)
     assert "2 failed, 0 remaining" in invoke("status").stdout
+
+
+def test_status_interrupted_run_is_a_remaining_run(invoke: Invoke, specs: tuple[RunSpec, ...], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    with recorded(store, specs[:1], skipped=0, command=["run"], titles={specs[0].key: "the first run"}):
+        outcome = Failure(kind="interrupted", message="stopped by the user", phase="train")
+        stopped = msgspec.structs.replace(
+            record(outcome, started_at="2099-01-01T00:00:00Z"), spec=specs[0], key=specs[0].key
+        )
+        write(store.path, [stopped])
+        with store.scratch():
+            assert "\nrunning now: the first run\n" in invoke("status").stdout
+    shown = invoke("status").stdout
+    assert ": interrupted\n1 run: 0 done, 0 running, 0 failed, 1 remaining\n" in shown
 
 
 def test_recorded_plans_are_bounded(specs: tuple[RunSpec, ...], tmp_path: Path) -> None:

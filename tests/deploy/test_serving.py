@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,13 @@ from command_line import harness_cli
 from serving import JSON, ROW, TOKEN, Server, start, stop, train
 
 import harness
+from harness.checks.latency import measure
 from harness.deploy.serving import server as serving
+from harness.deploy.serving.limits import Limits
 from harness.errors import UsageError
+from harness.execute.child import call_in_child
+from harness.plugins import discover
+from harness.records.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def server(results: Path) -> Iterator[Server]:
-    running = start(results, "--max-body-mb", "1")
+    running = start(results, "--max-body-mb", "1", "--threads", "2")
     yield running
     stop(running)
 
@@ -198,10 +204,37 @@ def test_no_framework_is_loaded_by_the_http_process(server: Server) -> None:
     assert not re.search(r"torch|tensorflow|onnxruntime", maps.read_text())
 
 
+@pytest.mark.parametrize("threads", [None, 3])
+def test_model_uses_the_given_number_of_threads(results: Path, threads: int | None) -> None:
+    run = Store(results).find("regression")
+    service = serving.service_of(run, discover(), Limits(), threads=threads)
+    assert service._process._job.model.spec.threads == (threads or run.record.spec.threads)
+
+
 def test_answers_are_not_delayed_by_nagles_algorithm() -> None:
     """asyncio sets TCP_NODELAY only for sockets whose protocol is explicit."""
     with serving.listen("127.0.0.1", 0) as bound:
         assert bound.proto == socket.IPPROTO_TCP
+
+
+def test_service_is_compared_with_a_model_with_as_many_threads(
+    server: Server, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
+    threads = []
+
+    def called(function: Any, job: Any, **options: Any) -> Any:
+        threads.append((function.__name__, job.spec.threads, options["environment"]["OMP_NUM_THREADS"]))
+        return call_in_child(function, job, **options)
+
+    monkeypatch.setattr(measure, "call_in_child", called)
+    run, catalog = Store(results).find("regression"), discover()
+    target = f"http://127.0.0.1:{server.port}"
+    chosen = measure.settings(run, "server", seconds=0.1, target_qps=300, latency_bound_ms=10000, target=target)
+    result, _ = measure.measure(run, chosen, catalog, timeout_s=60)
+    assert result.served is not None
+    assert result.served.threads == 2
+    assert threads[1:] == [("measure_latency", 2, "2")]
 
 
 def test_measured_service_is_scored_and_shown(server: Server, results: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -119,7 +118,10 @@ def test_texts_are_prepared_like_those_of_a_file(texts: Example, tmp_path: Path)
     content = (tmp_path / "texts.txt").read_bytes()
     assert_same(texts.prepared(Part(instances=lines)).inputs, expected)
     assert_same(texts.prepared(Part(files=[File("a.txt", content)])).inputs, expected)
-    together = texts.prepared(Part(instances=lines[:1]), Part(instances=["  "]), Part(instances=lines[1:]))
+    parts = Part(instances=lines[:1]), Part(instances=lines[1:])
+    assert_same(texts.prepared(*parts).inputs, expected)
+    assert texts.prepared(*parts).counts == [1, 2]
+    together = texts.prepared(parts[0], Part(instances=["  "]), parts[1])
     assert_same(together.inputs, expected)
     assert together.counts == [1, 2]
     assert [answer is None for answer in together.answers] == [True, False, True]
@@ -301,8 +303,8 @@ def test_heif_image_is_recognized_by_its_content(images: Example, tmp_path: Path
     content = (tmp_path / "a.heic").read_bytes()
     encoded = msgspec.json.encode({"instances": [content]})  # as Base64
     parts = [
-        asyncio.run(Bodies("image", DEFAULT)._parsed(SimpleNamespace(headers={"content-type": sent}), body))  # type: ignore[arg-type]
-        for sent, body in (("application/json", encoded), ("image/heic", content))
+        asyncio.run(Bodies("image", DEFAULT)._parsed({"headers": [(b"content-type", sent)]}, body))
+        for sent, body in ((b"application/json", encoded), (b"image/heic", content))
     ]
     parts += [Part(files=[File(name, content)]) for name in ("", "a.heif", "a.jpg")]
     expected = images.expected(tmp_path / "a.heic")
@@ -321,8 +323,11 @@ def test_bad_image_does_not_affect_other_requests(images: Example, tmp_path: Pat
     assert len(found.inputs["pixel_values"]) == 1
 
 
-def test_sizes_of_batches_are_powers_of_two_and_the_largest() -> None:
-    assert [batch_sizes(largest) for largest in (1, 2, 5, 32)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8, 16, 32]]
+def test_sizes_of_batches_need_little_padding() -> None:
+    assert [batch_sizes(largest) for largest in (1, 2, 5)] == [[1], [1, 2], [1, 2, 3, 4, 5]]
+    sizes = batch_sizes(32)
+    assert sizes == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+    assert all(next(size for size in sizes if size >= count) < 1.5 * count for count in range(1, 33))
 
 
 def test_frames_are_split_anywhere() -> None:

@@ -500,7 +500,7 @@ KINDS = {
     "harness.checks.latency.target_child:measure_target": (
         "call_in_child(target_child.measure_target, target_child.TargetJob(run_id='', spec=spec, "
         "plugins=catalog.refs_for(spec), run='', dataset_digest='', settings=settings(run, 'server', seconds=1), "
-        "backend='', device='', find_qps=False), timeout_s=60, environment={})"
+        "backend='', device='', threads=1, find_qps=False), timeout_s=60, environment={})"
     ),
     "harness.checks.selftest:check": (
         "selftest._in_child(selftest.SelftestJob(backend='toy-hang', plugin=FAULTS_REF, device='cpu'), {})"

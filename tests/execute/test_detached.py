@@ -155,6 +155,7 @@ def status(bench: Bench, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Sta
 def test_detached_runs_are_collected_once_and_not_repeated(bench: Bench) -> None:
     assert bench.run(detach=True) == []
     assert "4 runs submitted to the executor queue" in bench.messages[-1]
+    assert f"`harness status --results {bench.store.path}`" in bench.messages[-1]
     finish(2)
     assert len(bench.run(detach=True)) == 2
     assert "0 runs submitted to the executor queue; 2 submitted earlier and not finished" in bench.messages[-1]

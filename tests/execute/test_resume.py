@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,7 @@ GPU = [Gpu(name="H200", memory_bytes=1, driver="570")]
         (plugin("0" * 64), "plugin toy changed"),
         (plugin(""), "plugin toy changed"),
         (failed("crash"), "failed before: crash"),
-        (failed("interrupted"), "failed before: interrupted"),
+        (failed("interrupted"), "interrupted before"),
     ],
 )
 def test_decide_names_the_first_difference(
@@ -158,7 +159,19 @@ def test_decide_retry_selects_kinds_of_failures(
     changed(store, record, **failed("timeout")(record))
     (decision,) = decide(specs_of(catalog), catalog, store, retry=retry)
     assert (decision.stored is None) == again
-    assert decision.reason.startswith("failed before: timeout" if again else "failed on")
+    if again:
+        assert decision.reason == "failed before: timeout"
+    else:
+        assert re.fullmatch(r"failed on .*: timeout", decision.reason)
+
+
+def test_decide_interrupted_run_is_executed_again_with_any_retry(
+    done: tuple[Store, RunRecord], catalog: Catalog
+) -> None:
+    store, record = done
+    changed(store, record, **failed("interrupted")(record))
+    (decision,) = decide(specs_of(catalog), catalog, store, retry=("crash",))
+    assert (decision.stored, decision.reason) == (None, "interrupted before")
 
 
 def test_decide_gpu_run_compares_gpus_and_driver(done: tuple[Store, RunRecord], catalog: Catalog) -> None:
@@ -267,4 +280,17 @@ def test_dry_run_shows_the_state_of_each_run(invoke: Invoke) -> None:
     plan = invoke(*command, "--seed", "0,1", "--dry-run")
     rows = [line.split() for line in plan.stdout.splitlines()]
     assert [row[-1] for row in rows if "toy-numpy" in row] == ["skip", "run"]
+    assert rows[0][:8] == ["all", "runs:", "device", "auto,", "precision", "fp32,", "compile", "False,"]
+    assert ["task", "dataset", "model", "backend", "seed", "key", "time", "state"] in rows
     assert "2 runs planned, 1 of them already done; none was started" in plan.stdout
+    assert "skip: toy-classify · toy-linear · toy-numpy · seed 0: done on" in plan.stderr
+
+
+def test_dry_run_counts_failed_runs_separately_and_names_varying_settings(invoke: Invoke) -> None:
+    command = ("run", *TOY, "--backend", "toy-segfault", "--set", "recipe.batch_size=8,16")
+    assert invoke(*command).exit_code == 1
+    plan = invoke(*command, "--retry", "oom", "--dry-run")
+    assert "2 runs planned, 2 failed before; none was started" in plan.stdout
+    lines = [line for line in plan.stderr.splitlines() if line.startswith("skip: ")]
+    settings = [re.search(r" · seed 0 · (recipe.batch_size=\d+): failed on .*: crash ", line) for line in lines]
+    assert [found and found[1] for found in settings] == ["recipe.batch_size=8", "recipe.batch_size=16"]

@@ -374,7 +374,7 @@ def test_remote_executor_is_refused(teacher: StoredRun, catalog: Catalog) -> Non
 def test_distill_refuses_several_settings(results: Path, runs: list[StoredRun]) -> None:
     words = ("--student", "toy-linear", "--backend", "toy-distilling", "--set", "recipe.epochs=1,2")
     refused = harness_cli("distill", *PLUGIN, *TEACHER, *words, results=results, status=2)
-    assert "harness distill trains one student for each backend" in refused.output
+    assert "one student for each backend; pass a single value to --set recipe.epochs" in refused.output
     assert len(Store(results).load().runs) == len(runs)
 
 

@@ -175,7 +175,19 @@ class_scores = st.builds(
     roc_auc=st.none() | numbers,
     support=counts,
 )
-slice_scores = st.builds(SliceScore, group=text, value=text, support=counts, score=st.none() | numbers)
+slice_scores = st.builds(SliceScore, group=text, value=text, support=counts, score=st.none() | numbers) | st.builds(
+    lambda group, matrix: SliceScore(
+        group=group,
+        value="counted",
+        support=sum(map(sum, matrix)),
+        score=None,
+        class_support=[sum(row) for row in matrix],
+        class_predicted=[sum(column) for column in zip(*matrix, strict=True)],
+        class_correct=[row[number] for number, row in enumerate(matrix)],
+    ),
+    text,
+    st.lists(st.lists(counts, min_size=2, max_size=2), min_size=2, max_size=2),
+)
 target_scores = st.builds(TargetScore, label=text, unit=text, scores=scores)
 optional_numbers = st.none() | numbers
 optional_counts = st.none() | counts

@@ -19,6 +19,13 @@ def outcome_of(plain: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def a_slice(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the slice of a record, with counts that are possible."""
+    found: dict[str, Any] = outcome_of(plain)["scores"]["slices"][0]
+    found.update(class_support=[40, 40], class_predicted=[42, 38], class_correct=[32, 30])
+    return found
+
+
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "a large number": lambda plain: outcome_of(plain)["speed"].update(train_samples_per_s=1e300),
     "a tiny number": lambda plain: outcome_of(plain)["scores"]["test"].update(accuracy=1e-310),
@@ -26,6 +33,10 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "a matrix that is not square": lambda plain: outcome_of(plain)["scores"].update(confusion=[[1, 2, 3], [4, 5, 6]]),
     "a ragged matrix": lambda plain: outcome_of(plain)["scores"].update(confusion=[[1, 2], [3]]),
     "negative counts": lambda plain: outcome_of(plain)["scores"].update(confusion=[[-1]]),
+    "counts of a slice that do not add up": lambda plain: a_slice(plain).update(class_predicted=[30, 49]),
+    "counts of a slice for too few classes": lambda plain: a_slice(plain).update(class_correct=[30]),
+    "a slice with more hits than examples": lambda plain: a_slice(plain).update(class_correct=[41, 30]),
+    "a slice with too many misses": lambda plain: a_slice(plain).update(class_correct=[0, 0], class_predicted=[80, 0]),
     "negative examples": lambda plain: outcome_of(plain)["examples"].update(train=-1),
     "negative windows": lambda plain: outcome_of(plain)["speed"]["inference"].update(warmup_windows=-1),
     "no devices": lambda plain: plain["spec"].update(devices=0),
@@ -56,6 +67,12 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
 
 def data(**changes: Any) -> dict[str, Any]:
     return {"kind": "text", "inputs": {}, "objective": "regression", "outputs": 1} | changes
+
+
+def test_decode_record_with_counts_of_a_slice_is_accepted() -> None:
+    plain = msgspec.json.decode(msgspec.json.encode(record(success())))
+    a_slice(plain)
+    decode_record(msgspec.json.encode(plain), Path("record.json"))
 
 
 @pytest.mark.parametrize("wrong", WRONG)

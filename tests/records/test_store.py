@@ -18,7 +18,7 @@ from strategies import records
 from toy_plugin import environment_with
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import DataSource, Recipe, RunRecord
+from harness.records import PROTOCOLS, DataSource, Recipe, RunRecord
 from harness.records import store as store_module
 from harness.records.store import RECORD, Store, StoredRun, earlier_run_id, read_record, results_dir, write_json
 
@@ -222,6 +222,17 @@ def test_find_rejects_ambiguous_and_unknown_text(store: Store) -> None:
         store.find(ids[0] + "x")
     with pytest.raises(RecordError, match=r"nowhere/record\.json: cannot be read: No such file"):
         store.find(str(store.path / "nowhere"))
+
+
+def test_find_names_the_protocols_of_ambiguous_runs(store: Store) -> None:
+    for name in ("quick", "standard"):
+        keep(store, record(protocol=PROTOCOLS[name].protocol))
+    with pytest.raises(UsageError, match="2 runs match 'nlp'") as caught:
+        store.find("nlp")
+    assert sorted(line.partition(": ")[2] for line in str(caught.value).splitlines()[1:]) == [
+        "protocol=quick",
+        "protocol=standard",
+    ]
 
 
 def test_error_for_an_unknown_run_lists_few_of_many_runs(store: Store) -> None:

@@ -135,7 +135,21 @@ class NamedEntities(Task[NerOptions]):
                 },
                 warnings=tuple(_warnings(tokens, unknown, max_length, options)),
             ),
+            fitted={"tokens": [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]},
         )
+
+    def baseline(self, inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> dict[str, NDArray[Any]]:
+        """Replace all tokens except ``[CLS]`` and ``[SEP]`` with ``[PAD]``. The attention mask is not changed."""
+        import numpy as np
+
+        ids = inputs["input_ids"]
+        kept = np.isin(ids, [info.details["cls_id"], info.details["sep_id"]])
+        return {**inputs, "input_ids": np.where(kept, ids, np.int32(int(info.details["pad_id"])))}
+
+    def tokens(self, inputs: Mapping[str, NDArray[Any]], fitted: Mapping[str, Any], info: DataInfo) -> list[list[str]]:
+        """Return the tokens of each sentence, with the prefix ``##`` for the continuation of a word."""
+        masks = inputs["attention_mask"].astype(bool)
+        return [[fitted["tokens"][i] for i in row[mask]] for row, mask in zip(inputs["input_ids"], masks, strict=True)]
 
     def count(self, split: Split, info: DataInfo) -> Any:
         """Return the number of tokens of each sentence, without padding."""

@@ -42,7 +42,7 @@ def _metrics(subject: Subject) -> Result:
     streaming = all(subject.catalog.metric(name).streaming for name in metrics)
     if scores.streamed != (streaming and not subject.spec.protocol.save_outputs):
         stated = "were computed" if scores.streamed else "were not computed"
-        problems.append(f"the record states that the metrics {stated} batch by batch, which the metrics contradict")
+        problems.append(f"the record states that the metrics {stated} batch by batch, unlike their definitions")
     if problems and not has_same_plugins(subject):
         raise NotCheckedError("the installed version of the task has other metrics")
     return Result(problems, ", ".join(scores.test))
@@ -115,12 +115,23 @@ def _validation(subject: Subject) -> Result:
 def _slices(subject: Subject) -> Result:
     """Check that the slices of each group together contain every example exactly once. The scores of the slices are
     checked in the replay, which prepares the data."""
-    slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
-    problems = []
+    scores, examples = subject.outcome.scores, subject.outcome.examples["test"]
+    slices, problems = scores.slices, []
+    columns = [sum(column) for column in zip(*scores.confusion, strict=True)]
+    diagonal = [row[number] for number, row in enumerate(scores.confusion)]
     for group in dict.fromkeys(one.group for one in slices):
         members = [one for one in slices if one.group == group]
         if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
             problems.append(f"the slices by {group} do not contain each of the {examples} examples exactly once")
+        if not all(one.class_support for one in members):
+            continue
+        for name, expected in (
+            ("class_support", [sum(row) for row in scores.confusion]),
+            ("class_predicted", columns),
+            ("class_correct", diagonal),
+        ):
+            if [sum(column) for column in zip(*(getattr(one, name) for one in members), strict=True)] != expected:
+                problems.append(f"{name} of the slices by {group} does not add up to the confusion matrix")
     return Result(problems, f"{len(slices)} slices")
 
 

@@ -241,13 +241,17 @@ def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> N
 
 def _slices(subject: Subject, replay: Replay) -> Result:
     from harness.measure.quality.scorer import Scorer
+    from harness.measure.quality.slices import with_intersections
 
-    scores, test = subject.outcome.scores, subject.scored("test")
+    recorded, test = subject.outcome.scores.slices, subject.scored("test")
     scorer: Scorer = judge(subject)
-    computed = scorer.scores(test, test, None, replay.data.test.groups)
-    return Result(
-        differences(scores.slices, computed.slices, "slices", LIBRARIES), f"{len(computed.slices)} slices of the data"
-    )
+    groups = with_intersections(replay.data.test.groups, subject.spec.slice_columns)
+    computed = scorer.scores(test, test, None, groups).slices
+    if not any(one.class_support for one in recorded):  # older records have no counts
+        computed = [
+            msgspec.structs.replace(one, class_support=[], class_predicted=[], class_correct=[]) for one in computed
+        ]
+    return Result(differences(recorded, computed, "slices", LIBRARIES), f"{len(computed)} slices of the data")
 
 
 def _closed_form(subject: Subject, replay: Replay) -> Result:

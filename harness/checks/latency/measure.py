@@ -121,8 +121,11 @@ def _in_process(
     timeout_s: float,
     find_qps: bool = False,
     small_batches: bool = False,
+    threads: int | None = None,
 ) -> LatencyResult:
     spec = msgspec.structs.replace(run.record.spec, recipe=for_inference(run.record.spec.recipe))
+    if threads is not None:
+        spec = msgspec.structs.replace(spec, threads=threads)
     job = LatencyJob(
         run_id=run.record.run_id,
         spec=spec,
@@ -142,7 +145,8 @@ def _in_process(
 def _over_http(
     run: StoredRun, chosen: Settings, catalog: Catalog, directory: Path, *, timeout_s: float, find_qps: bool
 ) -> LatencyResult:
-    """Measure a service, and then measure the model in a child process at the same rate and batch size.
+    """Measure a service, and then measure the model in a child process at the same rate and batch size, with the same
+    number of threads.
 
     The model is not measured in a child process if the service and the run use different backends.
     """
@@ -165,6 +169,7 @@ def _over_http(
         settings=msgspec.structs.replace(chosen, batch_size=served.batch_size),
         backend=served.backend,
         device=served.device,
+        threads=served.threads,
         find_qps=find_qps,
     )
     result = call_in_child(measure_target, job, **_options(record.spec, directory, timeout_s))
@@ -174,7 +179,9 @@ def _over_http(
         return result
     same = msgspec.structs.replace(result.settings, target=None, target_qps=result.measured.target_qps)
     with tempfile.TemporaryDirectory(prefix="harness-latency-") as scratch:
-        bare = _in_process(run, same, catalog, Path(scratch), timeout_s=timeout_s, small_batches=True)
+        bare = _in_process(
+            run, same, catalog, Path(scratch), timeout_s=timeout_s, small_batches=True, threads=served.threads
+        )
     return msgspec.structs.replace(
         result, served=msgspec.structs.replace(result.served, in_process_ms=bare.percentiles_ms)
     )

@@ -56,6 +56,8 @@ class Served(Struct, frozen=True, kw_only=True):
 
     backend: str
     """Name of the backend that the service uses."""
+    threads: int | None = None
+    """Number of CPU threads of the served model, or None in older results."""
     failures: dict[str, int]
     """Number of queries that failed, by reason."""
     late: int

@@ -85,6 +85,7 @@ class Description(msgspec.Struct, frozen=True):
     run: str
     backend: str
     device: str
+    threads: int
     batch_size: int
 
 

@@ -62,6 +62,8 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     """Name of the backend that the service uses."""
     device: str
+    threads: int
+    """Number of CPU threads of the served model."""
     find_qps: bool
 
 
@@ -175,6 +177,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
         flags=[f"{kind.replace('_', ' ')}: {detail}" for kind, detail in flags],
         served=Served(
             backend=job.backend,
+            threads=job.threads,
             failures=dict(answers.failures),
             late=late(latencies, answers.failed_s, settings),
             memory_bytes=peak_memory(target),

@@ -114,7 +114,7 @@ def _fold_by_time(
     classes: Index | None,
     names: Sequence[str],
 ) -> tuple[Parts, dict[str, str]]:
-    """Return the row indices of each split for a fold in the order of time, and the details, as in `assigned`."""
+    """Return the row indices of each split for a fold in chronological order, and the details, as in `assigned`."""
     from harness.data.folds import fold_warnings, sizes_of
     from harness.data.user_files.splitting import folds_by_time, split_fold_by_time
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from harness.data.user_files.columns import is_missing
+from harness.data.user_files.columns import INTERSECTION, is_missing
 from harness.data.user_files.notations import PLAIN
 from harness.data.user_files.options import TableOptions, UserOptions
 from harness.data.user_files.tables import Table
@@ -63,7 +63,7 @@ def _roles(name: str, options: UserOptions, categorical: Container[str]) -> list
     if isinstance(options, TableOptions) and name in options.feature_columns:
         dated = name in options.date_columns
         roles.append("date feature" if dated else "categorical feature" if name in categorical else "numeric feature")
-    if name in options.slice_columns:
+    if any(name == each or name in each.split(INTERSECTION) for each in options.slice_columns):
         roles.append("slice")
     return roles
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from harness.data.resampling import MAX_SPLITS
@@ -22,6 +22,8 @@ SPLIT_NAME = re.compile(
     r"split|fold|k_?fold|partition|subset|(is|in)[_ ]?(train|training|test|validation|val|valid|dev|holdout)"
 )
 """Pattern that matches the names, in lower case, of columns that may define splits."""
+INTERSECTION = "*"
+"""Character between the names of the columns in the name of an intersection of slices."""
 SLICE_LETTERS = 60
 """Maximum length of strings in a slice column. Longer strings are truncated."""
 
@@ -70,6 +72,21 @@ class Columns:
             del rest[:end]
         return tuple(result)
 
+    def intersected(self, name: str) -> tuple[str, ...]:
+        """Return the columns of a slice: `name` itself, or the columns whose names are joined with ``*``.
+
+        Raises `harness.UnknownNameError` if a column does not exist, and `harness.UsageError` if a column is repeated.
+        """
+        if name in self.table.columns or INTERSECTION not in name:
+            self.require(name)
+            return (name,)
+        parts = tuple(part.strip() for part in name.split(INTERSECTION))
+        for part in parts:
+            self.require(part)
+        if len(set(parts)) < len(parts):
+            raise UsageError(f"slice column {name!r} names a column twice; name each column once")
+        return parts
+
     def require(self, name: str) -> None:
         """Raise `harness.UnknownNameError` if the column does not exist."""
         if name not in self.table.columns:
@@ -105,9 +122,9 @@ class Columns:
         """Return the names of the columns without a role."""
         return [name for name in self.table.columns if name not in self._assigned]
 
-    def infer_rest(self, role: str) -> list[str]:
-        """Assign `role` to all columns without a role, and return their names."""
-        names = self.unassigned()
+    def infer_rest(self, role: str, without: Collection[str] = ()) -> list[str]:
+        """Assign `role` to all columns without a role, except those in `without`, and return their names."""
+        names = [name for name in self.unassigned() if name not in without]
         self._assigned.update(names)
         self.guessed.append(role)
         return names

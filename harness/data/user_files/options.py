@@ -47,7 +47,9 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately. Each value of a column forms a slice.
-    In a numeric column, each quartile forms a slice. Slice columns can also be features.
+    In a numeric column, each quartile forms a slice. Names joined with ``*``, such as ``sex*region``, define the
+    intersections of the slices of several columns. A slice column is a feature only if it is listed in the feature
+    columns.
     """
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows, and ``skip`` drops them.

@@ -51,9 +51,11 @@ def from_table(
         name: columns.assign(getattr(options, name, None))
         for name in ("split_column", "fold_column", "group_column", "weight_column", "text_column", "path_column")
     }
-    slices = columns.joined(options.slice_columns)
-    for name in slices:
-        columns.require(name)
+    sliced = {
+        reading.INTERSECTION.join(parts): parts
+        for parts in map(columns.intersected, columns.joined(options.slice_columns))
+    }
+    slices = tuple(dict.fromkeys(name for parts in sliced.values() for name in parts))
     given = options.target_column
     named = columns.joined((given,) if isinstance(given, str) else given or ())
     targets = tuple(columns.assign(name) or "" for name in named)
@@ -116,7 +118,12 @@ def from_table(
     if not targets:
         targets = (columns.infer_only("target_column"),)
     if isinstance(options, TableOptions):
-        features = features or tuple(columns.infer_rest("feature_columns"))
+        features = features or tuple(columns.infer_rest("feature_columns", without=slices))
+        if unused := [name for name in columns.unassigned() if name in slices]:
+            found.warnings.append(
+                f"slice columns that are not features: {', '.join(map(repr, unused))}; to use them as features, list "
+                "them in --feature-columns"
+            )
         known = (*options.categorical_columns, *options.date_columns)
         if typed := tuple(name for name in table.categorical if name in features and name not in known):
             options = msgspec.structs.replace(options, categorical_columns=(*options.categorical_columns, *typed))
@@ -157,7 +164,7 @@ def from_table(
         if where not in problems:
             check_file(where, file, kind, problems)
     filled: dict[str, Any] = {name: column for name, column in assigned.items() if hasattr(options, name)}
-    filled["slice_columns"] = slices
+    filled["slice_columns"] = tuple(sliced)
     filled["target_column"] = targets[0] if objective == "classification" else targets
     if found.folds is not None:
         filled["folds"] = reading.number_of_folds(found.folds, table.source, options)

@@ -17,7 +17,7 @@ from harness.deploy.serving.limits import Limits
 from harness.errors import HarnessError
 
 MAX_IN_FLIGHT = 2
-"""Number of batches sent to the model. One batch is prepared while another one is computed."""
+"""Maximum number of batches sent to the model. One batch is prepared while another one is computed."""
 
 
 class Channel(Protocol):
@@ -66,8 +66,10 @@ class Waiting:
 class Batches:
     """Waiting requests, which are sent to the model in batches in their order of arrival.
 
-    A request is sent immediately if the model is not busy. If the model is busy, the request waits for the next batch,
-    so batches are larger under load. `on_batch` is called with the number of examples of each batch.
+    A request is sent immediately if the model is not busy. If the model is busy, a batch is sent when it is full, or
+    when the model has answered all previous batches. Batches are therefore larger under load. If incomplete batches
+    were sent earlier, small and large batches would alternate, because the clients of one batch send their next
+    requests while the other batch is computed. `on_batch` is called with the number of examples of each batch.
     """
 
     def __init__(self, channel: Channel, limits: Limits, on_batch: Callable[[int], None] = lambda examples: None):
@@ -84,23 +86,41 @@ class Batches:
         """
         if self._waiting and self.waiting_examples + examples > self._limits.waiting_examples:
             raise OverloadedError(self._retry_after_s())
-        request = Waiting(part, examples, time.perf_counter(), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        request = Waiting(part, examples, time.perf_counter(), loop.create_future())
         self._waiting.append(request)
         self.waiting_examples += examples
+        timer = loop.call_later(self._limits.answer_s, self._expire, request)
         try:
             self.pump()
-            async with asyncio.timeout(self._limits.answer_s):
-                return await request.answer
+            return await request.answer
         finally:
-            if request.answer.cancelled() and request in self._waiting:
-                self._waiting.remove(request)
-                self.waiting_examples -= examples
+            timer.cancel()
+            if request.answer.cancelled():
+                self._drop(request)
+
+    def _expire(self, request: Waiting) -> None:
+        """Raise `TimeoutError` in the request's call of `answer`."""
+        if not request.answer.done():
+            request.answer.set_exception(TimeoutError())
+            self._drop(request)
+
+    def _drop(self, request: Waiting) -> None:
+        """Remove a request from the queue, unless it has been sent to the model."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+            self.waiting_examples -= request.examples
 
     def pump(self) -> None:
         """Send waiting requests to the model if it accepts another batch."""
-        while self._waiting and self.channel.is_open and self.channel.in_flight < MAX_IN_FLIGHT:
+        while self._waiting and self.channel.is_open and self._is_due():
             if batch := self._take():
                 self._send(batch)
+
+    def _is_due(self) -> bool:
+        """Return True if another batch should be sent now."""
+        is_full = self.waiting_examples >= self._limits.batch_size
+        return self.channel.in_flight < (MAX_IN_FLIGHT if is_full else 1)
 
     def _take(self) -> list[Waiting]:
         """Remove the first requests from the queue, and return them as a batch. A batch has at most `Limits.batch_size`

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from harness.deploy.serving.requests import RefusedError
 
 if TYPE_CHECKING:
     from starlette.datastructures import FormData
-    from starlette.requests import Request
+
+    from harness.deploy.serving.guard import Receive
 
 FILE_TYPES: dict[str, dict[str, str]] = {
     "text": {"text/plain": ".txt", "text/csv": ".csv", "application/x-ndjson": ".jsonl"},
@@ -65,48 +66,60 @@ class Bodies:
         self._pending_bytes = 0
 
     @asynccontextmanager
-    async def part(self, request: Request) -> AsyncIterator[tuple[msgspec.Raw, int]]:
+    async def part(self, scope: Any, receive: Receive) -> AsyncIterator[tuple[msgspec.Raw, int]]:
         """Yield the encoded examples of a request (`Part`) and their number. The size of the body counts toward the
-        pending bytes until the context manager exits.
+        pending bytes until the context manager exits. `scope` and `receive` are those of ASGI.
 
         Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.
         """
-        body = bytearray()
+        size = 0
+
+        def count(received: int) -> None:
+            nonlocal size
+            size += received
+            self._pending_bytes += received
+            if self._pending_bytes > self._limits.pending_bytes:
+                raise RefusedError(503, "the service is overloaded; try again later", retry_after_s=1)
+
         try:
-            await self._receive(request, body)
-            part = await self._parsed(request, bytes(body))
+            part = await self._parsed(scope, await self._received(receive, count))
             encoded, examples = _encoded(part), self._examples(part)
             del part  # otherwise, it would stay in memory until the request is answered
             yield encoded, examples
         finally:
-            self._pending_bytes -= len(body)
+            self._pending_bytes -= size
 
-    async def _receive(self, request: Request, body: bytearray) -> None:
+    async def _received(self, receive: Receive, count: Callable[[int], None]) -> bytes:
+        """Return the body of a request. `count` is called with the size of each chunk that is kept."""
         limits = self._limits
-        received = 0
+        body = bytearray()
+        received, more = 0, True
         try:
             async with asyncio.timeout(limits.body_s):
-                async for chunk in request.stream():
+                while more and received <= DISCARDED * limits.body_bytes:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RefusedError(400, "the client closed the connection")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
                     received += len(chunk)
-                    if received > DISCARDED * limits.body_bytes:
-                        break
-                    if received > limits.body_bytes:
-                        continue  # a client that is still sending would not read the answer
-                    body += chunk
-                    self._pending_bytes += len(chunk)
-                    if self._pending_bytes > limits.pending_bytes:
-                        raise RefusedError(503, "the service is overloaded; try again later")
+                    # The rest of a body that is too large is discarded. A client that is still sending would not read
+                    # the answer.
+                    if received <= limits.body_bytes:
+                        body += chunk
+                        count(len(chunk))
         except TimeoutError:
             raise RefusedError(408, f"the body did not arrive within {limits.body_s:g} s; send it faster") from None
         if received > limits.body_bytes:
             raise RefusedError(413, _too_large(limits.body_bytes))
+        return bytes(body)
 
-    async def _parsed(self, request: Request, body: bytes) -> Part:
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    async def _parsed(self, scope: Any, body: bytes) -> Part:
+        header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+        content_type = header.decode("latin-1").partition(";")[0].strip().lower()
         if content_type == "application/json":
             return self._from_json(body)
         if content_type == "multipart/form-data":
-            return Part(files=await _uploaded(request, body, self._limits))
+            return Part(files=await _uploaded(scope, body, self._limits))
         for known, suffix in FILE_TYPES[self._kind].items():
             if content_type == known or (known.endswith("*") and content_type.startswith(known[:-1])):
                 if not body:
@@ -154,7 +167,7 @@ def _encoded(part: Part) -> msgspec.Raw:
         raise RefusedError(400, "the name of a file is not valid Unicode; send another name") from None
 
 
-async def _uploaded(request: Request, body: bytes, limits: Limits) -> list[File]:
+async def _uploaded(scope: Any, body: bytes, limits: Limits) -> list[File]:
     """Return the files in a form. Raises `RefusedError` if the form is invalid or contains no files."""
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException
@@ -164,7 +177,7 @@ async def _uploaded(request: Request, body: bytes, limits: Limits) -> list[File]
         return {"type": "http.request", "body": body, "more_body": False}
 
     try:
-        form: FormData = await Request(request.scope, receive).form(max_files=limits.request_examples, max_fields=16)
+        form: FormData = await Request(scope, receive).form(max_files=limits.request_examples, max_fields=16)
     except (HTTPException, MultiPartException, UnicodeError) as error:
         raise RefusedError(400, f"the form is not valid: {getattr(error, 'detail', error)}") from None
     files = []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from typing import Any
 
 from harness.deploy.serving.metrics import Metrics
 
 Message = MutableMapping[str, Any]
-Application = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/docs", "/health", "/ready", "/page.js", "/page.css")
 """Paths that do not require a token."""
@@ -39,7 +41,7 @@ class Guard:
     def __init__(self, app: Application, token: bytes | None, hosts: Collection[str], metrics: Metrics) -> None:
         self._app, self._token, self._hosts, self._metrics = app, token, hosts, metrics
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -84,10 +86,14 @@ def _name(host: str) -> str:
     return host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
 
 
-async def _refuse(send: Callable[[Message], Awaitable[None]], status: int, detail: str) -> None:
-    body = json.dumps({"detail": detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(b"connection", b"close")]  # the body of the request is not read
+async def _refuse(send: Send, status: int, detail: str) -> None:
+    headers = [(b"connection", b"close")]  # the body of the request is not read
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send_json(send, status, json.dumps({"detail": detail}).encode(), headers)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Send an answer whose body is a JSON document."""
+    content = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": [*content, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -123,11 +123,17 @@ class Preparing:
         answers: list[Answer | None] = [None] * len(parts)
         warnings: list[list[str]] = [[] for _ in parts]
         raw: dict[int, Inputs] = {}
-        for number, part in enumerate(parts):
-            try:
-                raw[number], warnings[number] = self._requests.read(part)
-            except Exception as error:
-                answers[number] = refusal(error)
+        texts = None
+        with contextlib.suppress(Exception):  # find the request that causes the problem below
+            texts = self._requests.read_texts(parts)
+        if texts is not None:
+            raw = dict(enumerate(texts))
+        else:
+            for number, part in enumerate(parts):
+                try:
+                    raw[number], warnings[number] = self._requests.read(part)
+                except Exception as error:
+                    answers[number] = refusal(error)
         inputs, failed = self._transformed(raw)
         for number, answer in failed.items():
             answers[number] = answer
@@ -162,16 +168,25 @@ def _joined(inputs: Sequence[Inputs]) -> Inputs:
 
 def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -> list[Answer]:
     """Return the answers to a batch of requests, in the order of the requests."""
-    outputs: list[Any] = []
-    if work.inputs:
-        computed_outputs = computed(session, work.inputs, limits, info)
-        outputs = np.split(computed_outputs, np.cumsum(work.counts)[:-1])
-    rest = iter(zip(outputs, work.warnings, strict=True))
-    return [answer or _answer(*next(rest), info) for answer in work.answers]
+    if not work.inputs:
+        return [answer for answer in work.answers if answer is not None]
+    outputs = computed(session, work.inputs, limits, info)
+    is_finite = np.isfinite(outputs).all(axis=1)
+    # The probabilities of the whole batch are computed at once. Requests with outputs that are not finite are refused.
+    found = predictions(np.where(is_finite[:, None], outputs, 0.0), info)
+    answers: list[Answer] = []
+    accepted, end = iter(zip(work.counts, work.warnings, strict=True)), 0
+    for answer in work.answers:
+        if answer is None:
+            count, warnings = next(accepted)
+            start, end = end, end + count
+            answer = _answer(found[start:end], warnings, is_finite=bool(is_finite[start:end].all()))
+        answers.append(answer)
+    return answers
 
 
 def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -> NDArray[Any]:
-    """Return the outputs ``[N, outputs]``. The outputs are computed in batches whose sizes are powers of two.
+    """Return the outputs ``[N, outputs]``. The outputs are computed in batches of the sizes in `batch_sizes`.
 
     The number of sizes is small, because some frameworks compile the model for each size. Batches are padded with
     copies of their last example.
@@ -190,13 +205,13 @@ def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _answer(outputs: NDArray[Any], warnings: Sequence[str], info: DataInfo) -> Answer:
-    if not np.isfinite(outputs).all():
+def _answer(found: Sequence[Mapping[str, Any]], warnings: Sequence[str], *, is_finite: bool) -> Answer:
+    if not is_finite:
         return refused(500, "the model's outputs for these examples are not finite")
-    body: dict[str, Any] = {"predictions": predictions(outputs, info)}
+    body: dict[str, Any] = {"predictions": found}
     if warnings:
         body["warnings"] = warnings
-    return Answer(status=200, body=msgspec.json.encode(body), examples=len(outputs))
+    return Answer(status=200, body=msgspec.json.encode(body), examples=len(found))
 
 
 def predictions(outputs: NDArray[Any], info: DataInfo) -> list[dict[str, Any]]:

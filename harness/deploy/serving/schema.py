@@ -1,4 +1,4 @@
-"""The model-dependent parts of the OpenAPI description."""
+"""The OpenAPI description of a service."""
 
 from __future__ import annotations
 
@@ -32,24 +32,66 @@ _ERROR: Schema = {
     },
     "required": ["detail"],
 }
-_DENIED: dict[int | str, Schema] = {
-    401: _json(_ERROR, "The token is missing or wrong."),
-    403: _json(_ERROR, "The request comes from another website, or names another host."),
-}
-STATUS: dict[int | str, Schema] = {200: _json(_STATUS, "The server runs."), 403: _DENIED[403]}
-READY: dict[int | str, Schema] = {
-    200: _json(_STATUS, "Predictions can be requested."),
-    403: _DENIED[403],
-    503: _json(_STATUS, "The model is not loaded, or the server is stopping."),
-}
-MODEL: dict[int | str, Schema] = {200: _json({"type": "object"}, "Description of the model."), **_DENIED}
-METRICS: dict[int | str, Schema] = {
-    200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-    **_DENIED,
+_DENIED = {
+    "401": _json(_ERROR, "The token is missing or wrong."),
+    "403": _json(_ERROR, "The request comes from another website, or names another host."),
 }
 
 
-def predict_request(description: Description, limits: Limits) -> Schema:
+def openapi(description: Description, limits: Limits) -> Schema:
+    """Return the OpenAPI description of the service."""
+    open_responses = {"403": _DENIED["403"]}
+    text = {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    not_ready = _json(_STATUS, "The model is not loaded, or the server is stopping.")
+    paths = {
+        "/predict": {
+            "post": {
+                "summary": "Predict examples",
+                "description": "Return a prediction for each example, in the same order.",
+                "operationId": "predict",
+                "requestBody": _predict_request(description, limits),
+                "responses": _predict_responses(description),
+            }
+        },
+        "/health": _get(
+            "health",
+            "Check that the server runs",
+            "Return status 200 while the HTTP server runs.",
+            {"200": _json(_STATUS, "The server runs."), **open_responses},
+        ),
+        "/ready": _get(
+            "ready",
+            "Check that the model is loaded",
+            "Return status 200 if predictions can be requested, and 503 otherwise.",
+            {"200": _json(_STATUS, "Predictions can be requested."), **open_responses, "503": not_ready},
+        ),
+        "/model": _get(
+            "model",
+            "Describe the model",
+            "Return the run, the kind of input, the names of the outputs and the limits.",
+            {"200": _json({"type": "object"}, "Description of the model."), **_DENIED},
+        ),
+        "/metrics": _get(
+            "metrics",
+            "Metrics for Prometheus",
+            "Return the metrics in the text format of Prometheus.",
+            {"200": text, **_DENIED},
+        ),
+    }
+    info = {
+        "title": f"{description.task}: {description.model}",
+        "description": f"Predictions of the model that run {description.run} trained.",
+        "version": "1",
+    }
+    return {"openapi": "3.1.0", "info": info, "paths": paths}
+
+
+def _get(name: str, summary: str, description: str, responses: Schema) -> Schema:
+    operation = {"summary": summary, "description": description, "operationId": name, "responses": responses}
+    return {"get": operation}
+
+
+def _predict_request(description: Description, limits: Limits) -> Schema:
     """Return the description of the body of a prediction request."""
     binary = {"type": "string", "format": "binary", "minLength": 1}
     instances = {
@@ -65,7 +107,7 @@ def predict_request(description: Description, limits: Limits) -> Schema:
         "multipart/form-data": {"schema": _object(files=files)},
     }
     content |= {name: {"schema": binary} for name in FILE_TYPES[description.kind]}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"required": True, "content": content}
 
 
 def _instance(description: Description) -> Schema:
@@ -82,7 +124,7 @@ def _instance(description: Description) -> Schema:
     return {**_object(**columns), "description": "The columns of a row. Other keys are ignored."}
 
 
-def predict_responses(description: Description) -> dict[int | str, Schema]:
+def _predict_responses(description: Description) -> Schema:
     """Return the descriptions of the answers to a prediction request."""
     numbers = {"type": "object", "additionalProperties": {"type": "number"}}
     prediction = (
@@ -92,18 +134,18 @@ def predict_responses(description: Description) -> dict[int | str, Schema]:
     )
     answer = _object(predictions={"type": "array", "items": prediction})
     answer["properties"]["warnings"] = {"type": "array", "items": {"type": "string"}}
-    problems: dict[int | str, str] = {
-        400: "The body is not valid JSON, not UTF-8, or not a valid form.",
-        408: "The body did not arrive in time.",
-        413: "The body is too large, or contains too many examples.",
-        415: "The content type is not supported.",
-        422: "An example is not valid. `errors` lists the bad examples by their index.",
-        500: "The examples could not be prepared, or the predictions could not be computed.",
-        503: "Too many examples are waiting, or the model process ended; see the header Retry-After.",
-        504: "There was no answer within the time limit.",
+    problems = {
+        "400": "The body is not valid JSON, not UTF-8, or not a valid form.",
+        "408": "The body did not arrive in time.",
+        "413": "The body is too large, or contains too many examples.",
+        "415": "The content type is not supported.",
+        "422": "An example is not valid. `errors` lists the bad examples by their index.",
+        "500": "The examples could not be prepared, or the predictions could not be computed.",
+        "503": "Too many examples are waiting, or the model process ended; see the header Retry-After.",
+        "504": "There was no answer within the time limit.",
     }
     return {
-        200: _json(answer, "One prediction for each example, in the same order."),
+        "200": _json(answer, "One prediction for each example, in the same order."),
         **_DENIED,
         **{status: _json(_ERROR, text) for status, text in problems.items()},
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from msgspec.structs import replace
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from harness.deploy.predict import ModelJob, model_job, reader_of, stored_preprocessing
@@ -87,8 +88,11 @@ def service_of(
     *,
     backend: str | None = None,
     device: str = "auto",
+    threads: int | None = None,
 ) -> Service:
     """Return a service for the trained model of a run, or for an exported model.
+
+    By default, the model uses as many CPU threads as the run.
 
     Raises `harness.UsageError` if the run has no saved weights or preprocessing, or if its data are of a kind that
     cannot be sent to a service.
@@ -96,6 +100,8 @@ def service_of(
     run = stored_run(source)
     preprocessing = stored_preprocessing(run)
     model = model_job(source, catalog, preprocessing.info, backend=backend, device=device)
+    if threads is not None:
+        model = replace(model, spec=replace(model.spec, threads=threads))
     job = ServeJob(model=model, preprocessing=preprocessing, limits=limits, connection=-1)
     return Service(job, _description(run, preprocessing, model, limits))
 
@@ -119,6 +125,7 @@ def _description(run: StoredRun, preprocessing: Preprocessing, model: ModelJob, 
         backend=model.spec.backend,
         model=model.spec.model,
         device=model.spec.device,
+        threads=model.spec.threads,
         batch_size=limits.batch_size,
         max_examples=limits.request_examples,
     )
@@ -164,8 +171,9 @@ def run(
         backlog=BACKLOG,
     )
     config.limits = service.limits  # type: ignore[attr-defined]
-    with _quiet_signals():
-        asyncio.run(_run(service, uvicorn.Server(config), bound, on_ready))
+    # The loop is that of uvloop, if it is installed. It is faster than the loop of asyncio.
+    with _quiet_signals(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_run(service, uvicorn.Server(config), bound, on_ready))
 
 
 async def _run(service: Service, server: uvicorn.Server, bound: socket.socket, on_ready: Callable[[], None]) -> None:

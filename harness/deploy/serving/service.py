@@ -43,6 +43,8 @@ class Description(Struct, frozen=True, kw_only=True):
     backend: str
     model: str
     device: str
+    threads: int
+    """Number of CPU threads of the model."""
     batch_size: int
     max_examples: int
     """Maximum number of examples in a request."""
@@ -89,19 +91,21 @@ class Service:
         self.batches.pump()
 
     async def _restart(self) -> None:
+        """Start the model's process until it is running."""
         wait_s = 0.5
-        while not self.is_stopping:
-            await self._process.stop()
-            self._process = self._make()
-            self.batches.channel = self._process
-            self.metrics.restarts.inc()
-            try:
-                await self._process.start()
-            except (HarnessError, OSError) as error:
-                note(f"{error}; it will be started again in {wait_s:g} s")
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, MAX_WAIT_S)
-            else:
-                break
-        self._restarting = None
+        try:
+            # A process can end again before this task continues, so the state of the process is checked.
+            while not (self.is_stopping or self._process.is_open):
+                await self._process.stop()
+                self._process = self._make()
+                self.batches.channel = self._process
+                self.metrics.restarts.inc()
+                try:
+                    await self._process.start()
+                except (HarnessError, OSError) as error:
+                    note(f"{error}; it will be started again in {wait_s:g} s")
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(2 * wait_s, MAX_WAIT_S)
+        finally:
+            self._restarting = None
         self.batches.pump()

@@ -261,13 +261,14 @@ def effective(counts: Array) -> float:
     return math.log(TAIL) / math.log(lowest)
 
 
-def proportion(score: float, n: float) -> Interval:
-    """Return the Clopper-Pearson interval of a proportion of `n` examples. `n` need not be an integer."""
+def proportion(score: float, n: float, tail: float = TAIL) -> Interval:
+    """Return the Clopper-Pearson interval of a proportion of `n` examples. `n` need not be an integer. `tail` is the
+    probability on each side of the interval."""
     from scipy.special import betaincinv
 
     count, rest = score * n, (1 - score) * n
-    low = float(betaincinv(count, rest + 1, TAIL)) if count > 0 else 0.0
-    high = float(betaincinv(count + 1, rest, 1 - TAIL)) if rest > 0 else 1.0
+    low = float(betaincinv(count, rest + 1, tail)) if count > 0 else 0.0
+    high = float(betaincinv(count + 1, rest, 1 - tail)) if rest > 0 else 1.0
     return min(low, score), max(high, score)
 
 

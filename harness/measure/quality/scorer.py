@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-NOT_HELD = "the outputs were not held, because the metrics are computed batch by batch"
+NOT_HELD = "the outputs were not kept in memory, because the metrics are computed batch by batch"
 """Reason why a streaming metric that is not a mean over examples has no interval."""
 
 Scorable: TypeAlias = "tuple[Array, Array] | Streamed"
-"""The targets and outputs of a split, or the scores of a split whose outputs were not held."""
+"""The targets and outputs of a split, or the scores of a split whose outputs were not kept in memory."""
 
 
 class Scorer:
@@ -77,7 +77,8 @@ class Scorer:
 
     @property
     def streams(self) -> bool:
-        """True if all metrics are streaming. The outputs of a split then need not be held; see `streamed`."""
+        """True if all metrics are streaming. In this case, the outputs of a split need not be kept in memory; see
+        `streamed`."""
         return self._functions.keys() <= self._streaming.keys()
 
     def streamed(self, targets: Array, parts: Iterable[Array], groups: Mapping[str, Array]) -> Streamed:
@@ -317,9 +318,25 @@ class Scorer:
                 value=value,
                 support=int(members.sum()),
                 score=self._value(self._primary, targets[members], outputs[members]),
+                **self._class_counts(targets[members], outputs[members]),
             )
             for group, value, members in slices(groups)
         ]
+
+    def _class_counts(self, targets: Array, outputs: Array) -> dict[str, list[int]]:
+        """Return the counts by class of a `SliceScore`, or an empty dictionary if the objective is not
+        classification."""
+        import numpy as np
+
+        if self._info.objective != "classification" or outputs.ndim != 2:
+            return {}
+        predicted = outputs.argmax(axis=-1)
+        counted = {
+            "class_support": targets,
+            "class_predicted": predicted,
+            "class_correct": targets[targets == predicted],
+        }
+        return {name: np.bincount(found, minlength=self._info.outputs).tolist() for name, found in counted.items()}
 
     def _confusion(self, targets: Array, outputs: Array) -> list[list[int]]:
         from sklearn.metrics import confusion_matrix

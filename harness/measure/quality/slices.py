@@ -5,13 +5,14 @@ A slice is a subset of examples that share a value, such as the speaker, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.names import in_order
+from harness.data.user_files.columns import INTERSECTION
 
 MAX_VALUES = 30
 """Maximum number of slices per group. If a group has more distinct values, numeric values are binned, and rare values
@@ -34,16 +35,42 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
     than `MAX_VALUES` values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values
-    share one slice. NaN and empty strings form the slice `MISSING`.
+    share one slice. NaN and empty strings form the slice `MISSING`. If a value is equal to
+    `MISSING`, the label of this slice ends with ``(empty)``.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
+        missing = MISSING
         for value, members in _parts(values[known]):
             among_all = np.zeros(len(values), bool)
             among_all[known] = members
             yield Slice(group, value, among_all)
+            missing = f"{MISSING} (empty)" if value == MISSING else missing
         if not known.all():
-            yield Slice(group, MISSING, ~known)
+            yield Slice(group, missing, ~known)
+
+
+def with_intersections(groups: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return `groups` and the intersections in `names`, such as ``sex*region``.
+
+    The value of an example in an intersection consists of the labels of its slices. Names of groups are ignored, as are
+    intersections of groups that do not exist.
+    """
+    found = dict(groups)
+    for name in names:
+        parts = name.split(INTERSECTION)
+        if name not in groups and all(part in groups for part in parts):
+            labels = [_labels(part, groups[part]) for part in parts]
+            found[name] = np.array([", ".join(each) for each in zip(*labels, strict=True)], str)
+    return found
+
+
+def _labels(group: str, values: NDArray[Any]) -> list[str]:
+    """Return the label of the slice of each example."""
+    labels = np.empty(len(values), object)
+    for _, label, members in slices({group: values}):
+        labels[members] = label
+    return list(labels)
 
 
 def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

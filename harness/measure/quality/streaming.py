@@ -1,4 +1,4 @@
-"""Metrics that are computed batch by batch, so that the outputs of a whole split are never held."""
+"""Metrics that are computed batch by batch, so that the outputs of a whole split are never in memory at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StreamFactory = Callable[[DataInfo], Stream]
 
 @dataclass(frozen=True)
 class Streamed:
-    """Scores of a split whose outputs were not held."""
+    """Scores of a split whose outputs were not kept in memory."""
 
     values: dict[str, float | None]
     """Value of each metric, by name."""
@@ -63,7 +63,7 @@ class StreamedMetric:
         self._announce("")
 
     def compute(self) -> float | None:
-        """Return the value for all batches, which is checked as the value of any other metric."""
+        """Return the value for all batches, which is checked in the same way as for other metrics."""
         self._announce(self._name)
         with named_failures(self._subject):
             value = self._stream.compute()

@@ -12,11 +12,12 @@ import msgspec
 
 from harness.analysis.differences import machine_of
 from harness.checks.parity.verdict import FOLDER
+from harness.deploy.explanations import GRADIENT_ARRAYS, GRADIENTS, PERMUTATION
 from harness.errors import RecordError
 from harness.plan.rerun import suite
 from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
 from harness.plugins.environments import MAX_LOCK_BYTES
-from harness.records import Success
+from harness.records import RunRecord, Success
 from harness.records.files import replacing, safe_name
 from harness.records.reading import MAX_ARRAYS_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, is_stored, read_stored
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
@@ -82,6 +83,9 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
             (LOG, MAX_LOG_BYTES),
             (AUDIT, MAX_JSON_BYTES),
             (ENVIRONMENT_LOCK, MAX_LOCK_BYTES),
+            (PERMUTATION, MAX_JSON_BYTES),
+            (GRADIENTS, MAX_JSON_BYTES),
+            (GRADIENT_ARRAYS, MAX_ARRAYS_BYTES),
         ):
             if is_stored(run.path / name):
                 yield f"{folder}/{name}", read_stored(run.path / name, limit)
@@ -117,8 +121,14 @@ def _digests(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(digests), indent=1)
 
 
+def _machine(record: RunRecord) -> str:
+    machine = machine_of(record)
+    gpu = "no GPU" if machine["gpu"] == "none" else machine["gpu"]
+    return f"{machine['cpu']}, {machine['cores']} {'core' if machine['cores'] == '1' else 'cores'}, {gpu}"
+
+
 def _readme(report: Report) -> str:
-    machines = dict.fromkeys(escape(", ".join(machine_of(run.record).values())) for run in report.runs)
+    machines = dict.fromkeys(escape(_machine(run.record)) for run in report.runs)
     return (
         f"# {escape(report.title)}\n\n"
         f"This bundle contains {len(report.runs)} runs, measured by `harness` on: {'; '.join(machines)}.\n\n"

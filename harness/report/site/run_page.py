@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.analysis import groups
 from harness.analysis.flags import run_flags
 from harness.analysis.metrics import (
     FIT_THROUGHPUT,
@@ -28,6 +29,7 @@ from harness.records.samples import stored
 from harness.records.store import AUDIT, LOG, StoredRun
 from harness.report.confusion import class_labels, mistakes
 from harness.report.costs import Section, sections, text
+from harness.report.groups import gaps_table, notes, rates_table
 from harness.report.plots import run_points
 from harness.report.run_text import (
     by_group,
@@ -41,6 +43,7 @@ from harness.report.run_text import (
     trial_section,
     without_interval,
 )
+from harness.report.site.explanations import attribution_parts, importance_views
 from harness.report.site.latency import latency_tables
 from harness.report.site.tables import PAGE, View, plain
 
@@ -91,6 +94,12 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         "tables": [],
         "notes": {},
         "without_interval": [],
+        "groups": [],
+        "group_notes": [],
+        "importance": [],
+        "importance_notes": [],
+        "attributions": [],
+        "attribution_notes": [],
         "latency": [],
         "latency_problems": [],
     }
@@ -106,7 +115,10 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
             shown = ((name, title) for name, title in titles.items() if name in values["plots"])
             values[part] = [(name, title.format(metric=quality.title)) for name, title in shown]
         values["tables"] = _tables(outcome)
+        values["groups"], values["group_notes"] = _groups(record)
         values["without_interval"] = without_interval(outcome.scores)
+        values["importance"], values["importance_notes"] = importance_views(run)
+        values["attributions"], values["attribution_notes"] = attribution_parts(run)
         values["latency"], values["latency_problems"] = latency_tables(run)
     return values
 
@@ -209,6 +221,20 @@ def _tables(outcome: Success) -> list[View]:
     if rows:
         views.append(plain("slices", "By group, test split", headers, rows, places=".4f"))
     return views
+
+
+def _groups(record: RunRecord) -> tuple[list[View], list[str]]:
+    """Return the tables of rates by group and of the largest gaps, and notes about these tables."""
+    found = groups.summary(record)
+    if found is None:
+        return [], []
+    binary = len(found.classes) == 1
+    headers, rows = rates_table(found, of_classes=binary)
+    views = [plain("group-rates", "Rates by group, test split", headers, rows, controls=len(rows) > 20)]
+    headers, rows = gaps_table(found)
+    views.append(plain("group-gaps", "Largest gaps between groups", headers, rows))
+    more = [] if binary else [f"To show all classes, run: harness groups {record.run_id}"]
+    return views, [*notes(found), *more]
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:

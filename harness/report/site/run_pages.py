@@ -46,6 +46,10 @@ class Page(Struct, frozen=True):
     run: str
     """Directory of the run. Reading the record again in the child process is much faster than sending the record to
     that process."""
+    run_id: str
+    repeat: int
+    """Run id and number of the repeat in the report. They differ from those in the file if runs of several results
+    directories are combined."""
     command: str
 
 
@@ -116,7 +120,13 @@ def _rows(report: Report, addresses: dict[str, str]) -> Iterator[PagesOfRow]:
         }
         selections: dict[Hashable, Selection] = {}
         pages = [
-            Page(addresses[run.record.run_id], str(run.path), _command(run.record, report.catalog, selections))
+            Page(
+                addresses[run.record.run_id],
+                str(run.path),
+                run.record.run_id,
+                run.record.repeat,
+                _command(run.record, report.catalog, selections),
+            )
             for run in report.runs_of(row)
         ]
         yield PagesOfRow(row.text("task"), siblings, pages)
@@ -161,7 +171,8 @@ def _rendered(shared: dict[str, Any], rows: list[PagesOfRow]) -> Iterator[tuple[
 
 
 def _html(shared: dict[str, Any], row: PagesOfRow, page: Page) -> bytes:
-    run = StoredRun(Path(page.run), read_record(Path(page.run) / RECORD))
+    record = replace(read_record(Path(page.run) / RECORD), run_id=page.run_id, repeat=page.repeat)
+    run = StoredRun(Path(page.run), record)
     context = run_page.context(run, page.command, row.siblings)
     figures = Figures()
     for key, columns in context["plots"].items():

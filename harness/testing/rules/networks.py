@@ -65,8 +65,8 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "network-has-every-parameter",
         "Every canonical array can be set and read back unchanged, and the weights of a fitted model restore it.",
-        "list every parameter of the model in Network.bindings, with the axes and shape of its variable; without "
-        "training steps, return arrays that determine all predictions, or leave NetworkRef.fitted_weights at False",
+        "list every parameter of the model in Network.bindings, with the axes and shape of its variable; for a model "
+        "fitted in one call, return arrays that determine all predictions, or do not set NetworkRef.fitted_weights",
         _has_every_parameter,
     ),
     Rule(

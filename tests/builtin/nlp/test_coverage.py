@@ -127,4 +127,4 @@ def test_repeated_and_empty_lines_of_a_vocabulary_are_reported(
     if unused:
         named = ", ".join(map(str, unused[:5])) + (", ..." if len(unused) > 5 else "")
         assert found[0].startswith(f"{len(unused)} id")
-        assert f"no token: {named}; if the tokenizer is a vocab.txt, line {unused[0] + 1} is" in found[0]
+        assert f"no token: {named}; if the tokenizer was read from vocab.txt, line {unused[0] + 1} is" in found[0]

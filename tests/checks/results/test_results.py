@@ -184,6 +184,13 @@ def test_prune_removes_what_was_listed_and_nothing_else(invoke: Invoke, tmp_path
     assert [run.record.started_at[14:16] for run in Store(tmp_path / "results").load().runs] == ["03"]
 
 
+@pytest.mark.parametrize("command", ["prune", "verify"])
+def test_missing_results_directory_is_a_usage_error(command: str, invoke: Invoke) -> None:
+    done = invoke("results", command, "--results", "missing")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "missing: this results directory does not exist" in done.stderr
+
+
 @pytest.mark.parametrize("keep", [0, -1])
 def test_removable_keep_must_be_positive(keep: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):

@@ -148,25 +148,53 @@ def test_prepare_data_text_file_is_prepared_by_the_task(here: Path, catalog: Cat
     assert {"vocab_size", "skipped_rows"} <= data.info.details.keys()
 
 
-def test_run_scores_slice_columns_separately_and_keeps_them_as_features(here: Path) -> None:
+def test_run_scores_slice_columns_and_their_intersections_separately(here: Path) -> None:
     columns: dict[str, Any] = {**houses(), "side": ["left", "right", "right", ""] * 10}
     path = write_csv(here / "houses.csv", columns)
-    column_options = ("--target-column", "price", "--slice-columns", "side,rooms")
+    column_options = ("--target-column", "price", "--slice-columns", "rooms,side,side*rooms")
     done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
     assert done.exit_code == 0, done.output
     record = record_of(here / "results")
     assert isinstance(record.outcome, Success)
     slices = record.outcome.scores.slices
-    assert {part.group for part in slices} == {"side", "rooms"}
+    assert {part.group for part in slices} == {"side", "rooms", "side*rooms"}
     assert {part.value for part in slices if part.group == "side"} <= {"left", "right", "missing"}
-    for group in ("side", "rooms"):
+    for group in ("side", "rooms", "side*rooms"):
         parts = [part for part in slices if part.group == group]
         assert sum(part.support for part in parts) == record.outcome.examples["test"]
         squares = sum(part.support * (part.score or 0) ** 2 for part in parts)
         whole = record.outcome.scores.test["rmse"]
         assert whole is not None
         assert squares == pytest.approx(record.outcome.examples["test"] * whole**2, rel=1e-6)
-    assert "rooms" in record.spec.dataset_options["feature_columns"]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_slice_columns_are_features_only_if_they_are_listed(here: Path, listed: bool) -> None:
+    path = write_csv(here / "houses.csv", {**houses(), "side": ["left", "right", "right", ""] * 10})
+    features = ("--feature-columns", "area,rooms") if listed else ()
+    column_options = ("--target-column", "price", "--slice-columns", "side*rooms", *features)
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
+    assert done.exit_code == 0, done.output
+    spec = record_of(here / "results").spec
+    assert ("rooms" in spec.dataset_options["feature_columns"]) == listed
+    assert "side" not in spec.dataset_options["feature_columns"]
+    assert spec.source is not None
+    unused = "'side'" if listed else "'rooms', 'side'"
+    assert f"slice columns that are not features: {unused};" in done.output
+    assert any(f"slice columns that are not features: {unused};" in warning for warning in spec.source.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("side*room", "did you mean 'rooms'"), ("side*side", "names a column twice")]
+)
+def test_impossible_intersection_is_refused(here: Path, name: str, message: str) -> None:
+    path = write_csv(here / "houses.csv", {**houses(), "side": ["left", "right"] * 20})
+    done = invoke(
+        *("run", "--task", "regression", "--dataset", str(path), *MODEL),
+        *("--target-column", "price", "--slice-columns", name),
+    )
+    assert done.exit_code == 2
+    assert message in done.output
 
 
 def test_run_with_unknown_slice_column_is_refused(here: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.measure.quality.builtin import METRICS
 from harness.measure.quality.scorer import scorer
-from harness.measure.quality.slices import MAX_VALUES, MISSING, OTHERS, slices
+from harness.measure.quality.slices import MAX_VALUES, MISSING, OTHERS, slices, with_intersections
 from harness.records import DataInfo, InputSpec, SliceScore
 
 ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
@@ -97,10 +97,41 @@ def test_scores_include_each_slice() -> None:
     outputs = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], np.float32)
     data = (targets, outputs)
     scores = scorer(info, "accuracy", [ACCURACY]).scores(data, data, None, {"speaker": np.array(["a", "a", "b", "b"])})
-    assert scores.slices == [
-        SliceScore(group="speaker", value="a", support=2, score=0.5),
-        SliceScore(group="speaker", value="b", support=2, score=1.0),
+    counts: list[dict[str, list[int]]] = [
+        {"class_support": [2, 0], "class_predicted": [1, 1], "class_correct": [1, 0]},
+        {"class_support": [0, 2], "class_predicted": [0, 2], "class_correct": [0, 2]},
     ]
+    assert scores.slices == [
+        SliceScore(group="speaker", value="a", support=2, score=0.5, **counts[0]),
+        SliceScore(group="speaker", value="b", support=2, score=1.0, **counts[1]),
+    ]
+
+
+def test_intersection_has_a_slice_for_each_combination_of_labels() -> None:
+    groups = {"side": np.array(["left", "", "left", "right"]), "age": np.array([1, 1, 2, 2])}
+    found = with_intersections(groups, ["side", "side*age", "side*unknown"])
+    assert list(found) == ["side", "age", "side*age"]
+    assert {value: np.flatnonzero(members).tolist() for _, value, members in slices({"both": found["side*age"]})} == {
+        "left, 1": [0],
+        "left, 2": [2],
+        "missing, 1": [1],
+        "right, 2": [3],
+    }
+
+
+def test_intersection_of_a_binned_column_has_its_bins() -> None:
+    ages = np.arange(40)
+    found = with_intersections({"age": ages, "side": np.array(["a", "b"] * 20)}, ["age*side"])
+    assert sorted(set(found["age*side"].tolist()))[:2] == ["0 to 9, a", "0 to 9, b"]
+
+
+def test_group_whose_name_contains_the_separator_is_not_an_intersection() -> None:
+    groups = {"a*b": np.array(["x"]), "a": np.array(["y"]), "b": np.array(["z"])}
+    assert with_intersections(groups, ["a*b"])["a*b"].tolist() == ["x"]
+
+
+def test_value_named_missing_differs_from_empty_cells() -> None:
+    assert indices_by_value(np.array(["missing", ""])) == {"missing": [0], "missing (empty)": [1]}
 
 
 def test_regression_slices_are_scored_in_the_unit_of_the_target() -> None:

@@ -1,4 +1,4 @@
-"""Streaming metrics: values, slices, intervals and errors."""
+"""Tests of streaming metrics: values, slices, intervals and errors."""
 
 from __future__ import annotations
 

@@ -50,6 +50,10 @@ def test_pack_and_unpack_round_trip(bundle: Path, tmp_path: Path) -> None:
         "site/assets/vega.js",
     ):
         assert (tmp_path / "out" / name).is_file()
+    assert (
+        "measured by `harness` on: Example CPU 2.0 GHz, 2 cores, no GPU."
+        in (tmp_path / "out" / "README.md").read_text()
+    )
     digests = json.loads((tmp_path / "out" / "digests.json").read_text())
     assert digests[before.runs[0].record.run_id]["dataset_digest"] == "d" * 64
 

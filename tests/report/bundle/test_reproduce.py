@@ -11,6 +11,7 @@ from sample_records import failure, record, success
 from toy_plugin import SET_FAST, install_toy
 
 from harness.cli.reproduce import _copies, _with_data, render
+from harness.deploy.explanations import FOLDER, PERMUTATION
 from harness.errors import UsageError
 from harness.records import DataSource, RunRecord, Success
 from harness.records.store import AUDIT, RECORD, Loaded, Store, write_json
@@ -163,6 +164,9 @@ def test_bundle_of_several_directories_contains_each_run_once(invoke: Invoke, bu
         shutil.rmtree(run.path)
     audited = Path("copies", first.record.run_id, AUDIT)
     audited.write_text("{}")
+    explained = audited.with_name(FOLDER) / "permutation.json"
+    explained.parent.mkdir()
+    explained.write_text("{}")
     write_json(first.path / RECORD, msgspec.structs.replace(first.record, started_at="2099-01-01T00:00:00.000+00:00"))
     stores = [str(bundled / "published"), "copies", "other"]
     done = invoke("bundle", *stores, "--output", "both.zip")
@@ -174,6 +178,7 @@ def test_bundle_of_several_directories_contains_each_run_once(invoke: Invoke, bu
     assert [run.record for run in loaded.runs[:-1]] == before
     assert loaded.runs[-1].record.repeat == max(each.repeat for each in before if each.key == first.record.key) + 1
     assert (Path("out/records") / first.record.run_id / AUDIT).is_file()
+    assert (Path("out/records") / first.record.run_id / PERMUTATION).is_file()
 
 
 @pytest.mark.parametrize("place", ["recorded", "current folder", "next to the bundle", "given", "nowhere"])

@@ -57,6 +57,12 @@ def test_ranking_of_the_home_page_equals_that_of_the_command(tmp_path: Path) -> 
     assert names == ["rank-0-0", "rank-1-0", "rank-2-0"]
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_home_page_explains_ties_for_lack_of_seeds(tmp_path: Path, seeds: int) -> None:
+    page = home(report_of(write(tmp_path, runs("abc", "torch", "tensorflow", seeds=seeds))))
+    assert page.count("scores are compared only over seeds or splits") == (seeds < 3)
+
+
 def test_home_page_shows_both_policies_for_failed_runs(tmp_path: Path) -> None:
     records = [*runs("abc", "torch", "tensorflow"), record(failure(), dataset="a", backend="tensorflow", seed=3)]
     titles = [title for title, *_ in rankings(report_of(write(tmp_path, records)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sample_records import record, success
 from sample_store import example, many, report_of, write
 
+from harness.checks.results.merge import combined
 from harness.errors import HarnessError
 from harness.records import DataSource
 from harness.report.site import run_pages
@@ -29,6 +31,21 @@ def test_pages_from_child_processes_are_the_same(tmp_path: Path, request: pytest
     here = dict(files(report))
     request.getfixturevalue("processes")
     assert dict(files(report)) == here
+
+
+def test_page_of_a_run_with_another_id_than_in_its_file_shows_the_new_id(tmp_path: Path) -> None:
+    """The repeats of runs in several results directories are numbered again in a bundle."""
+    runs = [
+        *report_of(write(tmp_path / "one", [record()])).runs,
+        *report_of(write(tmp_path / "other", [record(started_at="2099-01-01T00:00:00Z")])).runs,
+    ]
+    report = dataclasses.replace(example(tmp_path / "example"), runs=tuple(combined(runs)), verdicts=())
+    pages = {name: content.decode() for name, content in files(report) if name.startswith("runs/")}
+    first, second = (run.record.run_id for run in report.runs)
+    assert first.removesuffix("-1") == second.removesuffix("-2")
+    assert f'<h1 class="run">{second}</h1>' in pages[f"runs/{second}.html"]
+    assert "<dt>repeat</dt><dd>2</dd>" in pages[f"runs/{second}.html"]
+    assert f'href="{first}.html"' in pages[f"runs/{second}.html"]
 
 
 @pytest.mark.usefixtures("processes")
@@ -54,7 +71,7 @@ def test_a_page_that_cannot_be_rendered_is_named(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_shares_contain_every_page_once_and_are_even(sizes: list[int], count: int) -> None:
     rows = [
-        run_pages.PagesOfRow(str(row), {}, [run_pages.Page(f"{row}/{page}", "", "") for page in range(size)])
+        run_pages.PagesOfRow(str(row), {}, [run_pages.Page(f"{row}/{page}", "", "", 1, "") for page in range(size)])
         for row, size in enumerate(sizes)
     ]
     shares = run_pages._shares(rows, count)
