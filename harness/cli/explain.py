@@ -114,9 +114,9 @@ def explain(
     \b
     Examples:
       harness run --task tabular,vision --backend torch --save-weights
-      harness explain tabular-mlp-torch-s0
-      harness explain tabular-mlp-torch-s0 --metric roc_auc --repeats 30 --together 'mean radius,mean area'
-      harness explain vision-resnet-20-torch-s0 --examples 12,57
+      harness explain mlp-torch-s0
+      harness explain mlp-torch-s0 --metric roc_auc --repeats 30 --together 'mean radius,mean area'
+      harness explain resnet-20-torch-s0 --examples 12,57
     """
     from harness.deploy.attributions import attributions
     from harness.deploy.explanations import save_attributions, save_importance

@@ -55,8 +55,8 @@ def groups(
     \b
     Examples:
       harness run --task tabular --dataset loans.csv --slice-columns 'sex,region,sex*region'
-      harness groups tabular-mlp-torch-s0
-      harness groups tabular-mlp-torch-s0 --class approved --format csv --table gaps
+      harness groups mlp-torch-s0
+      harness groups mlp-torch-s0 --class approved --format csv --table gaps
     """
     from harness.analysis.groups import groups as of_run
     from harness.cli.output import show
