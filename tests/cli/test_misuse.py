@@ -135,7 +135,7 @@ MISUSES: list[tuple[str, tuple[str, ...]]] = [
     # teachers
     (f"{ABLE} --set recipe.distillation_alpha=0.5", ("recipe.distillation_alpha", "add --teacher RUN")),
     (f"{ABLE} --set recipe.distillation_temperature=2", ("recipe.distillation_temperature", "remove it")),
-    (f"{STUDENT} --teacher nobody", ("unknown run 'nobody'", "known: ")),
+    (f"{STUDENT} --teacher absent", ("unknown run 'absent'", "known: ")),
     (f"{STUDENT} --teacher {{teacher}} --set recipe.distillation_alpha=0", ("recipe.distillation_alpha=0", "remove")),
     (f"{STUDENT} --teacher {{regression}}", ("for task 'toy-regress'", "select the same task")),
     (f"{STUDENT} --teacher {{other_data}}", ("dataset.draw is 1", "use the same dataset options")),
@@ -249,7 +249,7 @@ SUITES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "unknown teacher": (
         NAMED + ENTRY + 'teacher = "nobody"\n',
-        (":8: ", "teacher 'nobody'", "the named entries of the suite are t"),
+        (":8: ", "teacher 'absent'", "the named entries of the suite are t"),
     ),
     "several teachers": (
         NAMED + "seed = [0, 1]\n" + ENTRY + 'teacher = "t"\n',
