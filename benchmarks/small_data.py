@@ -192,9 +192,10 @@ def specs(stage: Stage, catalog: Catalog, results: Path) -> Iterator[tuple[Data,
                 backends=(trial.backend,),
                 seeds=(data.draw,),
                 threads=1,
-                overrides=as_overrides(overrides | stage.overrides | trial.overrides(data, recipe)),
+                overrides=as_overrides({**overrides, **stage.overrides, **trial.overrides(data, recipe)}),
             )
-            yield data, trial, *expand(selection, catalog)
+            (spec,) = expand(selection, catalog)
+            yield data, trial, spec
 
 
 def scores(spec: RunSpec, catalog: Catalog) -> dict[str, float | None]:

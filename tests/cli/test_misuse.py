@@ -248,7 +248,7 @@ SUITES: dict[str, tuple[str, tuple[str, ...]]] = {
         (":5: ", "recipe.epochs = 5 matches no run", "are 2, 3"),
     ),
     "unknown teacher": (
-        NAMED + ENTRY + 'teacher = "nobody"\n',
+        NAMED + ENTRY + 'teacher = "absent"\n',
         (":8: ", "teacher 'absent'", "the named entries of the suite are t"),
     ),
     "several teachers": (
