@@ -143,7 +143,7 @@ def _compared(
 
 
 def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScores:
-    """Predict the test split with the saved weights, and score the predictions."""
+    """Compute predictions for the test split with the saved weights, and score them."""
     from harness.measure.inference import predict
     from harness.measure.quality.scorer import scorer
 

@@ -26,8 +26,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "format_",
     metavar="FORMAT",
     help=options.with_default(
-        "Output format: text, markdown, latex, csv, json, pytest-benchmark, html (a site, written to the directory "
-        "--output) or a format that a plugin provides.",
+        "Output format: text, markdown, latex, csv, json, pytest-benchmark, html (a site, which is "
+        "written to the directory given by --output) or a format that a plugin provides.",
         "text",
     ),
 )

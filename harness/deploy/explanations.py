@@ -1,4 +1,4 @@
-"""Explanations of a trained model that are stored next to a run."""
+"""Stored explanations of the predictions of a trained model."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Checkpoints:
             ("device", "another device"),
             ("dataset_digest", "other prepared data"),
             ("initial_weights_digest", "other initial weights"),
-            ("teacher_logits", "different logits of the teacher"),
+            ("teacher_logits", "different teacher logits"),
         ):
             old, new = getattr(then, name), getattr(self._identity, name)
             if old != new:

@@ -361,7 +361,7 @@ def test_failed_run_keeps_its_checkpoint(catalog: Catalog, tmp_path: Path, monke
     [
         ({"dataset_digest": "0" * 64}, "written with other prepared data"),
         ({"initial_weights_digest": "0" * 64}, "written with other initial weights"),
-        ({"teacher_logits": "SHA-256 00000000"}, "written with different logits of the teacher"),
+        ({"teacher_logits": "SHA-256 00000000"}, "written with different teacher logits"),
     ],
 )
 def test_checkpoint_of_other_inputs_fails_the_run_with_advice(

@@ -144,7 +144,7 @@ class _Turns:
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
         """Store three gates. Each child process waits at one of the first two gates before it computes. The second
-        child process also waits at the third gate for the weights of the first backend after training.
+        child process also waits at the third gate, until the first backend has been trained and its weights are known.
 
         `side_by_side` is True if there are enough cores for the threads of both children.
         """
