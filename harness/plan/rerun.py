@@ -20,7 +20,7 @@ from harness.data.user_files.dataset import dataset_of
 from harness.errors import HarnessError
 from harness.plan.overrides import SECTIONS, as_overrides, merge
 from harness.plan.selection import Selection
-from harness.plan.settings import ComparisonSettings, DataSettings, plain
+from harness.plan.settings import ComparisonSettings, plain
 from harness.plan.suite import dump
 from harness.plugins.catalog import Catalog
 from harness.records import PROTOCOLS, PluginRef, RunSpec, TrainedWeights
@@ -140,7 +140,11 @@ def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
 
 
 def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the default values of each section. If a plugin is missing, return empty sections."""
+    """Return the default values of each section. If a plugin is missing, return empty sections.
+
+    For the user's own data, the default number of epochs is omitted, because it depends on the data and on other
+    settings (see `harness.plan.own_data`).
+    """
     nothing: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     try:
         model, variant = catalog.model(spec.model)
@@ -150,15 +154,18 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
             protocol=PROTOCOLS[protocol].protocol,
             overrides=nothing,
             checkpoint=spec.pretrained,
-            data=[DataSettings(dataset_options=spec.dataset_options, source=spec.source)],
             distilled=spec.teacher is not None,
         )
-        training = comparison.training(catalog.backend(spec.backend), model, model.name if spec.pretrained else variant)
+        backend = catalog.backend(spec.backend)
+        training = comparison.training(backend, model, model.name if spec.pretrained else variant)
         options = plain(merge(comparison.dataset.Options, "dataset"))
     except (HarnessError, OSError):
         return nothing
+    recipe = asdict(training.recipe)
+    if spec.source is not None and backend.trains_by_steps:
+        del recipe["epochs"]
     return {
-        "recipe": asdict(training.recipe),
+        "recipe": recipe,
         "protocol": asdict(training.protocol),
         "model": training.model_options,
         "task": _public_names(training.task_options, spec, catalog),

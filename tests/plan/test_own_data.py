@@ -123,12 +123,30 @@ def test_datasets_of_plugins_keep_their_recipes(catalog: Catalog) -> None:
 
 
 @pytest.mark.plugins("nlp", "torch")
-@pytest.mark.parametrize("overrides", [(), ("recipe.epochs=4",), ("recipe.batch_size=8",)])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("recipe.epochs=4",),
+        ("recipe.batch_size=8",),
+        ("recipe.batch_size=8", "recipe.epochs=1000"),  # the default with the default batch size
+        ("recipe.epochs=1000", "recipe.max_steps=20"),
+    ],
+)
 def test_reproducing_a_run_selects_the_same_epochs(
     catalog: Catalog, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
     (spec,) = plan(catalog, "nlp", texts(tmp_path), *overrides)
     (again,) = expand(rerun.selection(spec, catalog), catalog)
+    assert again.key == spec.key
+
+
+@pytest.mark.plugins("nlp", "torch")
+def test_reproducing_an_older_run_does_not_raise_its_epochs(catalog: Catalog, tmp_path: Path) -> None:
+    (spec,) = plan(catalog, "nlp", texts(tmp_path), "recipe.epochs=4", models=("bert-tiny",))
+    assert spec.source is not None
+    older = msgspec.structs.replace(spec, source=msgspec.structs.replace(spec.source, training_examples=None))
+    (again,) = expand(rerun.selection(older, catalog), catalog)
     assert again.key == spec.key
 
 
