@@ -438,6 +438,19 @@ def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
     return weights
 
 
+def weights_of(session: Session, prepared: Preparation) -> dict[str, Any]:
+    """Return the weights of the session.
+
+    The dictionary is empty if the model is fitted in one call, has no canonical parameters, and its network does not
+    set `harness.NetworkRef.fitted_weights`. The arrays of such a session need not restore the model.
+    """
+    network = prepared.catalog.network(prepared.model.name, prepared.backend.name)
+    canonical = prepared.request.parameters or prepared.backend.trains_by_steps
+    if not canonical and network is not None and not network.fitted_weights:
+        return {}
+    return session.get_weights()
+
+
 def check_weights(weights: Mapping[str, Any], prepared: Preparation) -> None:
     """Raise `harness.PluginError` if the weights do not match the model's parameters.
 

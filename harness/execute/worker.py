@@ -38,6 +38,7 @@ from harness.execute.preparation import (
     preparation_of,
     prepare_data,
     starting_weights,
+    weights_of,
 )
 from harness.execute.rank_process import in_group
 from harness.execute.ranks import RankFailedError, Ranks, addresses, check_batches
@@ -330,7 +331,7 @@ class Run:
                 timed=self._trial == "speed",
             )
         with self.phases("score"):
-            weights = session.get_weights()
+            weights = weights_of(session, prepared)
             check_weights(weights, prepared)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             predicted = _predicted(session, data.validation, spec, data.info, judge)
@@ -424,7 +425,7 @@ class Run:
 
         data, spec = prepared.data, self.spec
         with self.phases("score"):
-            weights = session.get_weights()
+            weights = weights_of(session, prepared)
             if not self.backend.executes:
                 check_weights(weights, prepared)
             self.learn(final_weights_digest=digest(weights) if weights else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,53 @@ def test_network_that_claims_fitted_weights_without_returning_them_breaks_a_rule
     bench = Workbench(catalog.backend("baseline"), catalog, "gradient-boosting")
     with pytest.raises(Broken, match="returned no arrays after fitting"):
         NETWORK_RULES[0].check(bench)
+
+
+CENTERED = """
+import harness
+from harness_baselines import Baseline
+from harness_baselines.features import flat
+from harness_baselines.models import Nothing, _Baseline
+
+class Centered(_Baseline):
+    name = "centered"
+    summary = "linear regression of centered features"
+    accepts = ("features",)
+    objectives = ("regression",)
+    Config = Nothing
+    variants = {"centered": {}}
+
+def build(config, info, dropout):
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    return harness.Network(module=Baseline(flat, make_pipeline(StandardScaler(with_std=SCALED), Ridge())), bindings={})
+
+@harness.hookimpl
+def harness_models():
+    yield Centered()
+
+@harness.hookimpl
+def harness_networks():
+    yield harness.NetworkRef(model="centered", backend="baseline", build=f"{__name__}:build")
+"""
+"""Plugin with a network that does not set `harness.NetworkRef.fitted_weights`."""
+
+
+@pytest.mark.plugins("regression")
+@pytest.mark.parametrize("scaled", [True, False])
+def test_weights_of_a_network_that_does_not_declare_them_are_not_recorded(
+    scaled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "centered_plugin.py").write_text(CENTERED.replace("SCALED", str(scaled)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "centered_plugin", raising=False)
+    plugin, results = ("--plugin", "centered_plugin"), tmp_path / "results"
+    (record,) = run(results, "--task", "regression", "--model", "centered", "--save-weights", *plugin)
+    assert isinstance(record.outcome, Success)
+    assert record.provenance.final_weights_digest is None
+    assert "FAILED" not in harness_cli("audit", record.run_id, *plugin, results=results).stdout
 
 
 @pytest.mark.plugins("nlp", "tabular")
