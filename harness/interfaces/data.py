@@ -293,7 +293,8 @@ class Task(ABC, Generic[OptionsT]):
     """Default training recipe."""
     min_steps: ClassVar[int] = 300
     """Minimum number of optimizer steps for the user's own data. For small data, the number of epochs is raised until
-    training has this number of steps, unless the user sets the length of the training."""
+    training has this number of steps, unless the user sets the length of the training, or the recipe limits it or
+    changes the learning rate after given epochs."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()

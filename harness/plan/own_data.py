@@ -13,7 +13,7 @@ import msgspec
 from harness.interfaces import Task
 from harness.records import Recipe
 
-_LENGTHS = frozenset({"epochs", "max_steps", "max_seconds", "step_size", "milestones"})
+_LIMITS = ("max_steps", "max_seconds", "step_size", "milestones")
 """Recipe fields that limit the training, or that refer to numbers of epochs from its start."""
 
 
@@ -41,11 +41,12 @@ def model_note(task: Task, training_examples: int) -> str:
 def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with at least as many epochs as are needed for `Task.min_steps` steps.
 
-    The recipe is returned unchanged if `changes`, the fields that the user set, determine the length of the training.
+    The recipe is returned unchanged if `changes`, the fields that the user set, contain the number of epochs, or if the
+    recipe has a limit or epochs at which the learning rate changes.
     """
     from harness.data.batches import steps_per_epoch
 
-    if _LENGTHS & changes.keys():
+    if "epochs" in changes or any(getattr(recipe, name) for name in _LIMITS):
         return recipe
     each = steps_per_epoch(training_examples, recipe.batch_size)
     return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-task.min_steps // each)))

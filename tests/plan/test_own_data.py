@@ -82,6 +82,19 @@ def test_epochs_are_not_raised_if_the_user_sets_the_epochs_of_a_schedule(catalog
     assert spec.recipe.epochs == 4
 
 
+@pytest.mark.plugins("nlp", "torch")
+@pytest.mark.parametrize("declared", [{"max_steps": 20}, {"schedule": "step", "step_size": 2}])
+def test_epochs_are_not_raised_if_the_recipe_of_the_task_limits_the_training(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: dict[str, Any]
+) -> None:
+    task = type(catalog.task("nlp"))
+    monkeypatch.setattr(task, "recipe", msgspec.structs.replace(task.recipe, **declared))
+    (spec,) = plan(catalog, "nlp", texts(tmp_path), models=("bert-tiny",))
+    assert spec.recipe.epochs == 4
+    assert spec.source is not None
+    assert spec.source.defaults == ()
+
+
 @pytest.mark.plugins("nlp", "torch", "tensorflow", "baselines")
 def test_every_backend_has_the_same_defaults(catalog: Catalog, tmp_path: Path) -> None:
     backends = ("torch", "tensorflow", "baseline")
