@@ -66,7 +66,7 @@ def not_stored(record: RunRecord) -> str:
     if isinstance(record.outcome, Success) and record.outcome.scores.streamed:
         return (
             f"the predictions of run {record.run_id!r} were not stored, because its metrics were computed batch by "
-            "batch"
+            "batch; repeat the run with --set protocol.save_outputs=true"
         )
     return f"the predictions of run {record.run_id!r} were not saved; repeat the run"
 

@@ -274,7 +274,9 @@ def test_runs_without_rates_are_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="is not a classification run"):
         groups(record(regression))
     streamed = msgspec.structs.replace(made.scores, confusion=[], streamed=True)
-    with pytest.raises(UsageError, match="its metrics were computed batch by batch"):
+    with pytest.raises(
+        UsageError, match="computed batch by batch; repeat the run with --set protocol.save_outputs=true"
+    ):
         groups(record(msgspec.structs.replace(made, scores=streamed)))
     assert summary(record()) is None
 

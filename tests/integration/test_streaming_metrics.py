@@ -11,6 +11,10 @@ import pytest
 from command_line import harness_cli
 from toy_plugin import SET_FAST, install_toy
 
+from harness.deploy.attributions import positions_of
+from harness.errors import UsageError
+from harness.records.store import StoredRun, read_record
+
 PLUGINS = ("--plugin", "harness_toy_positions", "--plugin", "harness_toy_language")
 
 
@@ -71,11 +75,16 @@ def test_audit_notices_that_outputs_are_missing_from_another_run(run: Path, tmp_
 
 
 def test_commands_that_need_outputs_state_the_reason(run: Path) -> None:
-    reason = "were not stored, because its metrics were computed batch by batch"
+    reason = (
+        "were not stored, because its metrics were computed batch by batch; repeat the run with "
+        "--set protocol.save_outputs=true"
+    )
     assert reason in harness_cli("predictions", run.name, "--results", run.parent, status=2).stderr
     assert (
         reason in harness("evaluate", run.name, "--backend", "toy-language", "--results", run.parent, status=2).stderr
     )
+    with pytest.raises(UsageError, match=reason):
+        positions_of(StoredRun(run, read_record(run / "record.json")), ["1"])
 
 
 def test_reports_show_the_run(run: Path, tmp_path: Path) -> None:
