@@ -125,8 +125,8 @@ def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = M
     scores = outcome.scores
     if scores.streamed:
         raise UsageError(
-            f"run {record.run_id!r} has no rates by group, because its metrics were computed batch by batch; repeat the "
-            "run with --set protocol.save_outputs=true"
+            f"run {record.run_id!r} has no rates by group, because its metrics were computed batch by batch; repeat "
+            "the run with --set protocol.save_outputs=true"
         )
     if not scores.confusion:
         raise UsageError(f"run {record.run_id!r} has no rates by group, because it is not a classification run")

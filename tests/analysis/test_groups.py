@@ -274,9 +274,7 @@ def test_runs_without_rates_are_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="is not a classification run"):
         groups(record(regression))
     streamed = msgspec.structs.replace(made.scores, confusion=[], streamed=True)
-    with pytest.raises(
-        UsageError, match="computed batch by batch; repeat the run with --set protocol.save_outputs=true"
-    ):
+    with pytest.raises(UsageError, match="computed batch by batch; repeat the run with --set protocol"):
         groups(record(msgspec.structs.replace(made, scores=streamed)))
     assert summary(record()) is None
 
