@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from harness.errors import BadResultError, HarnessError, PluginError
 from harness.interfaces import Metric
 from harness.plugins import resolve
@@ -66,6 +68,12 @@ def named_failures(subject: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
         raise PluginError(f"{subject} failed: {described_with_place(error)}{advice}") from error
+
+
+def check_info(name: str, info: DataInfo, before: bytes) -> None:
+    """Raise `harness.PluginError` if a metric changed `info`, whose JSON encoding was `before`."""
+    if msgspec.json.encode(info) != before:
+        raise PluginError(f"the metric {name!r} changed the description of the data, which is stored in records")
 
 
 def call(

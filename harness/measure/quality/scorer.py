@@ -10,7 +10,7 @@ import msgspec
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
-from harness.measure.quality.call import Function, PerExample, call, function_of, values_of
+from harness.measure.quality.call import Function, PerExample, call, check_info, function_of, values_of
 from harness.measure.quality.streaming import (
     SlicedMetric,
     Streamed,
@@ -189,10 +189,7 @@ class Scorer:
                 raise PluginError(
                     f"the metric {name!r} changed its targets or outputs; copy the arrays before changing them"
                 )
-            if msgspec.json.encode(self._info) != info:
-                raise PluginError(
-                    f"the metric {name!r} changed the description of the data, which is stored in records"
-                )
+            check_info(name, self._info, info)
         return values
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.quality.call import PerExample, Stream, check_mean, checked, named_failures, values_of
+import msgspec
+
+from harness.measure.quality.call import (
+    PerExample,
+    Stream,
+    check_info,
+    check_mean,
+    checked,
+    named_failures,
+    values_of,
+)
 from harness.records import DataInfo, MetricInfo, SliceScore
 from harness.records.arrays import read_only
 
@@ -45,29 +56,31 @@ class StreamedMetric:
         self._name, self._declared, self._info = name, declared, info
         self._announce, self._per_example = announce, per_example
         self._values: list[Array] = []
-        with named_failures(self._subject):
+        with self._called():
             self._stream = factory(info)
 
-    @property
-    def _subject(self) -> str:
-        return f"the metric {self._name!r}"
+    @contextmanager
+    def _called(self) -> Iterator[None]:
+        """Announce the metric, and raise `harness.PluginError` if it fails or changes the description of the data."""
+        before = msgspec.json.encode(self._info)
+        self._announce(self._name)
+        with named_failures(f"the metric {self._name!r}"):
+            yield
+        check_info(self._name, self._info, before)
+        self._announce("")
 
     def update(self, targets: Array, outputs: Array) -> None:
         """Add a batch. The metric receives read-only arrays. Raises `harness.PluginError` if the metric fails."""
-        self._announce(self._name)
-        with named_failures(self._subject):
+        with self._called():
             self._stream.update(read_only(targets), read_only(outputs))
-        if self._per_example is not None:
-            bounds = self._declared.bounds
-            self._values.append(values_of(self._name, self._per_example, bounds, targets, outputs, self._info))
-        self._announce("")
+            if self._per_example is not None:
+                bounds = self._declared.bounds
+                self._values.append(values_of(self._name, self._per_example, bounds, targets, outputs, self._info))
 
     def compute(self) -> float | None:
         """Return the value for all batches, which is checked in the same way as for other metrics."""
-        self._announce(self._name)
-        with named_failures(self._subject):
+        with self._called():
             value = self._stream.compute()
-        self._announce("")
         return checked(self._name, value, self._declared.bounds)
 
     def values(self, mean: float | None) -> Array | None:

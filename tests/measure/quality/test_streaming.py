@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -42,6 +43,12 @@ class Scaling(Rate):
         outputs *= 2
 
 
+class Noting(Rate):
+    def update(self, targets: Any, outputs: Any) -> None:
+        self.info.details["examples"] = len(targets)
+        super().update(targets, outputs)
+
+
 class Unbounded(Rate):
     def compute(self) -> float | None:
         return 2.0
@@ -63,7 +70,7 @@ def judge(function: str, *, per_example: str = "") -> Scorer:
         bounds=(0.0, 1.0),
         streaming=True,
     )
-    return scorer(INFO, "own", [metric])
+    return scorer(msgspec.structs.replace(INFO, details={}), "own", [metric])
 
 
 def batches(size: int = 16) -> Iterator[Any]:
@@ -116,6 +123,7 @@ def test_only_one_batch_of_outputs_is_held() -> None:
     ("function", "error", "message"),
     [
         ("Scaling", PluginError, "the metric 'own' failed: .*read-only.*copy the arrays before changing them"),
+        ("Noting", PluginError, "the metric 'own' changed the description of the data"),
         ("Unbounded", BadResultError, "the metric 'own' is 2, outside its declared bounds 0 to 1"),
         ("hits", PluginError, "the metric 'own' failed"),
     ],
