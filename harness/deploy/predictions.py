@@ -51,7 +51,8 @@ def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
     The table has the columns of `stored_predictions`, and the columns ``split`` and ``seed`` after the first one. Rows
     are sorted by the first column. Over all folds and one seed, each example has one row, which was predicted by a
-    model that was not trained on this example. Raises the errors of `stored_predictions`, and `harness.UsageError` if
+    model that was not trained on this example. Examples that are earlier than the first of several folds in
+    chronological order have no row. Raises the errors of `stored_predictions`, and `harness.UsageError` if
     the settings differ or if two runs have the same split and seed.
     """
     import pandas as pd

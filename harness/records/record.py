@@ -61,8 +61,8 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     score: float | None
     """Primary metric, or None if the metric is undefined for these examples."""
     class_support: list[int] = []
-    """Number of examples of each class in the slice. Empty in older records and if the objective is not classification.
-    """
+    """Number of examples of each class in the slice. Empty in older records, if the objective is not classification,
+    and if the metrics were computed batch by batch."""
     class_predicted: list[int] = []
     """Number of examples in the slice for which each class is predicted, in the format of `class_support`."""
     class_correct: list[int] = []
@@ -121,7 +121,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Properties of each metric, by name, or an empty dictionary in older records."""
     streamed: bool = False
     """True if all metrics were computed batch by batch (`harness.Metric.streaming`). In this case, the targets and the
-    outputs are not stored, and there are no scores by class or target."""
+    outputs are not stored, and there are no scores by class or target, and no class counts of slices."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):

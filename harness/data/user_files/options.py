@@ -61,8 +61,8 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of all rows that form the validation split. This option is ignored if the data define a validation
-    split.
+    """Fraction of all rows that form the validation split. For folds in chronological order, the fraction refers to the
+    rows before the fold. This option is ignored if the data define a validation split.
     """
     test_share: float = TEST_SHARE
     """Fraction of all rows that form the test split. This option is ignored if the data define a test split, and cannot
