@@ -78,7 +78,8 @@ def assigned(
         parts, description = split_by_time(
             times, validation_share=options.validation_share, test_share=options.test_share
         )
-        examples.warnings += _uneven(parts, options)
+        wanted = {"validation": options.validation_share, "test": options.test_share}
+        examples.warnings += _uneven(parts, wanted)
         return parts, {"splits": description, "times": _times(examples, rows, parts)}
     given = None if examples.splits is None else [examples.splits[row] for row in rows]
     groups = None if examples.groups is None else np.array(examples.groups)[rows]
@@ -144,6 +145,9 @@ def _fold_by_time(
     examples.warnings += fold_warnings(
         folds[tested], titles, classes if classes is None else classes[tested], None, names
     )
+    earlier = {name: rows for name, rows in parts.items() if name != "test"}
+    uneven = _uneven(earlier, {"validation": options.validation_share})
+    examples.warnings += [f"fold {number}: {warning}" for warning in uneven]
     description = f"fold {number} of {count} by time, trained on all earlier rows; validation before test"
     return parts, {
         "splits": description,
@@ -223,10 +227,12 @@ def drawn_despite_order(examples: Examples, description: str) -> list[str]:
     ]
 
 
-def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
-    """Return a warning if the sizes of splits by time differ considerably from the requested sizes."""
+def _uneven(parts: Mapping[str, NDArray[Any]], wanted: Mapping[str, float]) -> list[str]:
+    """Return a warning if the sizes of splits by time differ considerably from the requested sizes.
+
+    `wanted` contains the requested fraction of the rows in `parts`, by name of the split.
+    """
     sizes = {name: len(rows) for name, rows in parts.items()}
-    wanted = {"validation": options.validation_share, "test": options.test_share}
     total = sum(sizes.values())
     if all(0.5 * share <= sizes[name] / total <= 2 * share for name, share in wanted.items()):
         return []

@@ -303,6 +303,18 @@ def test_folds_by_time_are_runs_with_the_times_in_their_details(catalog: Catalog
     assert data[1].details["fold_rows"] == "8, 8, 8, 8"
 
 
+def test_fold_by_time_with_an_uneven_validation_split_is_reported(tmp_path: Path) -> None:
+    days = [1] * 2 + [2] * 18 + list(range(3, 43))
+    columns = {"day": days, "area": np.sqrt(range(60)).tolist(), "price": (np.arange(60) % 7).tolist()}
+    path = write_csv(tmp_path / "t.csv", columns)
+    first, second = load_all(path, "table", folds=2, time_column="day", target_column="price")
+    assert (
+        "fold 1: rows with the same time are kept in one split, so the sizes of the splits differ considerably from "
+        "the requested sizes: train 2, validation 18"
+    ) in first.warnings
+    assert not any("requested sizes" in warning for warning in second.warnings)
+
+
 def test_fold_by_time_without_a_class_in_training_is_refused(tmp_path: Path) -> None:
     columns = {**reviews(), "day": list(range(30))}
     columns["label"] = ["good"] * 15 + ["bad", "good"] * 7 + ["bad"]
