@@ -114,7 +114,7 @@ def positions_of(run: StoredRun, examples: Sequence[str]) -> dict[str, int]:
         raise UsageError("integrated gradients need --examples, such as --examples 12,57; see `harness predictions`")
     arrays = samples.stored(run)
     if "test_outputs" not in arrays:
-        raise UsageError(f"the predictions of run {run.record.run_id!r} were not saved; repeat the run")
+        raise UsageError(samples.not_stored(run.record))
     rows = arrays.get("test_rows", np.arange(1, len(arrays["test_outputs"]) + 1)).tolist()
     known = {str(row): position for position, row in enumerate(rows)}
     for name in examples:

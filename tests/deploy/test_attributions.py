@@ -207,8 +207,25 @@ def test_requests_that_cannot_be_explained_are_refused(toy_run: StoredRun) -> No
         run.explain("integrated-gradients")
     with pytest.raises(UnknownNameError, match="unknown test example '999'"):
         run.explain("integrated-gradients", examples=[999])
+    with pytest.raises(UnknownNameError, match="unknown test example '999'"):
+        run.explain("integrated-gradients", examples="999")
+    with pytest.raises(UnknownNameError, match="unknown test example '999'"):
+        run.explain("integrated-gradients", examples=999)
     with pytest.raises(UnknownNameError, match="unknown class 'none'"):
         run.explain("integrated-gradients", examples=[1], target="none")
+    with pytest.raises(UnknownNameError, match="unknown method 'saliency'"):
+        run.explain("saliency", examples=[1])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="together contains a string"):
+        run.explain("permutation", together=["x", "y"])
+
+
+def test_run_whose_metrics_were_computed_batch_by_batch_has_no_examples(tmp_path: Path) -> None:
+    from sample_records import record, success
+
+    outcome = success()
+    streamed = msgspec.structs.replace(outcome, scores=msgspec.structs.replace(outcome.scores, streamed=True))
+    with pytest.raises(UsageError, match="its metrics were computed batch by batch"):
+        module.positions_of(StoredRun(tmp_path, record(streamed)), ["1"])
 
 
 def test_missing_package_is_reported_with_its_requirement(toy_run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
