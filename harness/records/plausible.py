@@ -140,8 +140,7 @@ def _of_success(outcome: Success) -> str:
 
 
 def _of_slice(one: SliceScore, classes: int) -> str:
-    """Return the reason why the counts of a slice are impossible, or an empty string. `classes` is the number of
-    classes."""
+    """Return the reason why the counts of a slice are impossible for this number of classes, or an empty string."""
     support, predicted, correct = one.class_support, one.class_predicted, one.class_correct
     if not len(support) == len(predicted) == len(correct):
         return "a slice of the test split has counts for different numbers of classes"
