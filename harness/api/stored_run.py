@@ -264,12 +264,10 @@ class Run:
         Raises
         ------
         UsageError
-            If the run has no saved weights or its data are not suitable for the method, or if a column, metric, example
+            If the run has no saved weights or its data are not suitable for the method, or if a method, metric, example
             or class does not exist.
-        DataError
-            If the data differ from those of the run.
         HarnessError
-            If the backend fails.
+            If a column does not exist, the data differ from those of the run, or the backend fails.
 
         Examples
         --------
