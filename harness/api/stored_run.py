@@ -89,12 +89,12 @@ class Run:
 
         return stored_predictions(StoredRun(self.path, self.record))
 
-    def groups(self, classes: Sequence[str] = (), *, min_examples: int = 20) -> pd.DataFrame:
+    def groups(self, classes: str | Sequence[str] = (), *, min_examples: int = 20) -> pd.DataFrame:
         """Return the rates of each group of test examples.
 
         Parameters
         ----------
-        classes : sequence of str, optional
+        classes : str or sequence of str, optional
             Classes for which rates are computed. By default, the second of two classes, or all of several classes.
         min_examples : int, default=20
             Minimum number of examples for an interval, and for a group to be included in a gap.
@@ -123,7 +123,7 @@ class Run:
         from harness.analysis.groups import groups
         from harness.report.groups import gaps_frame, rates_frame
 
-        found = groups(self.record, classes, min_examples)
+        found = groups(self.record, (classes,) if isinstance(classes, str) else classes, min_examples)
         table = rates_frame(found)
         table.attrs["gaps"] = gaps_frame(found)
         return table

@@ -235,6 +235,14 @@ def test_repeated_class_is_shown_once() -> None:
     assert groups(run, ["b", "b"]) == groups(run, ["b"])
 
 
+def test_single_class_can_be_passed_as_a_string(tmp_path: Path) -> None:
+    targets, predicted, values = random_run(5)
+    run = Run(tmp_path, run_of(targets, predicted, {"color": values}))
+    assert set(run.groups("a")["label"]) == {"a"}
+    with pytest.raises(UnknownNameError, match="unknown class 'ab'"):
+        run.groups("ab")
+
+
 def test_intervals_of_gaps_contain_the_true_gap() -> None:
     rng = np.random.default_rng(0)
     contained = {"difference": 0, "ratio": 0, "equal": 0}
