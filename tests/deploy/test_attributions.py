@@ -310,6 +310,19 @@ def test_damaged_arrays_are_reported(stored: StoredRun, arrays: dict[str, Any]) 
     assert "integrated-gradients.npz" in page["attribution_notes"][0]
 
 
+def test_interrupted_replacement_does_not_mix_two_results(stored: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {f"0/{kind}/input_ids": np.ones(3, np.float32) for kind in ("values", "inputs")}
+    saved(stored, made(), **arrays)
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.deploy.explanations.write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        saved(stored, made(example="8"), **arrays)
+    assert stored_attributions(stored) is None
+
+
 def test_missing_scores_are_reported(stored: StoredRun) -> None:
     saved(stored, made(scores=[1.0]), **{"0/values/input_ids": np.ones(1, np.float32)})
     with pytest.raises(RecordError, match="scores without tokens"):
