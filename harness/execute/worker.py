@@ -432,7 +432,8 @@ class Run:
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
                 self._save_preprocessing(data)
-            test = _predicted(session, data.test, spec, data.info, judge, timed.inference.kept)
+            groups = with_intersections(data.test.groups, spec.slice_columns)
+            test = _predicted(session, data.test, spec, data.info, judge, timed.inference.kept, groups)
             validation = _predicted(session, data.validation, spec, data.info, judge)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
@@ -447,7 +448,6 @@ class Run:
             if solution is not None:
                 session.set_weights(solution)
                 reference = _predicted(session, data.test, spec, data.info, judge).scorable
-            groups = with_intersections(data.test.groups, spec.slice_columns)
             scores = judge.scores(test.scorable, validation.scorable, reference, groups)
         arrays = test.arrays("test") | validation.arrays("validation")
         return Scored(scores, arrays, test.batches, evaluated, device_memory)
@@ -542,15 +542,20 @@ class Run:
 
 
 def _predicted(
-    session: Session, split: Split, spec: RunSpec, info: DataInfo, judge: Scorer, wanted: Collection[int] = ()
+    session: Session,
+    split: Split,
+    spec: RunSpec,
+    info: DataInfo,
+    judge: Scorer,
+    wanted: Collection[int] = (),
+    groups: Mapping[str, NDArray[Any]] = {},
 ) -> Predicted:
     """Predict the examples of a split.
 
-    If all metrics are streaming, the split is scored batch by batch, and only the predictions of the batches `wanted`
-    are kept, unless the protocol requests the outputs.
+    If all metrics are streaming, the split and its slices by `groups` are scored batch by batch, and only the
+    predictions of the batches `wanted` are kept, unless the protocol requests the outputs.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
-    from harness.measure.quality.slices import with_intersections
 
     size = spec.recipe.batch_size
     if not judge.streams or spec.protocol.save_outputs:
@@ -564,7 +569,6 @@ def _predicted(
                 held[number] = outputs
             yield outputs
 
-    groups = with_intersections(split.groups, spec.slice_columns)
     return Predicted(judge.streamed(split.targets, batches(), groups), held)
 
 

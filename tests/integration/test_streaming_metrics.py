@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import harness_cli
-from toy_plugin import SET_FAST, install_toy
+from toy_plugin import SET_FAST, install, install_toy
 
 from harness.deploy.attributions import positions_of
 from harness.errors import UsageError
@@ -110,3 +110,58 @@ def test_outputs_are_stored_on_request(run: Path, toy: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_plugin_follows_all_rules(toy: Path) -> None:
     harness_cli("plugin", "check", *PLUGINS, "harness_toy_language")
+
+
+COUNTED = """
+import os
+import harness
+from harness_toy_language import NextCharacter, Perplexity
+
+class Counted(Perplexity):
+    examples = 0
+
+    def update(self, targets, outputs):
+        self.examples += len(targets)
+        super().update(targets, outputs)
+
+    def compute(self):
+        with open(os.environ["COUNTED"], "a") as file:
+            file.write(f"{self.examples}\\n")
+        return super().compute()
+
+class CountedCharacter(NextCharacter):
+    name, metric, metrics = "toy-counted", "toy_counted", ("toy_counted",)
+
+@harness.hookimpl
+def harness_tasks():
+    yield CountedCharacter()
+
+@harness.hookimpl
+def harness_metrics():
+    yield harness.Metric(
+        name="toy_counted",
+        objective="token_classification",
+        function="counted_plugin:Counted",
+        higher_is_better=False,
+        summary="perplexity",
+        bounds=(1.0, None),
+        streaming=True,
+    )
+"""
+"""Plugin whose metric writes the number of examples of each value to a file."""
+
+
+def test_slices_are_computed_for_the_test_split_only(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counted_plugin.py").write_text(COUNTED)
+    install(monkeypatch, tmp_path)
+    monkeypatch.setenv("COUNTED", str(tmp_path / "counts.txt"))
+    chosen = ["--task", "toy-counted", "--backend", "toy-language", "--threads", 1, "--plugin", "counted_plugin"]
+    harness("run", *chosen, *SET_FAST, "--set", "recipe.epochs=1", "-q", "--results", tmp_path / "results")
+    (stored,) = (tmp_path / "results").glob("toy-counted-*")
+    outcome = json.loads((stored / "record.json").read_text())["outcome"]
+    of_slices = [part["support"] for part in outcome["scores"]["slices"]]
+    test, validation = outcome["examples"]["test"], outcome["examples"]["validation"]
+    counts = (tmp_path / "counts.txt").read_text().split()
+    assert sorted(map(int, counts)) == sorted([validation, test, validation, *of_slices])
