@@ -13,7 +13,7 @@ import msgspec
 from harness.interfaces import Task
 from harness.records import Recipe
 
-_LENGTHS = frozenset({"epochs", "max_steps", "max_seconds", "step_size", "milestones"})
+LENGTHS = frozenset({"epochs", "max_steps", "max_seconds", "step_size", "milestones"})
 """Recipe fields that limit the training, or that refer to numbers of epochs from its start."""
 
 
@@ -45,7 +45,7 @@ def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, change
     """
     from harness.data.batches import steps_per_epoch
 
-    if _LENGTHS & changes.keys():
+    if LENGTHS & changes.keys():
         return recipe
     each = steps_per_epoch(training_examples, recipe.batch_size)
     return msgspec.structs.replace(recipe, epochs=max(recipe.epochs, -(-task.min_steps // each)))

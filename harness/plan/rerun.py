@@ -19,6 +19,7 @@ from msgspec.structs import asdict
 from harness.data.user_files.dataset import dataset_of
 from harness.errors import HarnessError
 from harness.plan.overrides import SECTIONS, as_overrides, merge
+from harness.plan.own_data import LENGTHS
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, plain
 from harness.plan.suite import dump
@@ -153,12 +154,17 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
             data=[DataSettings(dataset_options=spec.dataset_options, source=spec.source)],
             distilled=spec.teacher is not None,
         )
-        training = comparison.training(catalog.backend(spec.backend), model, model.name if spec.pretrained else variant)
+        backend = catalog.backend(spec.backend)
+        training = comparison.training(backend, model, model.name if spec.pretrained else variant)
+        recipe = asdict(training.recipe)
+        by_size = backend.trains_by_steps and spec.source is not None
+        if by_size and any(getattr(spec.recipe, name) != recipe[name] for name in ("batch_size", *LENGTHS)):
+            del recipe["epochs"]  # These settings change the default, so the number is always stated.
         options = plain(merge(comparison.dataset.Options, "dataset"))
     except (HarnessError, OSError):
         return nothing
     return {
-        "recipe": asdict(training.recipe),
+        "recipe": recipe,
         "protocol": asdict(training.protocol),
         "model": training.model_options,
         "task": _public_names(training.task_options, spec, catalog),

@@ -132,6 +132,19 @@ def test_reproducing_a_run_selects_the_same_epochs(
     assert again.key == spec.key
 
 
+@pytest.mark.plugins("nlp", "torch")
+@pytest.mark.parametrize("override", ["recipe.batch_size=16", "recipe.max_steps=50"])
+def test_run_with_the_default_epochs_of_other_settings_is_planned_again(
+    catalog: Catalog, tmp_path: Path, override: str
+) -> None:
+    (default,) = plan(catalog, "nlp", texts(tmp_path, 200), models=("bert-tiny",))
+    epochs = f"recipe.epochs={default.recipe.epochs}"
+    (spec,) = plan(catalog, "nlp", tmp_path / "reviews.csv", epochs, override, models=("bert-tiny",))
+    (again,) = expand(rerun.selection(spec, catalog), catalog)
+    assert again.recipe == spec.recipe
+    assert again.key == spec.key
+
+
 # ---- default model ----------------------------------------------------------------------------------------
 
 
