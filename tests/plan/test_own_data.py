@@ -176,6 +176,16 @@ def test_default_model_depends_on_the_number_of_training_examples(
     assert planned_notes(specs)[0] == f"Note: reviews.csv: {note}"
 
 
+@pytest.mark.plugins("nlp", "torch")
+def test_note_does_not_name_another_model_if_the_size_varies(sized: Catalog, tmp_path: Path) -> None:
+    first, second = plan(sized, "nlp", texts(tmp_path, 40), "dataset.test_share=0.15,0.7")
+    assert (first.model, second.model) == ("lstm-small", "lstm-small")
+    assert first.source is not None
+    assert second.source is not None
+    assert first.source.defaults[0].startswith("model lstm-small is the default")
+    assert not any("is the default" in choice for choice in second.source.defaults)
+
+
 @pytest.mark.plugins("nlp", "torch", "baselines")
 def test_selected_model_is_used_for_every_number_of_examples(sized: Catalog, tmp_path: Path) -> None:
     (spec,) = plan(sized, "nlp", texts(tmp_path, 200), models=("bert-mini",))
