@@ -39,7 +39,7 @@ def checked_states(names: Iterable[str]) -> frozenset[str]:
 
 
 def has_status(record: RunRecord, states: frozenset[str]) -> bool:
-    """Return whether the record has one of the states, or whether there are no states."""
+    """Return True if the record has one of the states, or if no states are given."""
     return not states or not states.isdisjoint(_status(record))
 
 

@@ -60,7 +60,7 @@ def attributions(
     """Return the integrated gradients of examples of a run's test split, and their arrays.
 
     `examples` are values in the first column of ``harness predictions``. By default, the output of the predicted class
-    is attributed. The network is computed in fp32 without compilation, or in fp64 if the run used fp64. Raises
+    is attributed. The network is evaluated in fp32 without compilation, or in fp64 if the run used fp64. Raises
     `harness.UsageError` if the run, an example or a class cannot be used, `harness.CombinationError` if the backend
     does not compute integrated gradients or a package is missing, `harness.DataError` if the data differ from those of
     the run, and `harness.HarnessError` if the backend fails.

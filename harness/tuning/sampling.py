@@ -83,7 +83,7 @@ class Asked:
 class Sampling:
     """A study in an Optuna storage.
 
-    `storage` is the URL of a storage, or the path of a journal file. `epochs` is the maximum number of epochs per
+    `storage` is a storage URL, or the path of a journal file. `epochs` is the maximum number of epochs per
     trial. Trials that a killed process left unfinished are dropped (see `Asked.drop`). Raises `harness.UsageError` if
     the storage cannot be used.
     """
@@ -172,7 +172,7 @@ class Sampling:
 
 
 def without_password(storage: str) -> str:
-    """Return the URL of a storage without its user name and password."""
+    """Return a storage URL without the user name and password."""
     scheme, separator, rest = storage.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else storage
 

@@ -19,8 +19,8 @@ CATEGORIES, COMPLETE = "known_categories", "complete"
 def training_values(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Any]:
     """Return `reading` with a description of the values in the training split, as JSON values.
 
-    For a table, ``known_categories`` contains the categories of each column of categories, with null for a missing
-    value. ``complete`` lists the columns of numbers and dates that have a value in every training row.
+    For a table, ``known_categories`` contains the categories of each categorical column, with null for a missing value.
+    ``complete`` lists the columns of numbers and dates that have a value in every training row.
     """
     if "categories" not in reading:
         return dict(reading)

@@ -12,8 +12,8 @@ The intervals do not include the variation between training runs, which is measu
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
   number of examples of the rarer class is used as the sample size. This interval is valid for all distributions of the
   outputs.
-- The Matthews correlation coefficient r has the interval of the proportion (1 + r) / 2, with an effective number of
-  examples.
+- The interval of the Matthews correlation coefficient r is derived from that of the proportion (1 + r) / 2, using an
+  effective number of examples.
 - Regression errors, the log loss and the Brier score have Student's t intervals, which are computed for the logarithm
   of the error. Because a test split seldom contains the largest possible errors, the upper end is computed as if there
   were one more example with a larger error.
