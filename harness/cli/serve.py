@@ -59,7 +59,7 @@ from harness.cli.output import echo
 )
 @click.option(
     "--answer-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 86400, min_open=True),
     default=30,
     metavar="SECONDS",
     help="Maximum time until a request is answered, in seconds.",
