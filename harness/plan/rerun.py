@@ -24,7 +24,7 @@ from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, plain
 from harness.plan.suite import dump
 from harness.plugins.catalog import Catalog
-from harness.records import PROTOCOLS, PluginRef, RunSpec, TrainedWeights
+from harness.records import PROTOCOLS, DataSource, PluginRef, RunSpec, TrainedWeights
 
 
 def selection(spec: RunSpec, catalog: Catalog) -> Selection:
@@ -157,9 +157,8 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
         backend = catalog.backend(spec.backend)
         training = comparison.training(backend, model, model.name if spec.pretrained else variant)
         recipe = asdict(training.recipe)
-        by_size = backend.trains_by_steps and spec.source is not None
-        if by_size and any(getattr(spec.recipe, name) != recipe[name] for name in ("batch_size", *LENGTHS)):
-            del recipe["epochs"]  # These settings change the default, so the number is always stated.
+        if backend.trains_by_steps and spec.source is not None and _epochs_depend(spec, recipe, spec.source):
+            del recipe["epochs"]
         options = plain(merge(comparison.dataset.Options, "dataset"))
     except (HarnessError, OSError):
         return nothing
@@ -170,6 +169,15 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
         "task": _public_names(training.task_options, spec, catalog),
         "dataset": options,
     }
+
+
+def _epochs_depend(spec: RunSpec, defaults: Mapping[str, Any], source: DataSource) -> bool:
+    """Return True if the default number of epochs may differ from that in `defaults` when the run is planned again.
+
+    The default depends on other settings, and on the number of training examples, which older records do not contain.
+    """
+    changed = any(getattr(spec.recipe, name) != defaults[name] for name in ("batch_size", *LENGTHS))
+    return changed or source.training_examples is None
 
 
 def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:

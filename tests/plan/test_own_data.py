@@ -145,6 +145,15 @@ def test_run_with_the_default_epochs_of_other_settings_is_planned_again(
     assert again.key == spec.key
 
 
+@pytest.mark.plugins("nlp", "torch")
+def test_run_of_an_older_version_is_planned_with_its_epochs(catalog: Catalog, tmp_path: Path) -> None:
+    (spec,) = plan(catalog, "nlp", texts(tmp_path), "recipe.epochs=4", models=("bert-tiny",))
+    assert spec.source is not None
+    older = msgspec.structs.replace(spec, source=msgspec.structs.replace(spec.source, training_examples=None))
+    (again,) = expand(rerun.selection(older, catalog), catalog)
+    assert again.recipe == spec.recipe
+
+
 # ---- default model ----------------------------------------------------------------------------------------
 
 
