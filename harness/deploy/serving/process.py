@@ -20,7 +20,6 @@ from harness.execute.child import call_in_child, children
 from harness.execute.variables import child_environment
 from harness.plugins.environments import interpreter
 from harness.records import Failure
-from harness.records.printing import note
 
 STOP_S = 5.0
 """Maximum time for the model's process to end after its socket is closed, in seconds."""
@@ -49,6 +48,8 @@ class ModelProcess(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self.ready: Ready | None = None
         """First message of the process, or None if the model has not been loaded."""
+        self.problem = ""
+        """Reason why no batches can be sent, or an empty string."""
 
     @property
     def in_flight(self) -> int:
@@ -139,7 +140,7 @@ class ModelProcess(asyncio.Protocol):
 
     def _on_timeout(self) -> None:
         """Close the socket. `_on_end` reports the failure to the waiting requests when the process has been stopped."""
-        note(f"the model has not answered for {self._job.limits.batch_s:g} s, so its process will be started again")
+        self.problem = f"the model process did not answer for {self._job.limits.batch_s:g} s"
         if self._transport is not None:
             self._transport.abort()
         self._on_change()
@@ -152,7 +153,8 @@ class ModelProcess(asyncio.Protocol):
         else:
             result = self._ended.result()
             reason = result.message if isinstance(result, Failure) else "it was stopped"
-        error = ModelEndedError(f"the model process ended: {reason}")
+        self.problem = self.problem or f"the model process ended: {reason}"
+        error = ModelEndedError(self.problem)
         waiting: list[asyncio.Future[Any]] = [*([self._ready] if self._ready is not None else []), *self._sent]
         self._sent.clear()
         self._watch()
