@@ -144,7 +144,7 @@ def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = M
     for name in classes:
         if name not in names:
             raise UnknownNameError("class", name, names)
-    return _of_slices(record.run_id, found, names, classes or default_classes(names), min_examples)
+    return _of_slices(record.run_id, found, names, [*dict.fromkeys(classes)] or default_classes(names), min_examples)
 
 
 def summary(record: RunRecord) -> Groups | None:
@@ -284,7 +284,6 @@ def _gap(group: str, label: str, names: Sequence[str], parts: Mapping[str, Count
         )
     widest = max(gaps, key=lambda gap: gap.difference)
     ratios = [gap.ratio for gap in gaps if gap.ratio is not None]
-    bounds = [gap.ratios for gap in gaps if gap.ratios is not None]
     return Gap(
         group=group,
         rate=rate,
@@ -292,7 +291,7 @@ def _gap(group: str, label: str, names: Sequence[str], parts: Mapping[str, Count
         difference=widest.difference,
         difference_interval=(max(gap.differences[0] for gap in gaps), max(gap.differences[1] for gap in gaps)),
         ratio=min(ratios, default=None),
-        ratio_interval=(min(low for low, _ in bounds), min(high for _, high in bounds)) if bounds else None,
+        ratio_interval=(min(gap.ratios[0] for gap in gaps), min(gap.ratios[1] for gap in gaps)) if ratios else None,
         highest=widest.highest,
         lowest=widest.lowest,
         left_out=left_out,
@@ -303,7 +302,8 @@ class _Extremes(Struct, frozen=True):
     difference: float
     differences: Interval
     ratio: float | None
-    ratios: Interval | None
+    """None if all rates are 0. The interval of the ratio then contains all possible values."""
+    ratios: Interval
     highest: str
     lowest: str
 
@@ -326,7 +326,7 @@ def _extremes(rates: Mapping[str, tuple[int, int]], tail: float) -> _Extremes | 
         most - least,
         (max(0.0, most_low - least_high), most_high - least_low),
         least / most if most else None,
-        (least_low / most_high, min(1.0, least_high / most_low) if most_low else 1.0) if most else None,
+        (least_low / most_high, min(1.0, least_high / most_low) if most_low else 1.0),
         highest,
         lowest,
     )

@@ -89,12 +89,12 @@ class Run:
 
         return stored_predictions(StoredRun(self.path, self.record))
 
-    def groups(self, classes: Sequence[str] = (), *, min_examples: int = 20) -> pd.DataFrame:
+    def groups(self, classes: str | Sequence[str] = (), *, min_examples: int = 20) -> pd.DataFrame:
         """Return the rates of each group of test examples.
 
         Parameters
         ----------
-        classes : sequence of str, optional
+        classes : str or sequence of str, optional
             Classes for which rates are computed. By default, the second of two classes, or all of several classes.
         min_examples : int, default=20
             Minimum number of examples for an interval, and for a group to be included in a gap.
@@ -123,7 +123,7 @@ class Run:
         from harness.analysis.groups import groups
         from harness.report.groups import gaps_frame, rates_frame
 
-        found = groups(self.record, classes, min_examples)
+        found = groups(self.record, (classes,) if isinstance(classes, str) else classes, min_examples)
         table = rates_frame(found)
         table.attrs["gaps"] = gaps_frame(found)
         return table
@@ -212,7 +212,7 @@ class Run:
         repeats: int = 10,
         seed: int = 0,
         together: Sequence[Sequence[str]] = (),
-        examples: Sequence[int | str] = (),
+        examples: int | str | Sequence[int | str] = (),
         target: str | None = None,
         steps: int = 50,
         backend: str | None = None,
@@ -238,7 +238,7 @@ class Run:
             For permutation importance: seed of the permutations.
         together : sequence of sequence of str, optional
             For permutation importance: columns that are permuted together, such as correlated columns.
-        examples : sequence of int or str, optional
+        examples : int, str or sequence of int or str, optional
             For integrated gradients: test examples, named as in the first column of `predictions`.
         target : str, optional
             For integrated gradients: class whose output is attributed. By default, the predicted class.
@@ -264,12 +264,10 @@ class Run:
         Raises
         ------
         UsageError
-            If the run has no saved weights or its data are not suitable for the method, or if a column, metric, example
+            If the run has no saved weights or its data are not suitable for the method, or if a method, metric, example
             or class does not exist.
-        DataError
-            If the data differ from those of the run.
         HarnessError
-            If the backend fails.
+            If a column does not exist, the data differ from those of the run, or the backend fails.
 
         Examples
         --------
@@ -280,6 +278,7 @@ class Run:
         from harness.deploy.attributions import attributions
         from harness.deploy.explanations import save_attributions, save_importance
         from harness.deploy.importance import permutation_importance
+        from harness.errors import UnknownNameError, UsageError
         from harness.execute.trial import crashing
         from harness.plugins import discover
         from harness.report.explanations import attributions_frame, importance_frame
@@ -289,13 +288,18 @@ class Run:
         if method is None:
             is_table = catalog.task(self.record.spec.task).kind == "table"
             method = "permutation" if is_table else "integrated-gradients"
+        if method not in ("permutation", "integrated-gradients"):
+            raise UnknownNameError("method", method, ("permutation", "integrated-gradients"))
+        if any(isinstance(names, str) for names in together):
+            raise UsageError("together contains a string; pass lists of columns, such as [['latitude', 'longitude']]")
         if method == "permutation":
             settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
             importance = permutation_importance(stored, catalog, together=together, **settings, **computed_by)
             save_importance(stored, importance)
             return importance_frame(importance)
+        names: Sequence[int | str] = [examples] if isinstance(examples, int | str) else examples
         found, arrays = attributions(
-            stored, catalog, [str(example) for example in examples], target=target, steps=steps, **computed_by
+            stored, catalog, [str(name) for name in names], target=target, steps=steps, **computed_by
         )
         save_attributions(stored, found, arrays)
         return attributions_frame(found, arrays)

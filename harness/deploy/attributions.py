@@ -62,8 +62,8 @@ def attributions(
     `examples` are values in the first column of ``harness predictions``. By default, the output of the predicted class
     is attributed. The network is evaluated in fp32 without compilation, or in fp64 if the run used fp64. Raises
     `harness.UsageError` if the run, an example or a class cannot be used, `harness.CombinationError` if the backend
-    does not compute integrated gradients or a package is missing, `harness.DataError` if the data differ from those of
-    the run, and `harness.HarnessError` if the backend fails.
+    does not compute integrated gradients or a package is missing, and `harness.HarnessError` if the data differ from
+    those of the run or the backend fails.
     """
     check_servable(run)
     record = run.record
@@ -114,7 +114,7 @@ def positions_of(run: StoredRun, examples: Sequence[str]) -> dict[str, int]:
         raise UsageError("integrated gradients need --examples, such as --examples 12,57; see `harness predictions`")
     arrays = samples.stored(run)
     if "test_outputs" not in arrays:
-        raise UsageError(f"the predictions of run {run.record.run_id!r} were not saved; repeat the run")
+        raise UsageError(samples.not_stored(run.record))
     rows = arrays.get("test_rows", np.arange(1, len(arrays["test_outputs"]) + 1)).tolist()
     known = {str(row): position for position, row in enumerate(rows)}
     for name in examples:

@@ -140,8 +140,9 @@ def save_attributions(run: StoredRun, found: Attributions, arrays: Arrays) -> Pa
     Raises `OSError` or `harness.RecordError` if a file cannot be written.
     """
     make_directory(run.path / FOLDER)
-    write_arrays(run.path / GRADIENT_ARRAYS, arrays)
     path = run.path / GRADIENTS
+    path.unlink(missing_ok=True)  # Earlier attributions must never be combined with the new arrays.
+    write_arrays(run.path / GRADIENT_ARRAYS, arrays)
     write_json(path, found)
     return path
 

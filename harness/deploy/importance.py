@@ -68,8 +68,8 @@ def permutation_importance(
     """Return the permutation importance of each column of a run's table.
 
     By default, `metric` is the run's primary metric, and the run's backend computes the predictions. Raises
-    `harness.UsageError` if the run, the metric or a column cannot be used, `harness.DataError` if the data differ from
-    those of the run, and `harness.HarnessError` if the backend fails.
+    `harness.UsageError` if the run or the metric cannot be used, and `harness.HarnessError` if a column does not exist,
+    the data differ from those of the run, or the backend fails.
     """
     outcome = check_servable(run)
     record = run.record

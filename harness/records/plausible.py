@@ -126,7 +126,7 @@ def _of_success(outcome: Success) -> str:
     if any(row and min(row) < 0 for row in confusion):
         return "the confusion matrix contains negative counts"
     for one in outcome.scores.slices:
-        if reason := _of_slice(one):
+        if reason := _of_slice(one, len(confusion)):
             return reason
     counts = {
         "samples": outcome.latency.samples,
@@ -139,13 +139,15 @@ def _of_success(outcome: Success) -> str:
     return next((f"the number of {name} is negative" for name, count in counts.items() if count < 0), "")
 
 
-def _of_slice(one: SliceScore) -> str:
-    """Return the reason why the counts of a slice are impossible, or an empty string."""
+def _of_slice(one: SliceScore, classes: int) -> str:
+    """Return the reason why the counts of a slice are impossible for this number of classes, or an empty string."""
     support, predicted, correct = one.class_support, one.class_predicted, one.class_correct
     if not len(support) == len(predicted) == len(correct):
         return "a slice of the test split has counts for different numbers of classes"
     if not support:
         return ""
+    if len(support) != classes:
+        return f"a slice of the test split has counts for {len(support)} classes instead of {classes}"
     if not all(0 <= hits <= min(pair) for hits, *pair in zip(correct, support, predicted, strict=True)):
         return "a slice of the test split has negative counts, or more correct predictions than examples"
     if any(wrong - hits > one.support - right for hits, right, wrong in zip(correct, support, predicted, strict=True)):

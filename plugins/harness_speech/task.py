@@ -83,7 +83,8 @@ class Speech(Task[SpeechOptions]):
     )
 
     def prepare(self, data: RawData, options: SpeechOptions) -> PreparedData:
-        """Resample, truncate, normalize and pad. Raises `harness.DataError` if the sample rate is not given."""
+        """Resample, truncate, normalize and pad. Raises `harness.DataError` if the sample rate is not given, or if a
+        group of the dataset is called ``seconds``."""
         import numpy as np
 
         from . import recordings
@@ -110,6 +111,10 @@ class Speech(Task[SpeechOptions]):
             facts[name] = recordings.facts(split.inputs["waveform"], waveforms, samples)
             values = fixed_length(waveforms, samples, normalized=options.normalize)
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
+            if "seconds" in split.groups:
+                raise DataError(
+                    "the group 'seconds' of the dataset has the name of the group of durations; rename the column"
+                )
             groups = {**split.groups, "seconds": seconds}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)
 

@@ -221,6 +221,28 @@ def test_ratio_of_rates_that_are_all_zero_is_undefined() -> None:
     assert gap.difference_interval[0] == 0.0
 
 
+def test_ratio_of_the_odds_is_uncertain_if_one_of_the_rates_is_zero() -> None:
+    targets = np.array([0, 1] * 200)
+    found = groups(run_of(targets, targets, {"side": np.array(["l"] * 200 + ["r"] * 200)}))
+    gap = by_rate(found.gaps)[ODDS]
+    assert by_rate(found.gaps)["false_positive_rate"].ratio is None
+    assert (gap.ratio, gap.ratio_interval) == (1.0, (0.0, 1.0))
+
+
+def test_repeated_class_is_shown_once() -> None:
+    targets, predicted, values = random_run(5)
+    run = run_of(targets, predicted, {"color": values})
+    assert groups(run, ["b", "b"]) == groups(run, ["b"])
+
+
+def test_single_class_can_be_passed_as_a_string(tmp_path: Path) -> None:
+    targets, predicted, values = random_run(5)
+    run = Run(tmp_path, run_of(targets, predicted, {"color": values}))
+    assert set(run.groups("a")["label"]) == {"a"}
+    with pytest.raises(UnknownNameError, match="unknown class 'ab'"):
+        run.groups("ab")
+
+
 def test_intervals_of_gaps_contain_the_true_gap() -> None:
     rng = np.random.default_rng(0)
     contained = {"difference": 0, "ratio": 0, "equal": 0}

@@ -207,8 +207,25 @@ def test_requests_that_cannot_be_explained_are_refused(toy_run: StoredRun) -> No
         run.explain("integrated-gradients")
     with pytest.raises(UnknownNameError, match="unknown test example '999'"):
         run.explain("integrated-gradients", examples=[999])
+    with pytest.raises(UnknownNameError, match="unknown test example '999'"):
+        run.explain("integrated-gradients", examples="999")
+    with pytest.raises(UnknownNameError, match="unknown test example '999'"):
+        run.explain("integrated-gradients", examples=999)
     with pytest.raises(UnknownNameError, match="unknown class 'none'"):
         run.explain("integrated-gradients", examples=[1], target="none")
+    with pytest.raises(UnknownNameError, match="unknown method 'saliency'"):
+        run.explain("saliency", examples=[1])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="together contains a string"):
+        run.explain("permutation", together=["x", "y"])
+
+
+def test_run_whose_metrics_were_computed_batch_by_batch_has_no_examples(tmp_path: Path) -> None:
+    from sample_records import record, success
+
+    outcome = success()
+    streamed = msgspec.structs.replace(outcome, scores=msgspec.structs.replace(outcome.scores, streamed=True))
+    with pytest.raises(UsageError, match="its metrics were computed batch by batch"):
+        module.positions_of(StoredRun(tmp_path, record(streamed)), ["1"])
 
 
 def test_missing_package_is_reported_with_its_requirement(toy_run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +308,19 @@ def test_damaged_arrays_are_reported(stored: StoredRun, arrays: dict[str, Any]) 
     page = context(stored, "", {})
     assert page["attributions"] == []
     assert "integrated-gradients.npz" in page["attribution_notes"][0]
+
+
+def test_interrupted_replacement_does_not_mix_two_results(stored: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {f"0/{kind}/input_ids": np.ones(3, np.float32) for kind in ("values", "inputs")}
+    saved(stored, made(), **arrays)
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.deploy.explanations.write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        saved(stored, made(example="8"), **arrays)
+    assert stored_attributions(stored) is None
 
 
 def test_missing_scores_are_reported(stored: StoredRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
@@ -253,6 +254,10 @@ successes = st.builds(
         intervals=st.dictionaries(words, st.tuples(numbers, numbers), max_size=2),
         no_interval=st.dictionaries(words, words, max_size=2),
         interval_method=words,
+    ).map(
+        lambda found: msgspec.structs.replace(
+            found, slices=[one for one in found.slices if len(one.class_support) in (0, len(found.confusion))]
+        )
     ),
     curves=st.lists(epochs, max_size=2),
     speed=st.builds(

@@ -35,6 +35,9 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "negative counts": lambda plain: outcome_of(plain)["scores"].update(confusion=[[-1]]),
     "counts of a slice that do not add up": lambda plain: a_slice(plain).update(class_predicted=[30, 49]),
     "counts of a slice for too few classes": lambda plain: a_slice(plain).update(class_correct=[30]),
+    "counts of a slice for too many classes": lambda plain: a_slice(plain).update(
+        class_support=[40, 40, 0], class_predicted=[42, 38, 0], class_correct=[32, 30, 0]
+    ),
     "a slice with more hits than examples": lambda plain: a_slice(plain).update(class_correct=[41, 30]),
     "a slice with too many misses": lambda plain: a_slice(plain).update(class_correct=[0, 0], class_predicted=[80, 0]),
     "negative examples": lambda plain: outcome_of(plain)["examples"].update(train=-1),

@@ -78,5 +78,7 @@ def read(path: Path) -> list[Sentence]:
         elif tab and word.strip() and tag.strip():
             sentences[-1].append((word, tag.strip()))
         else:
-            raise DataError(f"{path}, line {number}: expected a word and its tag, separated by a tab, found {line[:60]!r}")
+            raise DataError(
+                f"{path}, line {number}: expected a word and its tag, separated by a tab, found {line[:60]!r}"
+            )
     return [sentence for sentence in sentences if sentence]

@@ -39,7 +39,9 @@ def test_read_parses_conll_files_and_reports_bad_lines(tmp_path: Path) -> None:
     path.write_bytes("Rio\tB-location\nis\tO\n\t\n\n@me\tO\r\n\u2026\tO\n".encode())
     assert read(path) == [[("Rio", "B-location"), ("is", "O")], [("@me", "O"), ("\u2026", "O")]]
     path.write_text("Rio\tB-location\n\nis O\n")
-    with pytest.raises(DataError, match=r"x\.conll, line 3: expected a word and its tag, separated by a tab, found 'is O'"):
+    with pytest.raises(
+        DataError, match=r"x\.conll, line 3: expected a word and its tag, separated by a tab, found 'is O'"
+    ):
         read(path)
 
 

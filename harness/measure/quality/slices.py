@@ -5,7 +5,7 @@ A slice is a subset of examples that share a value, such as the speaker, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,33 +35,38 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
     than `MAX_VALUES` values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values
-    share one slice. NaN and empty strings form the slice `MISSING`. If a value is equal to
-    `MISSING`, the label of this slice ends with ``(empty)``.
+    share the slice `OTHERS`. NaN and empty strings form the slice `MISSING`. If a value is equal to `OTHERS` or
+    `MISSING`, the label of this slice ends with ``(merged)`` or ``(empty)``, so that the labels of a group are
+    distinct.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
-        missing = MISSING
+        labels = []
         for value, members in _parts(values[known]):
             among_all = np.zeros(len(values), bool)
             among_all[known] = members
             yield Slice(group, value, among_all)
-            missing = f"{MISSING} (empty)" if value == MISSING else missing
+            labels.append(value)
         if not known.all():
-            yield Slice(group, missing, ~known)
+            yield Slice(group, _unused(MISSING, "(empty)", labels), ~known)
 
 
 def with_intersections(groups: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return `groups` and the intersections in `names`, such as ``sex*region``.
 
-    The value of an example in an intersection consists of the labels of its slices. Names of groups are ignored, as are
-    intersections of groups that do not exist.
+    The value of an example in an intersection consists of the labels of its slices, separated by commas. The labels
+    are quoted if different combinations would otherwise have the same value, because labels contain commas. Names of
+    groups are ignored, as are intersections of groups that do not exist.
     """
     found = dict(groups)
     for name in names:
         parts = name.split(INTERSECTION)
         if name not in groups and all(part in groups for part in parts):
-            labels = [_labels(part, groups[part]) for part in parts]
-            found[name] = np.array([", ".join(each) for each in zip(*labels, strict=True)], str)
+            combinations = list(zip(*(_labels(part, groups[part]) for part in parts), strict=True))
+            texts = [", ".join(each) for each in combinations]
+            if len(set(texts)) < len(set(combinations)):
+                texts = [", ".join(map(repr, each)) for each in combinations]
+            found[name] = np.array(texts, str)
     return found
 
 
@@ -91,7 +96,14 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         kept = np.argsort(-counts, kind="stable")[: MAX_VALUES - 1]
         numbers = {str(distinct[number]): number for number in kept.tolist()}
         yield from ((text, places == numbers[text]) for text in in_order(numbers))
-        yield OTHERS, ~np.isin(places, kept)
+        yield _unused(OTHERS, "(merged)", numbers), ~np.isin(places, kept)
+
+
+def _unused(label: str, suffix: str, used: Container[str]) -> str:
+    """Return `label`, followed by `suffix` as often as necessary to differ from the labels in `used`."""
+    while label in used:
+        label = f"{label} {suffix}"
+    return label
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

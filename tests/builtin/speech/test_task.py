@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from harness_speech.task import Speech, SpeechOptions
@@ -88,6 +90,13 @@ def test_seconds_sets_the_length() -> None:
     prepared = Speech().prepare(_data([100, 3000], sample_rate_hz=8000), SpeechOptions(seconds=0.25))
     assert prepared.info.inputs["input_values"].shape == (2000,)
     assert prepared.info.details["truncated_share"] == 0.5
+
+
+def test_group_with_the_name_of_the_durations_is_rejected() -> None:
+    data = _data([10, 20], sample_rate_hz=1000)
+    test = dataclasses.replace(data.test, groups={"seconds": data.test.targets})
+    with pytest.raises(DataError, match="group 'seconds' of the dataset"):
+        Speech().prepare(dataclasses.replace(data, test=test), SpeechOptions())
 
 
 def test_a_dataset_without_a_sample_rate_is_rejected() -> None:

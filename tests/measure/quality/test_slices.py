@@ -69,6 +69,21 @@ def test_rare_names_are_merged_into_one_slice() -> None:
     assert len(parts[OTHERS]) == 40 - (MAX_VALUES - 1)
 
 
+def test_merged_and_missing_slices_differ_from_values_with_the_same_name() -> None:
+    names = np.array([*(f"n{number:02}" for number in range(40)), *[OTHERS] * 3, *[MISSING] * 3, ""])
+    parts = [value for _, value, _ in slices({"group": names})]
+    assert len(set(parts)) == len(parts)
+    found = indices_by_value(names)
+    assert found[OTHERS] == [40, 41, 42]
+    assert len(found[f"{OTHERS} (merged)"]) == 42 - (MAX_VALUES - 1)
+    assert (found[MISSING], found[f"{MISSING} (empty)"]) == ([43, 44, 45], [46])
+
+
+def test_combinations_of_values_with_commas_are_different_slices() -> None:
+    values = {"a": np.array(["x, y", "x", "x"]), "b": np.array(["z", "y, z", "z"])}
+    assert with_intersections(values, ["a*b"])["a*b"].tolist() == ["'x, y', 'z'", "'x', 'y, z'", "'x', 'z'"]
+
+
 def test_missing_values_form_a_slice() -> None:
     assert indices_by_value(np.array([1.5, math.nan, 1.5])) == {"1.5": [0, 2], MISSING: [1]}
     assert indices_by_value(np.array(["x", "", "x"], object)) == {"x": [0, 2], MISSING: [1]}
