@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @options.names(
     "--retry",
     "Execute failed runs again only if they failed for one of these reasons: oom, timeout, crash, "
-    "error, unsupported, bad_result or interrupted.",
+    "error, unsupported or bad_result. Interrupted runs are always executed again.",
     default="all failed runs",
 )
 @options.jobs

@@ -59,7 +59,7 @@ from harness.cli.output import echo
 )
 @click.option(
     "--answer-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 86400, min_open=True),
     default=30,
     metavar="SECONDS",
     help="Maximum time until a request is answered, in seconds.",
@@ -119,6 +119,7 @@ def serve(
         body_bytes=body_bytes,
         pending_bytes=max(256 * 2**20, 2 * body_bytes),
         answer_s=answer_timeout,
+        batch_s=max(Limits().batch_s, 2 * answer_timeout),
     )
     service = server.service_of(
         source, options.catalog(), limits, backend=backend, device=device or "auto", threads=threads

@@ -16,7 +16,7 @@ from harness.errors import CombinationError, DataError, UsageError
 from harness.interfaces import Backend, Dataset, Model, Task
 from harness.plan.checkpoint import model_options
 from harness.plan.overrides import merge
-from harness.plan.own_data import epochs_note, model_note, with_enough_steps
+from harness.plan.own_data import epochs_note, model_by_size, model_note, with_enough_steps
 from harness.plan.recipe_checks import check_recipe
 from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
 
@@ -132,7 +132,9 @@ class ComparisonSettings:
         )
         task_options = merge(self.task.Options, "task", suited, preparation, self.overrides["task"])
         size, defaults = self.training_examples, []
-        if size is not None and self.checkpoint is None and variant == self.default_model:
+        is_default = self.checkpoint is None and variant == self.default_model
+        # If the runs of a selection have different sizes, the first size determines the default model of all of them.
+        if size is not None and is_default and variant == model_by_size(self.task, size):
             defaults.append(model_note(self.task, size))
         if backend.trains_by_steps:
             if size is not None:

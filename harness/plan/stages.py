@@ -56,7 +56,7 @@ def staged(
             raise _located(
                 selection, f"the teacher {entry.name!r} itself has a teacher; train {entry.name!r} in another suite"
             )
-        specs = expand(entry.resolved(locate, find), catalog)
+        specs = expand(_resolved(entry, named, locate, find), catalog)
         if len(specs) != 1:
             raise _located(
                 selection,
@@ -68,7 +68,7 @@ def staged(
         if run is None and specs[0].key not in teachers:
             untrained.append(specs[0])
         teachers[specs[0].key] = specs[0]
-        resolved.append(dataclasses.replace(selection, teacher=teacher).resolved(locate, find))
+        resolved.append(_resolved(dataclasses.replace(selection, teacher=teacher), named, locate, find))
     return Stages(resolved, teachers, tuple(untrained))
 
 
@@ -78,18 +78,20 @@ def _resolved(
     locate: Callable[[str], Pretrained],
     find: Callable[[str], StoredRun],
 ) -> Selection:
-    """Resolve a selection whose teacher is not an entry of the suite. Errors contain the line of the suite, and list
-    the names of the entries if the teacher is unknown."""
+    """Resolve a selection whose teacher is not an unresolved entry of the suite. Errors contain the line of the suite,
+    and list the names of the entries if the teacher is unknown."""
+    if selection.located is None:
+        return selection.resolved(locate, find)
+    if isinstance(selection.teacher, str):
+        try:
+            selection = dataclasses.replace(selection, teacher=find(selection.teacher))
+        except UsageError as error:
+            entries = f"; the named entries of the suite are {', '.join(named)}" if named else ""
+            raise _located(selection, f"teacher {selection.teacher!r}: {error}{entries}") from None
     try:
         return selection.resolved(locate, find)
     except UsageError as error:
-        if selection.located is None:
-            raise
-        message = str(error)
-        if isinstance(selection.teacher, str):
-            entries = f"; the named entries of the suite are {', '.join(named)}" if named else ""
-            message = f"teacher {selection.teacher!r}: {error}{entries}"
-        raise _located(selection, message) from None
+        raise _located(selection, str(error)) from None
 
 
 def _located(selection: Selection, message: str) -> UsageError:

@@ -141,12 +141,14 @@ class _Delivery:
     def _abandoned(self, limit_s: float | None = None) -> bool:
         """Return True if the current call exceeds its time limit.
 
-        In this case, print a message and deliver no further events.
+        In this case, undo the changes that the call has made so far, print a message and deliver no further events.
         """
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:
             return False
-        self._failed(self._current, f"{limit_text('return', limit_s)}; it will receive no further events")
+        reasons = self._undone()
+        for reason in (f"{limit_text('return', limit_s)}; it will receive no further events", *reasons):
+            self._failed(self._current, reason)
         self._queue.clear()
         self._closed = True
         return True
@@ -167,12 +169,16 @@ class _Delivery:
                 reasons.append(described_with_place(error))
             finally:
                 end_fork(owner)
-                reasons += [f"it {change}; the change was undone" for change in self._surroundings.restore()]
+                reasons += self._undone()
                 for reason in reasons:
                     self._failed(hook, reason)
                 with self._changed:
                     self._current = ""
                     self._changed.notify_all()
+
+    def _undone(self) -> list[str]:
+        """Undo changes to the whole process, and return a message for each change."""
+        return [f"it {change}; the change was undone" for change in self._surroundings.restore()]
 
     def _failed(self, hook: str, reason: str) -> None:
         report(f"{self._label} failed in {hook}: {reason}")

@@ -251,6 +251,14 @@ SUITES: dict[str, tuple[str, tuple[str, ...]]] = {
         NAMED + ENTRY + 'teacher = "absent"\n',
         (":8: ", "teacher 'absent'", "the named entries of the suite are t"),
     ),
+    "absent checkpoint of a student": (
+        NAMED + ENTRY + 'teacher = "{teacher}"\npretrained = "absent"\n',
+        (":5: 'absent' is neither a folder nor a hub id",),
+    ),
+    "absent checkpoint of a teacher": (
+        ENTRY + 'teacher = "t"\n' + NAMED + 'pretrained = "absent"\n',
+        (":5: 'absent' is neither a folder nor a hub id",),
+    ),
     "several teachers": (
         NAMED + "seed = [0, 1]\n" + ENTRY + 'teacher = "t"\n',
         (":9: ", "'t' defines 2 runs", "select one backend and one seed"),

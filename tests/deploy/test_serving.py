@@ -334,6 +334,11 @@ def test_model_is_started_again_after_it_was_killed(results: Path) -> None:
         stop(running)
 
 
+def test_infinite_time_limit_is_refused(tmp_path: Path) -> None:
+    refused = harness_cli("serve", "regression", "--answer-timeout", "inf", results=tmp_path, status=2)
+    assert "'--answer-timeout': inf is not in the range 0<x<=86400" in refused.stderr
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
 def test_address_of_other_machines_requires_a_token(host: str) -> None:
     with pytest.raises(UsageError, match="requires a token"):

@@ -218,17 +218,16 @@ def test_operations_of_the_description_exist() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail", "allow"),
     [
-        ("GET", "/predict", 405, "Method Not Allowed", "POST"),
-        ("POST", "/health", 405, "Method Not Allowed", "GET, HEAD"),
-        ("DELETE", "/", 405, "Method Not Allowed", "GET, HEAD"),
-        ("GET", "/nothing", 404, "Not Found", None),
+        ("GET", "/predict", 405, "Method Not Allowed", {"POST"}),
+        ("POST", "/health", 405, "Method Not Allowed", {"GET", "HEAD"}),
+        ("DELETE", "/", 405, "Method Not Allowed", {"GET", "HEAD"}),
+        ("GET", "/nothing", 404, "Not Found", set()),
     ],
 )
-def test_unknown_path_and_method_are_refused(
-    method: str, path: str, status: int, detail: str, allow: str | None
-) -> None:
+def test_unknown_path_and_method_are_refused(method: str, path: str, status: int, detail: str, allow: set[str]) -> None:
     found, headers, body = request(method, path)
-    assert (found, json.loads(body), headers.get("allow")) == (status, {"detail": detail}, allow)
+    methods = set(filter(None, headers.get("allow", "").split(", ")))  # in any order
+    assert (found, json.loads(body), methods) == (status, {"detail": detail}, allow)
 
 
 # ---- the model's side --------------------------------------------------------------------------------------
@@ -270,6 +269,7 @@ def test_process_that_ends_while_it_is_being_started_is_started_again(monkeypatc
         """A process. The second one ends before the service notices that it has started."""
 
         made = 0
+        ready, problem = object(), "the model process ended"
 
         def __init__(self, job: Any, on_change: Callable[[], None]) -> None:
             Process.made += 1

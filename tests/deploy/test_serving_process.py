@@ -1,8 +1,10 @@
-"""Tests of the start and the end of the model's process, with processes that cannot be started."""
+"""Tests of the start and the end of the model's process, with processes that cannot be started or do not answer."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,12 @@ import msgspec
 import pytest
 
 from harness.deploy.serving import process, server
+from harness.deploy.serving.frames import Answer, Done, Part, Ready, Work, framed, received
+from harness.deploy.serving.limits import Limits
+from harness.deploy.serving.model import Stopped
 from harness.deploy.serving.process import ModelEndedError, ModelProcess
+from harness.deploy.serving.service import Description, Service
+from harness.records import Failure
 
 
 class Job(msgspec.Struct):
@@ -18,6 +25,7 @@ class Job(msgspec.Struct):
 
     model: Any
     connection: int = -1
+    limits: Limits = Limits()
 
 
 def test_process_that_cannot_be_started_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +65,67 @@ def test_signal_while_the_model_loads_stops_the_loading() -> None:
         return await server._loaded(service, stopping), service.cancelled  # type: ignore[arg-type]
 
     assert asyncio.run(main()) == (False, True)
+
+
+class Models:
+    """Replacement for `call_in_child`. The first model receives batches, but never answers them. If it `ends`, it ends
+    with a failure instead of waiting.
+    """
+
+    def __init__(self, *, ends: bool) -> None:
+        self.ends, self.started = ends, 0
+
+    def __call__(self, function: Any, job: Any, **_: Any) -> Stopped | Failure:
+        self.started += 1
+        hangs = self.started == 1
+        with socket.socket(fileno=os.dup(job.connection)) as connection:
+            connection.sendall(framed(Ready("cpu", os.getpid())))
+            for content in received(connection):
+                work = msgspec.msgpack.decode(content, type=Work)
+                if hangs and self.ends:
+                    return Failure(kind="crash", phase="", message="killed by SIGKILL")
+                if not hangs:
+                    connection.sendall(framed(Done([Answer(200, b"{}", 1) for _ in work.parts], 0.0, 0.0)))
+        return Stopped(answers=0)
+
+
+@pytest.mark.parametrize(("ends", "problem"), [(False, "did not answer for 0.5 s"), (True, "ended: killed by SIGKILL")])
+def test_process_that_does_not_answer_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: bool, problem: str
+) -> None:
+    models = Models(ends=ends)
+
+    async def main() -> list[Any]:
+        job = Job(SimpleNamespace(spec=SimpleNamespace(env=None)), limits=Limits(batch_s=60 if ends else 0.5))
+        running = Service(
+            job,  # type: ignore[arg-type]
+            Description(
+                run="a",
+                task="",
+                kind="text",
+                objective="",
+                outputs=(),
+                backend="",
+                model="",
+                device="",
+                threads=1,
+                batch_size=1,
+                max_examples=1,
+            ),
+        )
+        await running.start()
+        try:
+            part = msgspec.Raw(msgspec.msgpack.encode(Part(instances=["a"])))
+            first = await asyncio.gather(running.batches.answer(part, 1), return_exceptions=True)
+            second = await running.batches.answer(part, 1)
+            await asyncio.sleep(0.7)  # an idle process is not stopped
+            return [*map(type, first), second.answer.status, running.is_ready]
+        finally:
+            await running.stop()
+
+    monkeypatch.setattr(process, "call_in_child", models)
+    monkeypatch.setattr(process, "child_environment", lambda spec: {})
+    monkeypatch.setattr(process, "interpreter", lambda env: None)
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == [ModelEndedError, 200, True]
+    assert models.started == 2
+    assert capsys.readouterr().err.count(f"the model process {problem}; it will be started again") == 1

@@ -155,11 +155,25 @@ def test_reproducing_a_run_selects_the_same_epochs(
 
 
 @pytest.mark.plugins("nlp", "torch")
+@pytest.mark.parametrize("override", ["recipe.batch_size=16", "recipe.max_steps=50"])
+def test_run_with_the_default_epochs_of_other_settings_is_planned_again(
+    catalog: Catalog, tmp_path: Path, override: str
+) -> None:
+    (default,) = plan(catalog, "nlp", texts(tmp_path, 200), models=("bert-tiny",))
+    epochs = f"recipe.epochs={default.recipe.epochs}"
+    (spec,) = plan(catalog, "nlp", tmp_path / "reviews.csv", epochs, override, models=("bert-tiny",))
+    (again,) = expand(rerun.selection(spec, catalog), catalog)
+    assert again.recipe == spec.recipe
+    assert again.key == spec.key
+
+
+@pytest.mark.plugins("nlp", "torch")
 def test_reproducing_an_older_run_does_not_raise_its_epochs(catalog: Catalog, tmp_path: Path) -> None:
     (spec,) = plan(catalog, "nlp", texts(tmp_path), "recipe.epochs=4", models=("bert-tiny",))
     assert spec.source is not None
     older = msgspec.structs.replace(spec, source=msgspec.structs.replace(spec.source, training_examples=None))
     (again,) = expand(rerun.selection(older, catalog), catalog)
+    assert again.recipe == spec.recipe
     assert again.key == spec.key
 
 
@@ -192,6 +206,16 @@ def test_default_model_depends_on_the_number_of_training_examples(
         assert spec.source is not None
         assert spec.source.defaults[0] == note
     assert planned_notes(specs)[0] == f"Note: reviews.csv: {note}"
+
+
+@pytest.mark.plugins("nlp", "torch")
+def test_note_does_not_name_another_model_if_the_size_varies(sized: Catalog, tmp_path: Path) -> None:
+    first, second = plan(sized, "nlp", texts(tmp_path, 40), "dataset.test_share=0.15,0.7")
+    assert (first.model, second.model) == ("lstm-small", "lstm-small")
+    assert first.source is not None
+    assert second.source is not None
+    assert first.source.defaults[0].startswith("model lstm-small is the default")
+    assert not any("is the default" in choice for choice in second.source.defaults)
 
 
 @pytest.mark.plugins("nlp", "torch", "baselines")

@@ -77,6 +77,21 @@ def test_event_hook_that_returns_late_does_not_undo_changes_of_the_caller(
     assert capsys.readouterr().err == ""
 
 
+def test_changes_of_an_event_hook_that_hangs_are_undone(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
+    monkeypatch.chdir(tmp_path)
+    stuck = install(
+        "import harness, os, time\n"
+        "@harness.hookimpl\ndef harness_run_finished():\n    os.chdir('/')\n    time.sleep(60)\n"
+    )
+    with Events(load([stuck])) as events:
+        events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
+    assert Path.cwd() == tmp_path
+    assert "it changed the current directory; the change was undone" in capsys.readouterr().err
+
+
 def test_event_hooks_of_a_plugin_run_in_one_thread(install: Install) -> None:
     """An event tracker may use an SQLite connection, which works only in the thread that opened it."""
     source = "import harness, threading\nreceived = []\n@harness.hookimpl\ndef harness_run_finished():\n"

@@ -26,6 +26,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Maximum time for receiving the head of a request, in seconds."""
     answer_s: float = 30.0
     """Maximum time between receiving a request and its answer, in seconds."""
+    batch_s: float = 60.0
+    """Maximum time between two answers of the model's process while it computes batches, in seconds. If it is exceeded,
+    the process is stopped and started again."""
     drain_s: float = 30.0
     """Maximum time for answering the remaining requests after SIGTERM, in seconds."""
     connections: int = 4096

@@ -33,7 +33,8 @@ class ModelEndedError(HarnessError):
 class ModelProcess(asyncio.Protocol):
     """A child process with the model, and the batches that the process has not answered yet.
 
-    `on_change` is called after each answer and when the process ends.
+    `on_change` is called after each answer, when the process ends, and when it does not answer within `Limits.batch_s`.
+    In the last case, no further batches can be sent, and the caller should call `stop`.
     """
 
     def __init__(self, job: ServeJob, on_change: Callable[[], None]) -> None:
@@ -44,8 +45,11 @@ class ModelProcess(asyncio.Protocol):
         self._ended: Future[Stopped | Failure] | None = None
         self._transport: asyncio.Transport | None = None
         self._ready: asyncio.Future[Ready] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.ready: Ready | None = None
         """First message of the process, or None if the model has not been loaded."""
+        self.problem = ""
+        """Reason why no batches can be sent, or an empty string."""
 
     @property
     def in_flight(self) -> int:
@@ -89,6 +93,8 @@ class ModelProcess(asyncio.Protocol):
         assert self._transport is not None
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self._sent.append(future)
+        if self._timer is None:
+            self._watch()
         self._transport.write(framed(work))
         return future
 
@@ -116,12 +122,28 @@ class ModelProcess(asyncio.Protocol):
                     self._ready.set_result(frame)
             else:
                 future = self._sent.popleft()
+                self._watch()
                 if not future.done():
                     future.set_result(frame)
                 self._on_change()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+
+    def _watch(self) -> None:
+        """Start the timeout for the oldest batch without an answer, if any."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._sent:
+            self._timer = asyncio.get_running_loop().call_later(self._job.limits.batch_s, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        """Close the socket. `_on_end` reports the failure to the waiting requests when the process has been stopped."""
+        self.problem = f"the model process did not answer for {self._job.limits.batch_s:g} s"
+        if self._transport is not None:
+            self._transport.abort()
+        self._on_change()
 
     def _on_end(self) -> None:
         assert self._ended is not None
@@ -131,9 +153,11 @@ class ModelProcess(asyncio.Protocol):
         else:
             result = self._ended.result()
             reason = result.message if isinstance(result, Failure) else "it was stopped"
-        error = ModelEndedError(f"the model process ended: {reason}")
+        self.problem = self.problem or f"the model process ended: {reason}"
+        error = ModelEndedError(self.problem)
         waiting: list[asyncio.Future[Any]] = [*([self._ready] if self._ready is not None else []), *self._sent]
         self._sent.clear()
+        self._watch()
         if self._transport is not None:
             self._transport.close()
         for future in waiting:

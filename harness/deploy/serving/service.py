@@ -87,6 +87,8 @@ class Service:
 
     def _changed(self) -> None:
         if not self._process.is_open and not self.is_stopping and self._restarting is None:
+            if self._process.ready is not None:  # otherwise, `start` raises an exception
+                note(f"{self._process.problem}; it will be started again")
             self._restarting = asyncio.get_running_loop().create_task(self._restart())
         self.batches.pump()
 
