@@ -128,7 +128,7 @@ def from_table(
         if typed := tuple(name for name in table.categorical if name in features and name not in known):
             options = msgspec.structs.replace(options, categorical_columns=(*options.categorical_columns, *typed))
             columns.guessed.append("categorical_columns")
-        _features(found, table, features, options)
+        _features(found, table, features, slices, options)
         found.warnings += _unused_words(table, (*features, *targets), options.missing_values)
     if objective == "classification":
         found.labels = spelled(reading.words(table, targets[0], "label", problems), "label", found.warnings)
@@ -263,12 +263,18 @@ def _target(found: Examples, table: Table, name: str, declared: Notation) -> lis
     return numbers
 
 
-def _features(found: Examples, table: Table, features: Sequence[str], options: TableOptions) -> None:
-    """Add the features of a table."""
+def _features(
+    found: Examples, table: Table, features: Sequence[str], slices: Sequence[str], options: TableOptions
+) -> None:
+    """Add the features of a table. Slice columns that are not features may also be declared categorical."""
     if not features:
         raise UsageError(f"{table.source}: there are no feature columns, because every column has another role")
-    for option, listed in (("categorical", options.categorical_columns), ("date", options.date_columns)):
-        unknown = [name for name in listed if name not in features]
+    roles = (
+        ("categorical", options.categorical_columns, (*features, *slices)),
+        ("date", options.date_columns, features),
+    )
+    for option, listed, allowed in roles:
+        unknown = [name for name in listed if name not in allowed]
         if unknown:
             raise UsageError(f"{option} column {unknown[0]!r} is not one of the feature columns: {', '.join(features)}")
     both = [name for name in options.date_columns if name in options.categorical_columns]
