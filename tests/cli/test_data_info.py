@@ -66,7 +66,7 @@ def test_tables_are_described_with_missing_values_and_targets(tmp_path: Path) ->
     assert [(c.name, c.roles, c.type, c.missing) for c in found.columns] == [
         ("rooms", ("numeric feature",), "number", 0),
         ("area", ("numeric feature",), "number", 4),
-        ("town", ("categorical feature", "slice"), "text", 1),
+        ("town", ("slice",), "text", 1),
         ("price", ("target",), "number", 0),
     ]
     prices = found.targets["price"]

@@ -385,7 +385,8 @@ def test_commands_continue_verify_and_prune(invoke: Invoke, monkeypatch: pytest.
     assert invoke(*RUN, "--checkpoint-every", "1").exit_code == 1
     monkeypatch.delenv("TOY_STOP_AT")
     planned = invoke(*RUN, "--dry-run")
-    assert planned.stdout.splitlines()[2].split()[-1] == "resume"
+    (row,) = (line.split() for line in planned.stdout.splitlines() if line.startswith("toy"))
+    assert row[-1] == "resume"
     refused = invoke(*RUN, "--resume", "--set", "recipe.learning_rate=0.3")
     assert (refused.exit_code, "recipe.learning_rate=0.1" in refused.stderr) == (2, True)
     (directory,) = files.directories(Path("results"))

@@ -531,6 +531,18 @@ KINDS = {
     "harness.deploy.predict:answer": (
         "call_in_child(predict.answer, predict.PredictJob(model=opened, inputs=''), timeout_s=60, environment={})"
     ),
+    "harness.deploy.importance:compute": (
+        "call_in_child(importance.compute, importance.ImportanceJob(model=opened, split='test', metric='', repeats=1, "
+        "seed=0, together=()), timeout_s=60, environment={})"
+    ),
+    "harness.deploy.attributions:compute": (
+        "call_in_child(attributions.compute, attributions.AttributionJob(model=opened, method='', examples={}, "
+        "target=None, steps=1), timeout_s=60, environment={})"
+    ),
+    "harness.execute.option_checks:check_in_child": (
+        "call_in_child(option_checks.check_in_child, option_checks.OptionsJob(specs=(spec,), "
+        "plugins=catalog.refs_for(spec)), timeout_s=60, environment={})"
+    ),
     "harness.deploy.serving.model:serve_model": (
         "call_in_child(serving.serve_model, serving.ServeJob(model=opened, preprocessing=preprocessing, "
         "limits=serving.Limits(), connection=pair[1].fileno()), timeout_s=60, environment={}, "
@@ -570,9 +582,9 @@ from harness.checks.latency import target_child
 from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
-from harness.deploy import predict
+from harness.deploy import attributions, importance, predict
 from harness.deploy.serving import model as serving
-from harness.execute import exporting, teacher, trial
+from harness.execute import exporting, option_checks, teacher, trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe
 from harness.execute.runner import run_all

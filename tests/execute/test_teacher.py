@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("toy")
 SOURCE = str(Path(__file__).parents[1] / "helpers" / "distilling_plugin.py")
 PLUGIN = ("--plugin", SOURCE)
-TEACHER = ("--teacher", "toy-classify-toy-linear-toy-numpy")
+TEACHER = ("--teacher", "toy-classify-toy-colors-toy-linear-toy-numpy")
 ALPHA, TEMPERATURE = 0.7, 3.0
 
 

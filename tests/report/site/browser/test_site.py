@@ -150,7 +150,7 @@ def test_csv_download_of_the_comparison_equals_the_file(site: Path, watched: Any
     page = watched.open(site / "tasks" / "nlp.html")
     with page.expect_download() as started:
         page.locator("#table-comparison-cldr-langid a", has_text="CSV").click()
-    assert Path(started.value.path()).read_bytes() == (site / "tasks" / "nlp.csv").read_bytes()
+    assert Path(started.value.path()).read_bytes() == (site / "tables" / "nlp" / "cldr-langid.csv").read_bytes()
 
 
 def test_csv_download_of_best_backends(site: Path, watched: Any) -> None:
