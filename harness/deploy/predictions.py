@@ -50,10 +50,10 @@ def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """Return the predictions of several runs with the same setting, such as all folds of a cross-validation.
 
     The table has the columns of `stored_predictions`, and the columns ``split`` and ``seed`` after the first one. Rows
-    are sorted by the first column. Over all folds and one seed, each example has one row, which was predicted by a
-    model that was not trained on this example. Examples that are earlier than the first of several folds in
-    chronological order have no row. Raises the errors of `stored_predictions`, and `harness.UsageError` if
-    the settings differ or if two runs have the same split and seed.
+    are sorted by the first column. With all folds and one seed, each example has one row, with the prediction of a
+    model that was not trained on this example. If the folds are in chronological order, examples before the first fold
+    have no row. Raises the errors of `stored_predictions`, and `harness.UsageError` if the settings differ or if two
+    runs have the same split and seed.
     """
     import pandas as pd
 
