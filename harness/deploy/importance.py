@@ -2,8 +2,8 @@
 
 The importance of a column is the decrease in the score when the values of the column are permuted among the examples
 (Breiman 2001, Machine Learning 45, 5-32). It is computed by scikit-learn's `permutation_importance`. The columns are
-those of the original table: the values are permuted before the table is encoded, so the one-hot columns of a category
-are permuted together, as are the parts of a date, and a number and the indicator that it is missing.
+those of the original table: the values are permuted before the table is encoded, so all columns that encode one
+original column, such as the one-hot columns of a category or the parts of a date, are permuted together.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 Groups = tuple[Path, ...]
-"""Directories of the group of a process and of the group's visible ancestors, starting with the group itself."""
+"""Directories of a process's group and its visible ancestors, starting with the group itself."""
 
 
 def cpu_groups(root: Path = Path("/")) -> Groups:
