@@ -79,7 +79,8 @@ def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
 
 def with_other_splits(run: StoredRun, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the newest successful run for each split that has the setting and the seed of `run`, including `run`.
+    """Return, for each split, the newest successful run with the same setting and seed as `run`. For the split of
+    `run`, this is `run` itself.
 
     Raises `harness.UsageError` if the run uses no numbered split, or if a fold or random split has no successful run.
     """

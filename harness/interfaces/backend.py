@@ -227,8 +227,8 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data were
-            modified.
+            Arrays ``[B, ...]``, keyed by input name. The method must not modify the arrays. A run fails if its data
+            were modified.
 
         Returns
         -------
@@ -275,7 +275,8 @@ class Session(ABC):
         Returns
         -------
         dict of str to ndarray
-            Arrays by name, in any shape, with boolean, integer or floating-point dtypes. Values are stored exactly.
+            Arrays of any shape with boolean, integer or floating-point dtypes, keyed by name. Values are stored
+            exactly.
 
         Raises
         ------
@@ -334,7 +335,8 @@ class Session(ABC):
         folder : Path
             Empty folder for the files.
         inputs : mapping of str to ndarray
-            Example inputs. Arrays ``[B, ...]``, by input name. The exported model must accept batches of any size.
+            Arrays of example inputs ``[B, ...]``, keyed by input name. The exported model must accept batches of any
+            size.
 
         Returns
         -------
@@ -365,7 +367,7 @@ class Session(ABC):
         method : str
             One of `Backend.attributions`.
         inputs : mapping of str to ndarray
-            Inputs ``[B, ...]``, by name.
+            Inputs ``[B, ...]``, keyed by input name.
         baselines : mapping of str to ndarray
             Reference inputs, with the names, shapes and dtypes of `inputs`. Inputs that are equal to their baseline are
             not attributed.

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """Inputs and targets for one step, in host memory."""
 
     inputs: dict[str, Array]
-    """C-contiguous arrays ``[B, ...]`` by input name."""
+    """C-contiguous arrays ``[B, ...]``, keyed by input name."""
     targets: Array
     """Targets. Targets are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]``
     for token classification."""

@@ -39,7 +39,7 @@ class Split:
     """Examples in a fixed order."""
 
     inputs: Mapping[str, Array]
-    """Arrays ``[N, ...]`` by input name.
+    """Arrays ``[N, ...]``, keyed by input name.
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
     arrays ``[samples]`` with values in [-1, 1]. Prepared data contain only numeric arrays. A large input may be an
@@ -51,9 +51,10 @@ class Split:
     each position (int64 ``[N, L]``) for token classification. Positions without a target contain `harness.IGNORED`.
     Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
-    """Arrays ``[N]`` by group name, such as the speaker of each example. An empty string, None or NaN means that an
-    example has no group. If the published splits are merged to draw folds or random splits, the examples of each group
-    stay together, unless groups of this kind are divided between the published test split and the other splits."""
+    """Arrays ``[N]``, keyed by group name. An array contains, for example, the speaker of each example. An empty
+    string, None or NaN means that an example has no group. If the published splits are merged to draw folds or random
+    splits, the examples of each group stay together, unless groups of this kind are divided between the published test
+    split and the other splits."""
     rows: Array | None = None
     """Origin of each example ``[N]``: either the row in the source file (int64, counted from 1) or the path of the
     example's file (str). The value is None if the dataset does not identify its examples. The core copies the array to
@@ -335,7 +336,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Prepared inputs ``[B, ...]``, by name. The arrays are read-only.
+            Prepared inputs ``[B, ...]``, keyed by input name. The arrays are read-only.
         info : DataInfo
             Description of the prepared data.
 
@@ -356,7 +357,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Prepared inputs ``[B, ...]``, by name. The arrays are read-only.
+            Prepared inputs ``[B, ...]``, keyed by input name. The arrays are read-only.
         fitted : mapping of str to Any
             `PreparedData.fitted` of the training data.
         info : DataInfo
@@ -404,7 +405,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Raw inputs ``[N, ...]``, by name, as in `RawData`. The arrays are read-only.
+            Raw inputs ``[N, ...]``, keyed by input name, as in `RawData`. The arrays are read-only.
         details : mapping of str to Any
             Details of the new data, as in `RawData.details`.
         fitted : mapping of str to Any
@@ -496,7 +497,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : dict of str to ndarray
-            Arrays ``[B, ...]`` by input name, which may be overwritten.
+            Arrays ``[B, ...]``, keyed by input name. The arrays may be overwritten.
         info : DataInfo
             Description of the prepared data, including the details that `prepare` computed.
         options : Options

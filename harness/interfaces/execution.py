@@ -254,7 +254,7 @@ class Executor(ABC):
         Parameters
         ----------
         options : mapping of str to str
-            Values by option name. Options that the user has not set are omitted.
+            Values of the options, keyed by option name. Options that the user has not set are omitted.
 
         Returns
         -------

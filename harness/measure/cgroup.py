@@ -64,8 +64,8 @@ def quota_throttled_s(groups: Groups) -> float | None:
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use.
 
-    The result is the number of cores in the process's affinity mask or the process's CPU quota, rounded up, whichever
-    is smaller.
+    The result is the smaller of two numbers: the number of cores in the process's affinity mask, and the process's CPU
+    quota, rounded up.
     """
     try:
         cores = len(os.sched_getaffinity(0))

@@ -66,8 +66,8 @@ class Training:
 
     `first_steps` contains the first step of each process that trained the model. These steps include compilation and
     allocation. `timed` contains the windows after these steps. `losses` contains the mean loss of each batch, and
-    `curves` contains one entry per epoch. There are several such processes only if training was interrupted and
-    resumed.
+    `curves` contains one entry per epoch. The model was trained by more than one process only if training was
+    interrupted and resumed.
     """
 
     def __init__(

@@ -17,7 +17,8 @@ from harness.deploy.serving.limits import Limits
 from harness.errors import HarnessError
 
 MAX_IN_FLIGHT = 2
-"""Maximum number of batches sent to the model. One batch is prepared while another one is computed."""
+"""Maximum number of batches that the model receives before it answers the first one. One batch is prepared while
+another one is computed."""
 
 
 class Channel(Protocol):

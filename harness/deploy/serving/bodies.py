@@ -108,8 +108,10 @@ class Bodies:
                         body += chunk
                         count(len(chunk))
         except TimeoutError:
-            raise RefusedError(408, f"the body did not arrive within {limits.body_s:g} s; use a faster connection or "
-            "send a smaller body") from None
+            raise RefusedError(
+                408,
+                f"the body did not arrive within {limits.body_s:g} s; use a faster connection or send a smaller body",
+            ) from None
         if received > limits.body_bytes:
             raise RefusedError(413, _too_large(limits.body_bytes))
         return bytes(body)

@@ -98,9 +98,10 @@ class Requests:
         return inputs, list(dict.fromkeys(warning for rows in found for warning in rows.warnings))
 
     def read_texts(self, parts: Sequence[Part]) -> list[dict[str, Array]] | None:
-        """Return the raw inputs of several requests whose examples are texts in JSON. The texts are read together to
-        save time. Return None if a request has other content, or if there are problems or warnings. Use `read` for such
-        requests.
+        """Return the raw inputs of several requests whose examples are texts in JSON.
+
+        The texts are read together to save time. Return None if a request has other content, or if there are problems
+        or warnings. Use `read` for such requests.
         """
         if self._reader.kind != "text" or not all(part.instances and not part.files for part in parts):
             return None

@@ -177,8 +177,7 @@ class Scorer:
         return split.values if isinstance(split, Streamed) else self.score(*split)
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the values of metrics, keyed by metric name. Also check that no function changed its arguments.
-        """
+        """Return the values of metrics, keyed by metric name. Also check that no function changed its arguments."""
         values = {}
         before, info = digest({"targets": targets, "outputs": outputs}), msgspec.json.encode(self._info)
         for name in names:
