@@ -186,7 +186,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
     distributions of the outputs (Birnbaum and Klose 1957, Annals of Mathematical Statistics 28, 933-945).
     """
     if outputs.shape[1] != 2:
-        return "the score is a mean over more than two classes, and their values are not independent"
+        return "the score is a mean over more than two classes, and the values of the classes are not independent"
     scores = probabilities(outputs)[:, 1]
     first, second = np.sort(scores[targets == 0]), scores[targets == 1]
     if not len(first) or not len(second):
