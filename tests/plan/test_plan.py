@@ -648,7 +648,10 @@ def test_folds_of_a_dataset_with_an_option_of_the_same_name_raise(catalog: Catal
         Options = msgspec.defstruct("Options", [(name, int, 0)], bases=(harness.SeededSplit,), frozen=True)
 
     provide(catalog, dataset=Clashing())
-    with pytest.raises(CombinationError, match=rf"'seeded' defines dataset\.{name}, which folds and random splits"):
+    with pytest.raises(
+        CombinationError,
+        match=rf"'seeded' defines dataset\.{name}, which clashes with the options for folds and random splits",
+    ):
         plan(catalog, f"dataset.{other}=3", datasets=("seeded",))
 
 
