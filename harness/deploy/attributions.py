@@ -1,4 +1,4 @@
-"""Attributions of a trained model's outputs to the inputs of examples of the test split."""
+"""Attribution of a trained model's outputs to the inputs of test examples."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 INTEGRATED_GRADIENTS = "integrated-gradients"
 MOST_POSITIONS = 30
-"""Maximum number of positions of one example that are attributed in token classification."""
+"""Maximum number of positions per example whose outputs are attributed in token classification."""
 
 
 class AttributionJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class AttributionJob(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelJob
     method: str
     examples: dict[str, int]
-    """Position of each example in the test split, by its row number or path."""
+    """Position of each example in the test split, keyed by row number or path."""
     target: int | None
     """Index of the attributed class or regression target, or None for the predicted class."""
     steps: int
@@ -57,13 +57,13 @@ def attributions(
     device: str = "auto",
     timeout_s: float = 3600.0,
 ) -> tuple[Attributions, Arrays]:
-    """Return the integrated gradients of examples of a run's test split, and their arrays.
+    """Compute integrated gradients for examples of a run's test split. Return the attributions and their arrays.
 
-    `examples` are values in the first column of ``harness predictions``. By default, the output of the predicted class
-    is attributed. The network is evaluated in fp32 without compilation, or in fp64 if the run used fp64. Raises
-    `harness.UsageError` if the run, an example or a class cannot be used, `harness.CombinationError` if the backend
-    does not compute integrated gradients or a package is missing, and `harness.HarnessError` if the data differ from
-    those of the run or the backend fails.
+    `examples` are values in the first column of the table that ``harness predictions`` writes. By default, the output
+    of the predicted class is attributed. The network is evaluated in fp32 without compilation, or in fp64 if the run
+    used fp64. Raises `harness.UsageError` if the run, an example or a class cannot be used, `harness.CombinationError`
+    if the backend does not compute integrated gradients or a package is missing, and `harness.HarnessError` if the data
+    differ from those of the run or the backend fails.
     """
     check_servable(run)
     record = run.record
@@ -72,7 +72,7 @@ def attributions(
         raise UsageError(f"the record of run {record.run_id!r} does not describe its data; repeat the run")
     if catalog.task(record.spec.task).kind == "table":
         raise CombinationError(
-            f"run {record.run_id!r} belongs to a task on tables, for which integrated gradients are not shown; use "
+            f"run {record.run_id!r} belongs to a task on tables, for which integrated gradients are not supported; use "
             "--method permutation"
         )
     names = names_of(info)
@@ -100,18 +100,18 @@ def attributions(
             limit_option="--timeout",
         )
         if isinstance(found, Failure):
-            raise HarnessError(f"the integrated gradients of run {record.run_id!r} failed: {found.message}")
+            raise HarnessError(f"computing the integrated gradients of run {record.run_id!r} failed: {found.message}")
         arrays = {name: np.array(array) for name, array in read_arrays(Path(scratch) / ARRAYS).items()}
     return msgspec.structs.replace(found, run=record.run_id), arrays
 
 
 def positions_of(run: StoredRun, examples: Sequence[str]) -> dict[str, int]:
-    """Return the position in the test split of each example, by its row number or path.
+    """Return the position of each example in the test split, keyed by row number or path.
 
     Raises `harness.UsageError` if no example is given, an example does not exist, or the predictions were not saved.
     """
     if not examples:
-        raise UsageError("integrated gradients need --examples, such as --examples 12,57; see `harness predictions`")
+        raise UsageError("integrated gradients require --examples, such as --examples 12,57; see `harness predictions`")
     arrays = samples.stored(run)
     if "test_outputs" not in arrays:
         raise UsageError(samples.not_stored(run.record))
@@ -174,7 +174,8 @@ def compute(job: AttributionJob, context: ChildContext) -> Attributions:
 
 
 def _checked(task: str, inputs: Arrays, baseline: Mapping[str, NDArray[Any]]) -> Arrays:
-    """Return a baseline. Raise `harness.PluginError` if its arrays differ from the inputs in shape or dtype."""
+    """Return a baseline. Raise `harness.PluginError` if the baseline's arrays differ from the inputs in shape or
+    dtype."""
     expected, found = (
         {name: (array.shape, array.dtype) for name, array in arrays.items()} for arrays in (inputs, baseline)
     )
@@ -204,8 +205,8 @@ def _places(
     """Yield the outputs of an example to attribute.
 
     For classification, this is the output of one class, and for regression the output of one target. For token
-    classification, one output is attributed at each labeled position whose predicted or true class is not the most
-    frequent class of the training split, such as the tag ``O``.
+    classification, one output is attributed at each labeled position where the predicted or true class differs from the
+    most frequent class of the training split, such as the tag ``O``.
     """
     outputs = _outputs(session, inputs)
     if data.info.objective != "token_classification":
@@ -229,7 +230,8 @@ def _attributed(
     info: DataInfo,
     names: Sequence[str],
 ) -> tuple[Attribution, Arrays]:
-    """Return the attribution of an output, without the example and its label, and the values of each input."""
+    """Return the attribution of an output, and the attributed values of each input. The example and its label are not
+    filled in."""
     inputs, baseline = pair
     chosen = place.target if place.position is None else (place.position, place.target)
     found, deltas = session.attributions(job.method, inputs, baseline, np.array([chosen], np.int64), job.steps)

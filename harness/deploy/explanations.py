@@ -38,7 +38,7 @@ class ColumnImportance(Struct, frozen=True, kw_only=True):
     """95% interval of the mean over all permutations (Student's t), or None if there is only one repeat. The interval
     does not include the variation between test sets or between training runs."""
     values: list[float]
-    """Decrease in the score for each repeat. For error metrics, the increase in the score."""
+    """Decrease in the score or, for error metrics, increase in the score, for each repeat."""
 
 
 class PermutationImportance(Struct, frozen=True, kw_only=True):
@@ -89,9 +89,9 @@ def stored_importance(run: StoredRun) -> PermutationImportance | None:
 class Attribution(Struct, frozen=True, kw_only=True):
     """Attribution of one output of a model to the inputs of one example.
 
-    The arrays are stored in `GRADIENT_ARRAYS` as ``<number>/values/<input>`` (attributions), and
-    ``<number>/inputs/<input>`` (prepared inputs), float32 with the shape of one example's input. The number is the
-    position of this attribution in `Attributions.found`, counted from 0.
+    The arrays are stored in `GRADIENT_ARRAYS` as ``<number>/values/<input>`` (attributions) and
+    ``<number>/inputs/<input>`` (prepared inputs). They are float32 arrays with the shape of one example's input. The
+    number is the position of this attribution in `Attributions.found`, counted from 0.
     """
 
     example: str
@@ -99,9 +99,9 @@ class Attribution(Struct, frozen=True, kw_only=True):
     position: int | None
     """Position in the example for token classification, counted from 0. None for other objectives."""
     label: str
-    """True class of the example or position. For regression, name of the target."""
+    """True class of the example or position or, for regression, the name of the target."""
     predicted: str
-    """Predicted class. For regression, name of the target."""
+    """Predicted class or, for regression, the name of the target."""
     target: str
     """Class or regression target whose output is attributed."""
     output: float

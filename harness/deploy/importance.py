@@ -1,9 +1,9 @@
 """Permutation importance of the columns of a table, computed with a run's trained model.
 
-The importance of a column is the decrease in the score if the values of the column are permuted between the examples
+The importance of a column is the decrease in the score when the values of the column are permuted among the examples
 (Breiman 2001, Machine Learning 45, 5-32). It is computed by scikit-learn's `permutation_importance`. The columns are
-those of the original table: the values are permuted before the table is encoded, so that the one-hot columns of a
-category, the parts of a date and the indicator of a missing number are permuted together.
+those of the original table: the values are permuted before the table is encoded, so all columns that encode one
+original column, such as the one-hot columns of a category or the parts of a date, are permuted together.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def permutation_importance(
             limit_option="--timeout",
         )
     if isinstance(found, Failure):
-        raise HarnessError(f"the permutation importance of run {record.run_id!r} failed: {found.message}")
+        raise HarnessError(f"computing the permutation importance of run {record.run_id!r} failed: {found.message}")
     return msgspec.structs.replace(found, run=record.run_id)
 
 
@@ -199,8 +199,8 @@ def original_columns(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Plac
 def units(columns: Mapping[str, Places], together: Sequence[Sequence[str]]) -> dict[tuple[str, ...], Places]:
     """Return the columns that are permuted together, keyed by their names.
 
-    The columns in `together` form one unit each; all other columns are permuted separately. Raises
-    `harness.UnknownNameError` if a column does not exist, and `harness.UsageError` if it is in two units.
+    Each tuple of columns in `together` forms one unit. All other columns are permuted separately. Raises
+    `harness.UnknownNameError` if a column does not exist, and `harness.UsageError` if a column is in two units.
     """
     first: dict[str, tuple[str, ...]] = {}
     for names in together:

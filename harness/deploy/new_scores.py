@@ -31,8 +31,8 @@ class NewScores(NamedTuple):
 def new_scores(
     new: NewData, outputs: NDArray[Any], info: DataInfo, spec: RunSpec, catalog: Catalog
 ) -> NewScores | None:
-    """Return the scores of `outputs`, logits ``[N, C]`` or standardized values ``[N, T]``, for the examples of `new`
-    whose labels or target values are known, or None if the data have no labels.
+    """Return the scores for the examples of `new` whose labels or target values are known, or None if the data have no
+    labels. `outputs` are logits ``[N, C]`` or standardized values ``[N, T]``.
 
     Raises the same errors as `harness.measure.quality.scorer.Scorer`.
     """

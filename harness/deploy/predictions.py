@@ -50,10 +50,10 @@ def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """Return the predictions of several runs with the same setting, such as all folds of a cross-validation.
 
     The table has the columns of `stored_predictions`, and the columns ``split`` and ``seed`` after the first one. Rows
-    are sorted by the first column. Over all folds and one seed, each example has one row, which was predicted by a
-    model that was not trained on this example. Examples that are earlier than the first of several folds in
-    chronological order have no row. Raises the errors of `stored_predictions`, and `harness.UsageError` if
-    the settings differ or if two runs have the same split and seed.
+    are sorted by the first column. With all folds and one seed, each example has one row, with the prediction of a
+    model that was not trained on this example. If the folds are in chronological order, examples before the first fold
+    have no row. Raises the errors of `stored_predictions`, and `harness.UsageError` if the settings differ or if two
+    runs have the same split and seed.
     """
     import pandas as pd
 
@@ -79,7 +79,8 @@ def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
 
 def with_other_splits(run: StoredRun, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the newest successful run for each split that has the setting and the seed of `run`, including `run`.
+    """Return, for each split, the newest successful run with the same setting and seed as `run`. For the split of
+    `run`, this is `run` itself.
 
     Raises `harness.UsageError` if the run uses no numbered split, or if a fold or random split has no successful run.
     """

@@ -47,7 +47,7 @@ class DeviceGroup(Struct, frozen=True, kw_only=True):
     """
 
     rank: int
-    """Number of this process, from 0. The process with rank 0 measures the run and computes the predictions."""
+    """Rank of this process, counted from 0. The process with rank 0 measures the run and computes the predictions."""
     addresses: tuple[str, ...]
     """Addresses of the processes, in rank order, such as ``127.0.0.1:41234``. Each process may accept connections from
     the other processes on its address."""
@@ -142,7 +142,7 @@ class Session(ABC):
         Parameters
         ----------
         weights : mapping of str to ndarray
-            Float32 arrays by canonical name, in canonical shapes, including running statistics.
+            Float32 arrays with canonical shapes, including running statistics, keyed by canonical name.
         """
 
     @abstractmethod
@@ -152,7 +152,7 @@ class Session(ABC):
         Returns
         -------
         dict of str to ndarray
-            Float32 arrays by canonical name, in canonical shapes, including running statistics.
+            Float32 arrays with canonical shapes, including running statistics, keyed by canonical name.
         """
 
     @abstractmethod
@@ -208,7 +208,7 @@ class Session(ABC):
         Parameters
         ----------
         weight : float
-            Factor by which the current weights are multiplied in the average.
+            Contribution of the current weights to the new average, from 0 to 1.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
@@ -227,8 +227,8 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data were
-            modified.
+            Arrays ``[B, ...]``, keyed by input name. The method must not modify the arrays. A run fails if its data
+            were modified.
 
         Returns
         -------
@@ -275,7 +275,8 @@ class Session(ABC):
         Returns
         -------
         dict of str to ndarray
-            Arrays by name, in any shape, with boolean, integer or floating-point dtypes. Values are stored exactly.
+            Arrays of any shape with boolean, integer or floating-point dtypes, keyed by name. Values are stored
+            exactly.
 
         Raises
         ------
@@ -289,8 +290,8 @@ class Session(ABC):
 
         Subsequent training steps produce the same results as if training had continued after the call to `state`. On
         the CPU, the results of the subsequent training steps must be bitwise identical. The core calls `set_weights`
-        first. The core then passes the state of a session that was opened for an equal `SessionRequest`, usually in an
-        earlier process.
+        before this method. The core then passes the state of a session that was opened for an equal `SessionRequest`,
+        usually in an earlier process.
 
         Parameters
         ----------
@@ -334,7 +335,8 @@ class Session(ABC):
         folder : Path
             Empty folder for the files.
         inputs : mapping of str to ndarray
-            Example inputs. Arrays ``[B, ...]``, by input name. The exported model must accept batches of any size.
+            Arrays of example inputs ``[B, ...]``, keyed by input name. The exported model must accept batches of any
+            size.
 
         Returns
         -------
@@ -365,20 +367,21 @@ class Session(ABC):
         method : str
             One of `Backend.attributions`.
         inputs : mapping of str to ndarray
-            Inputs ``[B, ...]``, by name.
+            Inputs ``[B, ...]``, keyed by input name.
         baselines : mapping of str to ndarray
             Reference inputs, with the names, shapes and dtypes of `inputs`. Inputs that are equal to their baseline are
             not attributed.
         outputs : ndarray of int
-            Output of each example that is attributed: its index ``[B]`` or, for token classification, the position and
-            the class ``[B, 2]``.
+            Output to attribute for each example: an index ``[B]`` or, for token classification, a position and a class
+            ``[B, 2]``.
         steps : int
             Number of steps of the numerical integration, for methods that integrate gradients.
 
         Returns
         -------
         values : dict of str to ndarray
-            Attributions of the inputs that differ from their baseline, float32, by name, with the shape of the input.
+            Float32 attributions of the inputs that differ from their baseline, keyed by input name. Each array has the
+            shape of its input.
         deltas : ndarray
             Convergence delta of each example, float32 ``[B]``: the sum of the attributions minus the difference between
             the outputs for the inputs and for the baselines.
@@ -433,7 +436,7 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
-    """Name of the backend, as in ``--backend``."""
+    """Name of the backend, as passed to ``--backend``."""
     summary: ClassVar[str]
     """One-line description."""
     requires: ClassVar[Mapping[str, str]]
@@ -514,7 +517,8 @@ class Backend(ABC):
     ) -> dict[str, str]:
         """Convert an exported model to one of the precisions in `converts`.
 
-        The core calls this method in a separate process and keeps the result, so that the conversion is not measured.
+        The core calls this method in a separate process and caches the result. The conversion is therefore not part of
+        the measurement.
 
         Parameters
         ----------
@@ -525,7 +529,7 @@ class Backend(ABC):
         precision : str
             Precision of the converted model.
         examples : mapping of str to ndarray
-            Inputs of training examples ``[N, ...]``, by name, for calibration.
+            Inputs of training examples for calibration, ``[N, ...]``, keyed by input name.
 
         Returns
         -------

@@ -18,14 +18,14 @@ class Batch(NamedTuple):
     """Inputs and targets for one step, in host memory."""
 
     inputs: dict[str, Array]
-    """C-contiguous arrays ``[B, ...]`` by input name."""
+    """C-contiguous arrays ``[B, ...]``, keyed by input name."""
     targets: Array
     """Targets. Targets are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]``
     for token classification."""
     weight: float = 1.0
     """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
     session, the batch is the part of the whole batch that one process uses. The weight is the fraction of the whole
-    batch's targets that are in this part. The loss of the whole batch is the sum of the weighted losses of its
+    batch's targets that belong to this part. The loss of the whole batch is the sum of the weighted losses of its
     parts."""
     example_weights: Array | None = None
     """Weight of each example ``[B]``, float32, or None. The loss of the example or of its positions is multiplied by
@@ -50,8 +50,8 @@ class Batch(NamedTuple):
         part : Batch
             Consecutive examples. The sizes of the parts differ by at most one.
         share : float
-            Fraction of the batch's losses that belong to the part. The sum of ``share * mean_loss(part)`` is the mean
-            loss of the batch. For token classification, only positions with a target have a loss.
+            Fraction of the batch's loss terms that belong to this part. The sum of ``share * mean_loss(part)`` is the
+            mean loss of the batch. For token classification, only positions with a target have a loss.
         """
         losses = self.targets != IGNORED if self.targets.dtype.kind == "i" and self.targets.ndim == 2 else None
         total = len(self.targets) if losses is None else int(losses.sum())

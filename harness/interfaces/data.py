@@ -39,7 +39,7 @@ class Split:
     """Examples in a fixed order."""
 
     inputs: Mapping[str, Array]
-    """Arrays ``[N, ...]`` by input name.
+    """Arrays ``[N, ...]``, keyed by input name.
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
     arrays ``[samples]`` with values in [-1, 1]. Prepared data contain only numeric arrays. A large input may be an
@@ -51,9 +51,10 @@ class Split:
     each position (int64 ``[N, L]``) for token classification. Positions without a target contain `harness.IGNORED`.
     Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
-    """Arrays ``[N]`` by group name, such as the speaker of each example. An empty string, None or NaN means that an
-    example has no group. If the published splits are merged to draw folds or random splits, groups that the test split
-    does not share with the other splits are kept in one split."""
+    """Arrays ``[N]``, keyed by group name. An array contains, for example, the speaker of each example. An empty
+    string, None or NaN means that an example has no group. If the published splits are merged to draw folds or random
+    splits, the examples of each group stay together, unless groups of this kind are divided between the published test
+    split and the other splits."""
     rows: Array | None = None
     """Origin of each example ``[N]``: either the row in the source file (int64, counted from 1) or the path of the
     example's file (str). The value is None if the dataset does not identify its examples. The core copies the array to
@@ -107,7 +108,7 @@ class RawData:
     test: Split
     """Test examples."""
     label_names: tuple[str, ...] = ()
-    """Names of the classes, in the order of their indices. For regression, names of the targets."""
+    """Names of the classes, in the order of their indices. For regression, the names of the targets."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Additional information that the task requires, such as ``sample_rate_hz``, or ``target_unit`` for regression. If
     the targets have different units, the units are separated by commas, as in ``"m, kg"``."""
@@ -182,7 +183,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """
 
     name: ClassVar[str]
-    """Name of the dataset, as in ``--dataset``."""
+    """Name of the dataset, as passed to ``--dataset``."""
     kind: ClassVar[str]
     """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
     ``table``."""
@@ -191,16 +192,16 @@ class Dataset(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str] = ""
-    """License of the data. An SPDX identifier is used if one exists. Empty if the license is unknown."""
+    """License of the data. The string is an SPDX identifier if one exists, and empty if the license is unknown."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the dataset's options. Users set the fields with ``--set dataset.<field>=``."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the training recipe, by model variant or family. The changes are tuned on the validation split of this
-    dataset."""
+    """Changes to the training recipe, keyed by model variant or family. The changes are tuned on the validation split
+    of this dataset."""
     fine_tuning: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the recipe for models that start from a checkpoint, by model family."""
+    """Changes to the recipe for models that start from a checkpoint, keyed by model family."""
     task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Task options for this dataset, such as the vocabulary size, by task name."""
+    """Task options for this dataset, such as the vocabulary size, keyed by task name."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Mapping from each required module to the requirement or command that installs the module, as in
     `Backend.requires`. The modules are looked up before any run starts."""
@@ -220,12 +221,12 @@ class Dataset(ABC, Generic[OptionsT]):
     data.
     """
     inputs: ClassVar[Mapping[str, RawInput]] = {}
-    """Shape and dtype of each input, by name."""
+    """Shape and dtype of each input, keyed by input name."""
     label_names: ClassVar[Sequence[str]] = ()
-    """Names of the classes, in the order of their indices. For regression, names of the targets."""
+    """Names of the classes, in the order of their indices. For regression, the names of the targets."""
     metric: ClassVar[str] = ""
-    """Name of the metric that publications report for this dataset. The name need not be a metric in ``harness list
-    metrics``."""
+    """Name of the metric that publications report for this dataset. ``harness list metrics`` need not list this
+    metric."""
     target: ClassVar[float | None] = None
     """Target value of the task's primary metric on the validation split, for measuring the time-to-target. The value is
     None if there is no target.
@@ -268,7 +269,7 @@ class Task(ABC, Generic[OptionsT]):
     """
 
     name: ClassVar[str]
-    """Name of the task, as in ``--task``."""
+    """Name of the task, as passed to ``--task``."""
     kind: ClassVar[str]
     """Kind of raw input that the task accepts. The value is equal to the `Dataset.kind` of the task's datasets."""
     produces: ClassVar[str]
@@ -282,8 +283,8 @@ class Task(ABC, Generic[OptionsT]):
     default_model: ClassVar[str]
     """Name of the model used if the user does not select one."""
     models_by_size: ClassVar[Mapping[int, str]] = {}
-    """Default models for the user's own data, by the minimum number of training examples. For fewer examples, and for
-    datasets that plugins provide, `default_model` is used. All backends that train in steps should implement these
+    """Default models for the user's own data, keyed by the minimum number of training examples. For fewer examples, and
+    for datasets that plugins provide, `default_model` is used. All backends that train in steps should implement these
     models."""
     metric: ClassVar[str]
     """Name of the primary metric."""
@@ -293,17 +294,17 @@ class Task(ABC, Generic[OptionsT]):
     """Default training recipe."""
     min_steps: ClassVar[int] = 300
     """Minimum number of optimizer steps for the user's own data. For small data, the number of epochs is raised until
-    training has this number of steps, unless the user sets the length of the training, or the recipe limits it or
-    changes the learning rate after given epochs."""
+    training has this number of steps. The number of epochs is not raised if the user sets the length of the training,
+    or if the recipe limits the length of the training or changes the learning rate after given epochs."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
-    """Names of those entries in `DataInfo.details` that are computed from the validation or test split and are used
-    only in reports."""
+    """Names of the entries in `DataInfo.details` that are computed from the validation or test split and are used only
+    in reports."""
     counts: ClassVar[str] = ""
-    """Name of what `count` counts, such as ``tokens``. The name consists of lowercase letters, digits and underscores.
-    Reports also show the training and inference throughput in this unit, so the names ``samples`` and ``gflop`` are not
-    allowed. The name is empty if throughput is reported only in samples."""
+    """Name of the unit in which `count` measures the size of an example, such as ``tokens``. The name consists of
+    lowercase letters, digits and underscores. Reports also show the training and inference throughput in this unit, so
+    the names ``samples`` and ``gflop`` are not allowed. The name is empty if throughput is reported only in samples."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
@@ -327,15 +328,15 @@ class Task(ABC, Generic[OptionsT]):
         """
 
     def baseline(self, inputs: Mapping[str, Array], info: DataInfo) -> dict[str, Array]:
-        """Return the reference inputs for the attributions of ``harness explain``, which contain no information.
+        """Return inputs that contain no information. ``harness explain`` uses them as the baseline for attributions.
 
         By default, floating-point inputs are 0, which is the mean of standardized inputs, and other inputs are not
-        changed. Tasks whose inputs are token ids replace the ids.
+        changed. Tasks whose inputs are token ids override this method to replace the ids.
 
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Prepared inputs ``[B, ...]``, by name. The arrays are read-only.
+            Prepared inputs ``[B, ...]``, keyed by input name. The arrays are read-only.
         info : DataInfo
             Description of the prepared data.
 
@@ -356,7 +357,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Prepared inputs ``[B, ...]``, by name. The arrays are read-only.
+            Prepared inputs ``[B, ...]``, keyed by input name. The arrays are read-only.
         fitted : mapping of str to Any
             `PreparedData.fitted` of the training data.
         info : DataInfo
@@ -370,7 +371,7 @@ class Task(ABC, Generic[OptionsT]):
         return None
 
     def count(self, split: Split, info: DataInfo) -> Array:
-        """Return the number of `counts` in each prepared example, such as its number of tokens.
+        """Return the size of each prepared example in the unit `counts`, such as the number of tokens.
 
         The core calls this method if `counts` is set. Only real content is counted, not padding.
 
@@ -404,7 +405,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Raw inputs ``[N, ...]``, by name, as in `RawData`. The arrays are read-only.
+            Raw inputs ``[N, ...]``, keyed by input name, as in `RawData`. The arrays are read-only.
         details : mapping of str to Any
             Details of the new data, as in `RawData.details`.
         fitted : mapping of str to Any
@@ -496,7 +497,7 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         inputs : dict of str to ndarray
-            Arrays ``[B, ...]`` by input name, which may be overwritten.
+            Arrays ``[B, ...]``, keyed by input name. The arrays may be overwritten.
         info : DataInfo
             Description of the prepared data, including the details that `prepare` computed.
         options : Options

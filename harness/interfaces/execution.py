@@ -40,8 +40,8 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     save_weights: bool = False
     """True to save the trained weights next to the record."""
     lock_digest: str = ""
-    """Digest of the lock of the run's named environment on the machine where the command is running. The digest is
-    empty if the run does not use a named environment."""
+    """Digest of the lock file of the run's named environment, computed on the machine where the command is running. The
+    digest is empty if the run does not use a named environment."""
     quality_only: bool = False
     """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
@@ -49,7 +49,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     either only quality, or quality and training throughput. None for a complete run. The test split is not used in a
     trial."""
     step_events: bool = False
-    """True to send `harness.StepsEnded` events because an event listener handles them."""
+    """True if `harness.StepsEnded` events must be sent, because an event listener handles these events."""
     checkpoints: CheckpointPlan | None = None
     """Directory and interval of checkpoints. The value is None if no checkpoints are written. Only runs on this machine
     can have checkpoints."""
@@ -63,7 +63,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     harness_digest: str
     """Digest of the code of `harness`."""
     plugin_digests: dict[str, str]
-    """Digest of each plugin's code, by plugin name. The digest is empty if the plugin is not installed."""
+    """Digest of each plugin's code, keyed by plugin name. The digest is empty if the plugin is not installed."""
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
@@ -213,7 +213,7 @@ class Executor(ABC):
       copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
       Remote machines never write to the results directory.
     - A run in a named environment uses the environment with this name on the machine that executes the run. The
-      environment must exist on that machine, with the same lock and the same code of `harness` and the plugins.
+      environment must exist on that machine, with the same lock file and the same code of `harness` and the plugins.
       Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
@@ -222,11 +222,11 @@ class Executor(ABC):
     - A failed run is not repeated. The record of a failed run is also a result. The outcome in the record is a
       `harness.Failure`. Only attempts without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
-    - All processes of a run on several devices (`RunSpec.devices`) must be executed on the same machine, each with its
-      cores and its device.
+    - All processes of a run on several devices (`RunSpec.devices`) must be executed on the same machine. Each process
+      has separate cores and a separate device.
     - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as
-      failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. In both cases,
-      `execute` first stops the runs that it started, and does not use the coordinator afterwards.
+      failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. Before `execute`
+      returns or raises an exception, it stops all runs that it started. It does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]
@@ -242,19 +242,19 @@ class Executor(ABC):
     """True if the executor reports the events of a run while the run is executed, and stops the run when
     `Coordinator.event` raises `harness.TrialPruned`. If False, ``harness tune`` requires ``--pruner none``."""
     options: ClassVar[Mapping[str, str]] = {}
-    """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
-    the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
+    """One-line descriptions of the executor's options, keyed by option name. For example, users set the ``address``
+    option of the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
     remote: ClassVar[bool] = False
     """True if runs are executed on other machines. In this case, the devices of this machine are neither checked nor
     locked."""
 
     def configured(self, options: Mapping[str, str]) -> Executor:
-        """Return the executor configured with these options. By default, return this executor.
+        """Return the executor configured with these options. The default implementation returns this executor.
 
         Parameters
         ----------
         options : mapping of str to str
-            Values by option name. Options that the user has not set are omitted.
+            Values of the options, keyed by option name. Options that the user has not set are omitted.
 
         Returns
         -------
@@ -300,8 +300,8 @@ class Executor(ABC):
         Parameters
         ----------
         runs : sequence of PlannedRun
-            The runs. Runs that are compared with each other are adjacent. The order should therefore be preserved if
-            possible.
+            The runs. Runs that are compared with each other are adjacent in this sequence. The order should therefore
+            be preserved if possible.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         """
@@ -348,12 +348,12 @@ class Executor(ABC):
         coordinator : Coordinator
             Receiver of attempts, events and results.
         wait : bool
-            True to return when all runs have finished. False to report only what is known so far.
+            True to wait until all runs have finished. False to report only the results that are already known.
 
         Returns
         -------
         SubmissionState or None
-            State of the submission, or None if the submission does not exist or no longer exists.
+            State of the submission, or None if there is no submission with this name.
 
         Raises
         ------

@@ -61,9 +61,10 @@ class Model(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Struct]]
     """Frozen struct with the model's dimensions. Users set the fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Values of the fields of `Config`, by variant name, such as ``bert-tiny``. The first variant is the default."""
+    """Values of the fields of `Config`, keyed by variant name, such as ``bert-tiny``. The first variant is the
+    default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the task's training recipe, by variant or family name."""
+    """Changes to the task's training recipe, keyed by variant or family name."""
     has_dropout: ClassVar[bool] = False
     """True if the model has dropout layers."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
@@ -136,7 +137,8 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         dict of str to ndarray, or None
-            Weights in canonical shapes, by canonical name. The value is None if the model has no closed-form solution.
+            Weights with canonical shapes, keyed by canonical name. The value is None if the model has no closed-form
+            solution.
         """
         return None
 

@@ -37,7 +37,7 @@ class Metric:
     objective: Objective
     """Objective to which the metric applies."""
     function: str
-    """Location of the function, ``"module:callable"``."""
+    """Location of the function, in the form ``"module:callable"``."""
     higher_is_better: bool
     """True if higher values are better, False for errors and losses."""
     summary: str
@@ -53,11 +53,11 @@ class Metric:
     in_tables: bool = False
     """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
     per_example: str = ""
-    """Location of a function that returns the value of each example, ``"module:callable"``. The string is empty if the
-    metric is not a mean over examples. The function is called with the same arguments as `function` and returns a float
-    array ``[N]`` of finite numbers. The mean of the numbers must be the value of the metric. A metric with this
-    function has confidence intervals, and two runs can be compared example by example. For a streaming metric, the
-    function is called for each batch."""
+    """Location of a function that returns the value of each example, in the form ``"module:callable"``. The string is
+    empty if the metric is not a mean over examples. The function is called with the same arguments as `function` and
+    returns a float array ``[N]`` of finite numbers. The mean of the numbers must be the value of the metric. A metric
+    with this function has confidence intervals, and two runs can be compared example by example. For a streaming
+    metric, the function is called for each batch."""
     streaming: bool = False
     """True if `function` returns an object that computes the metric batch by batch; see Notes."""
 
@@ -76,10 +76,10 @@ class Reporter:
     """An output format for ``harness report``."""
 
     name: str
-    """Name of the format, as in ``--format``."""
+    """Name of the format, as passed to ``--format``."""
     render: str
-    """Location of the rendering function, ``"module:callable"``. The function is called as ``f(table)`` and returns a
-    str unless `takes` or `output` is set to another value."""
+    """Location of the rendering function, in the form ``"module:callable"``. The function is called as ``f(table)`` and
+    returns a str unless `takes` or `output` is set to another value."""
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"
@@ -89,8 +89,9 @@ class Reporter:
     """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. The files are given
     as tuples of a relative path, with ``/`` as separator, and the content as bytes."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """One-line descriptions of the format's options, by option name. Users set these options with ``--format-option
-    OPTION=VALUE``. The values that were set are passed to the function as keyword arguments of type str."""
+    """One-line descriptions of the format's options, keyed by option name. Users set these options with
+    ``--format-option OPTION=VALUE``. The values that were set are passed to the function as keyword arguments of type
+    str."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +111,13 @@ class Tracker:
     """
 
     name: str
-    """Name of the tracker, as in ``--tracker``."""
+    """Name of the tracker, as passed to ``--tracker``."""
     listener: str
-    """Location of the function that creates the event listener, ``"module:callable"``."""
+    """Location of the function that creates the event listener, in the form ``"module:callable"``."""
     summary: str
     """One-line description."""
     requires: Mapping[str, str] = field(default_factory=dict)
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """One-line descriptions of the tracker's options, by option name. Users set these options with ``--tracker
+    """One-line descriptions of the tracker's options, keyed by option name. Users set these options with ``--tracker
     NAME:OPTION=VALUE``."""

@@ -28,7 +28,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     alternates: tuple[str, ...] = ()
     """Alternative URLs of the same file, tried in order after `url`."""
     members: dict[str, str] = {}
-    """SHA-256 (hex) of archive members, by member name. Only the listed members are extracted.
+    """SHA-256 (hex) of archive members, keyed by member name. Only the listed members are extracted.
 
     A key that contains ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. For such a
     key, the value is the SHA-256 of a list of the selected members in ``sha256sum`` format. The list has one line

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 Groups = tuple[Path, ...]
-"""Directories of the group of a process and of the group's visible ancestors, starting with the group itself."""
+"""Directories of a process's group and its visible ancestors, starting with the group itself."""
 
 
 def cpu_groups(root: Path = Path("/")) -> Groups:
@@ -64,8 +64,8 @@ def quota_throttled_s(groups: Groups) -> float | None:
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use.
 
-    The result is the number of cores in the process's affinity mask or the process's CPU quota, rounded up, whichever
-    is smaller.
+    The result is the smaller of two numbers: the number of cores in the process's affinity mask, and the process's CPU
+    quota, rounded up.
     """
     try:
         cores = len(os.sched_getaffinity(0))

@@ -50,7 +50,7 @@ class Loop(Protocol):
 class Checkpoints:
     """Checkpoints of one training run.
 
-    The class determines when checkpoints are due, collects their contents, and measures the time for writing them.
+    The class determines when checkpoints are due, collects their contents, and measures the time spent writing them.
     """
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:

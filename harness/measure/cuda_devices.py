@@ -92,7 +92,11 @@ def _visible_device(devices: Sequence[Device], index: int) -> Device:
         names = [name.strip() for name in visible.split(",") if name.strip()]
     name = names[index] if index < len(names) else None
     if name is None:
-        limit = "NVML lists too few GPUs" if visible is None else f"CUDA_VISIBLE_DEVICES={visible} does not list it"
+        limit = (
+            "NVML lists too few GPUs"
+            if visible is None
+            else f"CUDA_VISIBLE_DEVICES={visible} does not list this device"
+        )
         raise OSError(f"cannot find cuda:{index}: {limit}")
     if name.isdigit():
         if len(gpus) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":

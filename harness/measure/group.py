@@ -13,7 +13,7 @@ class Group:
     """
 
     rank = 0
-    """Number of this process, from 0."""
+    """Rank of this process, counted from 0."""
     size = 1
     """Number of processes."""
 

@@ -74,7 +74,7 @@ def most_kept(batch: tuple[int, ...]) -> int:
 
 
 def in_batches(kept: Iterable[int], predictions: NDArray[Any], batch_size: int) -> dict[int, NDArray[Any]]:
-    """Return the predictions of some batches of a split, by index of the batch."""
+    """Return the predictions of the batches with the indices `kept`, keyed by batch index."""
     return {number: predictions[number * batch_size : (number + 1) * batch_size] for number in kept}
 
 
@@ -87,7 +87,7 @@ class Inference:
     latencies_s: list[float]
     """Latencies of individual batches, in seconds."""
     kept: dict[int, NDArray[Any]]
-    """Predictions made during the timed loops, by index of the batch in the split."""
+    """Predictions made during the timed loops, keyed by the index of the batch in the split."""
     batch_size: int
 
 
@@ -101,8 +101,8 @@ def measure(
 ) -> Inference:
     """Measure inference time while cycling over the full batches of the split (at most the first 256 MiB).
 
-    Examples that do not fill a batch are not timed. The batch would have to be padded, and padding must not be counted
-    as examples. The batch size is at most the number of examples in the split.
+    Examples that do not fill a batch are not timed. An incomplete batch would have to be padded, and padding must not
+    be counted as examples. The batch size is at most the number of examples in the split.
 
     Throughput is measured over windows in which batches are submitted without waiting for their results. The latency of
     a batch is the time from inputs in host memory to outputs in host memory. Batches are processed one at a time. The

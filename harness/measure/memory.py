@@ -42,8 +42,8 @@ def reset_peak() -> bool:
 def release_free_memory() -> None:
     """Return freed memory to the operating system.
 
-    Freed memory of small arrays is retained by glibc (malloc_trim(3)), and would otherwise be counted in every later
-    phase. With other C libraries, this function does nothing.
+    Otherwise, glibc would retain the memory of small arrays after they are freed (malloc_trim(3)), and this memory
+    would be counted in every later phase. With other C libraries, this function does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -71,8 +71,8 @@ class PhaseMemory:
         pages are counted once per process. Processes that exited before the end of the phase are not included.
         """
         self.by_process_bytes: dict[int, int] = {}
-        """Peak memory of each descendant, by process ID, over the phases that ended while the descendant was running.
-        The phase ``prepare`` is excluded.
+        """Peak memory of each descendant, keyed by process ID, over the phases that ended while the descendant was
+        running. The phase ``prepare`` is excluded.
         """
 
     @property

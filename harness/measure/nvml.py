@@ -1,6 +1,4 @@
-"""The GPUs of this machine, and counters of the GPU that a run uses.
-
-Both are read with the NVIDIA Management Library (NVML).
+"""The GPUs of this machine, and counters of the GPU that a run uses, read with the NVIDIA Management Library (NVML).
 
 A counter is None if the GPU or driver does not provide it.
 """
@@ -17,7 +15,7 @@ from harness.measure.cuda_devices import find_device, listed_devices
 from harness.records import Gpu
 
 GpuProcesses = Mapping[str, frozenset[int]]
-"""IDs of the processes that compute on each GPU or MIG device, by device UUID."""
+"""IDs of the processes that compute on each GPU or MIG device, keyed by device UUID."""
 
 _STATUS = Path("/proc/self/status")
 
@@ -125,7 +123,7 @@ def _library() -> Any:
 
 
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
-    """Return the memory that each process uses on a device, in bytes, by process ID.
+    """Return the memory that each process uses on a device, in bytes, keyed by process ID.
 
     Return None if the memory is unknown.
 

@@ -38,8 +38,8 @@ def mean(values: Samples, overlap: float = 0.0) -> Mean:
 
     If the values are scores on several folds or random splits of the same examples, `overlap` is the ratio of the
     number of test examples to the number of other examples. The variance of the mean is then estimated as s^2 (1/n +
-    overlap), because models trained on overlapping training splits are not independent: the corrected resampled t
-    interval (Nadeau and Bengio 2003, Machine Learning 52, 239-281). Raises `ValueError` if there are no values or if
+    overlap), because models trained on overlapping training splits are not independent. This is the corrected resampled
+    t interval (Nadeau and Bengio 2003, Machine Learning 52, 239-281). Raises `ValueError` if there are no values or if
     any value is not finite.
     """
     numbers = [float(value) for value in values]

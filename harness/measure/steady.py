@@ -17,8 +17,7 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Minimum drift or minimum distance between two modes for which a flag is set. The value is expressed as a fraction of
-the median."""
+"""Minimum drift, or minimum distance between two modes, for which a flag is set, as a fraction of the median."""
 MAX_TESTED = 1000
 """Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
 tested."""

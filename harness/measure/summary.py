@@ -67,7 +67,7 @@ def interruptions(checkpoints: CheckpointUse | None) -> list[Flag]:
     times = len(checkpoints.resumed_at)
     detail = (
         f"training was interrupted {'once' if times == 1 else f'{times} times'} and resumed after "
-        f"{', '.join(map(str, checkpoints.resumed_at))} steps; peak memory is that of the last process"
+        f"{', '.join(map(str, checkpoints.resumed_at))} steps; the peak memory is that of the last process"
     )
     return [Flag(metric="train_throughput", kind="resumed", detail=detail)]
 

@@ -66,7 +66,8 @@ class Training:
 
     `first_steps` contains the first step of each process that trained the model. These steps include compilation and
     allocation. `timed` contains the windows after these steps. `losses` contains the mean loss of each batch, and
-    `curves` contains one entry per epoch. There is one process unless training was interrupted and resumed.
+    `curves` contains one entry per epoch. The model was trained by more than one process only if training was
+    interrupted and resumed.
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class Training:
         self._has_stepped = False
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows during the epochs of the recipe. Later windows are used only to measure speed."""
+        """Number of windows that were measured during the recipe's epochs. Later windows are used only to measure
+        speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None
@@ -215,7 +217,7 @@ class Training:
             began = time.perf_counter()
 
     def _window_size(self, step: int) -> int:
-        """Return the maximum number of steps in the window that follows `step` steps."""
+        """Return the maximum number of steps in the window that starts after `step` steps."""
         size, every = self._length.steps if self._has_stepped else 1, self._every_steps
         return size if every is None else min(size, every - step % every)
 
@@ -350,10 +352,10 @@ def train(
     `harness.StepsEnded` events are sent. The events contain the timed windows unless `timed` is false. If `checkpoints`
     is given, checkpoints are written, and a resumed run continues from its last checkpoint.
 
-    At the end, the session has the weights to be evaluated. The evaluated weights are those of the best or last epoch,
-    or their moving average if the recipe specifies one. Training is measured as the phase ``train`` and validation as
-    the phase ``validate``. Raises `harness.BadResultError` if a loss is not finite, and `harness.RecordError` if a
-    checkpoint cannot be restored.
+    After training, the session contains the weights to be evaluated. The evaluated weights are those of the best or
+    last epoch, or their moving average if the recipe specifies one. Training is measured as the phase ``train`` and
+    validation as the phase ``validate``. Raises `harness.BadResultError` if a loss is not finite, and
+    `harness.RecordError` if a checkpoint cannot be restored.
     """
     training = Training(
         session,

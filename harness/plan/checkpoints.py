@@ -1,4 +1,4 @@
-"""Checks of requests for checkpoints."""
+"""Validation of the checkpoint options of a command."""
 
 from __future__ import annotations
 

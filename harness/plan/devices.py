@@ -1,4 +1,4 @@
-"""Checks of the numbers of devices and CPU threads that planned runs use."""
+"""Validation of the numbers of devices and CPU threads that planned runs use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.records import Gpu, RunSpec
 from harness.records.spec import MAX_DEVICES
 
 MAX_THREADS = 1024
-"""Maximum number of threads. Some libraries cannot start larger thread pools."""
+"""Maximum number of threads. Some libraries cannot start pools with more threads."""
 
 
 def device_counts(selection: Selection) -> tuple[int, ...]:

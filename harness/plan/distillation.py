@@ -66,7 +66,7 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
     if own != (student.source is not None) or (not own and spec.dataset != student.dataset):
         raise CombinationError(
             f"the teacher {name!r} was trained on dataset {spec.dataset!r}, not {student.dataset!r}; select the same "
-            f"dataset, because the student learns from the teacher's outputs for its own training examples"
+            f"dataset, because the student learns from the teacher's outputs for the student's training examples"
         )
     options = spec.dataset_options, student.dataset_options
     differing = [key for key in dict.fromkeys([*options[0], *options[1]]) if options[0].get(key) != options[1].get(key)]
@@ -75,8 +75,8 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
         values = [str(each.get(key))[:40] for each in options]
         raise CombinationError(
             f"dataset.{key} is {values[0]} for the teacher {name!r}, but {values[1]} for the student, so the teacher "
-            f"may have other classes, or may have been trained on test examples of the student; use the same dataset "
-            f"options for both"
+            "may have different classes, or may have been trained on test examples of the student; use the same "
+            "dataset options for both"
         )
     if not catalog.backend(spec.backend).trains_by_steps:
         raise UsageError(f"backend {spec.backend!r} saves no weights, so {name!r} cannot be a teacher")
@@ -93,7 +93,7 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
 def student_selections(
     teacher: StoredRun, student: str, chosen: Selection, catalog: Catalog, *, alpha: float, temperature: float
 ) -> tuple[Selection, Selection]:
-    """Return the selections of the student's runs without and with the teacher.
+    """Return the selections for training the student without and with the teacher.
 
     The student has the same task, data and options as the teacher. By default, the student is trained by the teacher's
     backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used, and

@@ -103,7 +103,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def _expanded(
     selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
 ) -> dict[str, RunSpec]:
-    """Return the specs of a selection, by key.
+    """Return the specs of a selection, keyed by run key.
 
     If `unavailable` is true, specs are also returned for backends and datasets that are not available on this machine.
     """
@@ -215,7 +215,7 @@ def _expanded(
 
 
 def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) -> dict[str, RunSpec]:
-    """Return the specs of a selection that uses the weights of runs, by key."""
+    """Return the specs of a selection that uses the weights of runs, keyed by run key."""
     weights.check_selection(selection)
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
@@ -412,10 +412,10 @@ def _with_defaults(source: DataSource | None, training: TrainingSettings) -> Dat
 
 
 def _default_model(task: Task, checkpoint: Pretrained | None, size: int | None, catalog: Catalog) -> str:
-    """Return the name of the model to train if none is selected.
+    """Return the name of the model to train if no model is selected.
 
-    Without a checkpoint, the model is the task's default model for `size`, the number of training examples of the
-    user's own data, or for a dataset from a plugin (None).
+    Without a checkpoint, the task's default model is returned. For the user's own data, the default model depends on
+    `size`, the number of training examples. For a dataset from a plugin, `size` is None.
 
     With a checkpoint, the model belongs to the first family that is compatible with the task and can load the
     checkpoint. If no family meets both conditions, the family that the checkpoint specifies is returned. If the

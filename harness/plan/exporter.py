@@ -1,4 +1,4 @@
-"""Selection of the backend that exports a model, and use of models that were exported before."""
+"""Selection of the backend that exports a model, and use of previously exported models."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ExportedRun:
 
 
 def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
-    """Return a function that looks up runs and also accepts the folder of an exported model.
+    """Return a function that looks up runs and that also accepts the folder of an exported model.
 
-    `find` looks up the run of that model.
+    `find` is the function that looks up a run by its id or path.
     """
 
     def found(text: str) -> StoredRun | ExportedRun:

@@ -1,4 +1,4 @@
-"""Explanation of which backends a plan does not use, if the user did not select backends."""
+"""Explanation of why a plan does not use some backends, if the user did not select backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.records import RunSpec
 
 
 def left_out(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, str]:
-    """Return the reason why each backend without a planned run is not used, keyed by the backend's name."""
+    """Return the reasons why backends without a planned run are not used, keyed by backend name."""
     used = {spec.backend for spec in specs}
     return {name: _reason(name, specs, catalog) for name in sorted(catalog.backends) if name not in used}
 

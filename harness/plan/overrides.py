@@ -40,7 +40,9 @@ def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
         choices.pop(path.strip(), None)
         choices[path.strip()] = [f"{path}{equals}{each}" for each in values]
     if math.prod(map(len, choices.values())) > MAX_COMBINATIONS:
-        raise UsageError(f"the overrides have more than {MAX_COMBINATIONS} combinations; remove some of the values")
+        raise UsageError(
+            f"the overrides result in more than {MAX_COMBINATIONS} combinations; remove some of the values"
+        )
     return list(itertools.product(*choices.values()))
 
 
@@ -98,8 +100,8 @@ def own_data_overrides(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the overrides for options of the user's own data, such as ``{"target_column": "price"}``. Options that are
     not set are omitted, and a single target column is passed as a string.
 
-    The target, feature and slice columns are a string or an iterable of strings, such as an array or a pandas Index.
-    Raises `harness.UsageError` if they are not.
+    The target, feature and slice columns are given as a string or an iterable of strings, such as an array or a pandas
+    Index. Raises `harness.UsageError` if a column name is not a string.
     """
     values = dict(options)
     for name in ("target_column", "feature_columns", "slice_columns"):

@@ -14,11 +14,12 @@ from harness.interfaces import Task
 from harness.records import Recipe
 
 _LIMITS = ("max_steps", "max_seconds", "step_size", "milestones")
-"""Recipe fields that limit the training, or that refer to numbers of epochs from its start."""
+"""Recipe fields that limit the length of the training, or that specify the epochs at which the learning rate
+changes."""
 
 
 def model_by_size(task: Task, training_examples: int) -> str:
-    """Return the default model of `task` for the user's own data with this number of training examples."""
+    """Return the default model of `task` for user data with this number of training examples."""
     return [task.default_model, *(model for least, model in _sizes(task) if training_examples >= least)][-1]
 
 
@@ -41,8 +42,8 @@ def model_note(task: Task, training_examples: int) -> str:
 def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe with at least as many epochs as are needed for `Task.min_steps` steps.
 
-    The recipe is returned unchanged if `changes`, the fields that the user set, contain the number of epochs, or if the
-    recipe has a limit or epochs at which the learning rate changes.
+    The recipe is returned unchanged if the user set the number of epochs (a key of `changes`), if the recipe limits the
+    length of the training, or if it specifies epochs at which the learning rate changes.
     """
     from harness.data.batches import steps_per_epoch
 

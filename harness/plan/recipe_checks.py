@@ -1,4 +1,4 @@
-"""Checks of the recipe's options against the task, the data, the backend and the precision."""
+"""Validation of the recipe's options for a task, its data, a backend and a precision."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def check_recipe(
 
 
 def _check_schedule(recipe: Recipe) -> None:
-    """Raise `harness.CombinationError` if the schedule would reduce the learning rate only after training."""
+    """Raise `harness.CombinationError` if the schedule would reduce the learning rate only after the end of
+    training."""
     late = [milestone for milestone in recipe.milestones if milestone >= recipe.epochs]
     if recipe.schedule == "step" and (late or (recipe.step_size or 0) >= recipe.epochs):
         name, after = ("milestones", late[0]) if late else ("step_size", recipe.step_size)

@@ -110,7 +110,7 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
     """Return the shell command that executes a selection again, even if its runs are already in the results directory.
 
-    Plugins that are files or modules and not installed packages are passed with ``--plugin``.
+    Plugins that are files or modules rather than installed packages are passed with ``--plugin``.
     """
     words = ["harness", "run", "--rerun"]
     for ref in plugins:
@@ -174,7 +174,8 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
 
 
 def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
-    """Return a task's options by public name. Some options are stored under a different name (see `msgspec.field`)."""
+    """Return a task's options, keyed by public name. Some options are stored under a different name (see
+    `msgspec.field`)."""
     task = catalog.tasks.get(spec.task)
     names = {field.encode_name: field.name for field in structs.fields(task.value.Options)} if task else {}
     return {names.get(name, name): value for name, value in task_options.items()}

@@ -1,7 +1,7 @@
 """The `Selection` class, which describes the requested runs, and the command-line option for each of its fields.
 
 The command line, the keys of suites, the arguments of `harness.run`, and the commands that reproduce runs are derived
-from the options in this module. The module does not import third-party libraries, so that ``--help`` is fast.
+from the options in this module. To keep ``--help`` fast, the module does not import third-party libraries.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Option(NamedTuple):
     kind: type[str | int | bool] = str
     """Type of a value."""
     least: int = 1
-    """Smallest value of an integer."""
+    """Smallest value allowed for an integer option."""
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
@@ -111,8 +111,8 @@ class Selection:
         default=(),
         metadata=_option(
             "devices",
-            "Number of devices for training a model. One process is started for each device. Each number is a separate "
-            "run.",
+            "Number of devices for training a model. One process is started for each device. Each number is used in a "
+            "separate run.",
             default="1",
             kind=int,
             several=True,
@@ -135,7 +135,7 @@ class Selection:
         default=(),
         metadata=_option(
             "seed",
-            "Random seed. Each seed is a separate run.",
+            "Random seed. Each seed is used in a separate run.",
             default="0, or 0,1,2 with --protocol publish",
             kind=int,
             least=0,
@@ -161,7 +161,7 @@ class Selection:
         metadata=_option(
             "protocol",
             "Measurement effort, which determines the duration and the required precision of the measurements. The "
-            "protocol publish also sets 3 seeds and 5 repeats.",
+            "publish protocol also sets 3 seeds and 5 repeats.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -207,7 +207,7 @@ class Selection:
         metadata=_option(
             "split",
             "Number of a published split of the dataset, counted from 0, or of a fold or random split, counted from 1. "
-            "Each split is a separate run.",
+            "Each split is used in a separate run.",
             default="the first published split, or all folds and random splits",
             kind=int,
             least=0,
@@ -243,8 +243,8 @@ class Selection:
         metadata=_option(
             "set",
             "Change a setting, such as recipe.epochs=3 or model.hidden_size=256. Several values, such as "
-            "recipe.batch_size=16,32, are separate runs. Can be repeated. If a setting is repeated, the last one "
-            "applies.",
+            "recipe.batch_size=16,32, result in separate runs. Can be repeated. If a setting is repeated, the last "
+            "value applies.",
             argument="overrides",
             several=True,
             metavar="KEY=VALUE",
@@ -255,8 +255,8 @@ class Selection:
         default=None,
         metadata=_option(
             "repeat",
-            "Number of repeats of each run. Repeats are interleaved. `harness compare` needs at least 3 to compare "
-            "speed.",
+            "Number of repeats of each run. Repeats are interleaved. `harness compare` needs at least 3 repeats to "
+            "compare speed.",
             default="1, or 5 with --protocol publish",
             kind=int,
             metavar="N",

@@ -26,7 +26,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     """One setting of a run."""
 
     name: str
-    """Name as in ``--set NAME=VALUE``, such as ``recipe.epochs``."""
+    """Name of the setting in ``--set NAME=VALUE``, such as ``recipe.epochs``."""
     default: Any
     """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str

@@ -38,9 +38,9 @@ def data_settings(dataset: Dataset, overrides: Mapping[str, Any], selected: Sele
     if foreign:
         names = ", ".join(f"dataset.{key}" for key in foreign)
         raise UsageError(
-            f"dataset {dataset.name!r} does not have {names}, because only your own data files do; remove "
-            f"{', '.join('--' + key.replace('_', '-') for key in foreign)}, or pass the path of an existing file or "
-            "directory as the dataset"
+            f"dataset {dataset.name!r} does not support {names}, because such options apply only to your own data "
+            f"files; remove {', '.join('--' + key.replace('_', '-') for key in foreign)}, or pass the path of an "
+            "existing file or directory as the dataset"
         )
     if added.get("folds") is not None or added.get("random_splits") is not None:
         return _resampled(dataset, own, merge(PooledResampling, "dataset", added), numbers)
@@ -104,8 +104,8 @@ def _resampled(
     if clashing := [name for name in PooledResampling.__struct_fields__ if name in dataset.Options.__struct_fields__]:
         names = ", ".join(f"dataset.{name}" for name in clashing)
         raise CombinationError(
-            f"dataset {dataset.name!r} defines {names}, which folds and random splits would also set; remove --folds "
-            "or --random-splits, or rename the option in the dataset's plugin"
+            f"dataset {dataset.name!r} defines {names}, which clashes with the options for folds and random splits; "
+            "remove --folds or --random-splits, or rename the option in the dataset's plugin"
         )
     base = _published(dataset, own).dataset_options
     count = options.count or 0

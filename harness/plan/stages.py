@@ -20,7 +20,7 @@ class Stages(NamedTuple):
     selections: list[Selection]
     """Resolved selections."""
     teachers: dict[str, RunSpec]
-    """Specifications of the teachers that the suite trains, by key."""
+    """Specifications of the teachers that the suite trains, keyed by run key."""
     untrained: tuple[RunSpec, ...]
     """Specifications of the teachers that have not been trained. The specifications of the students are incomplete
     until their teachers have been trained."""
@@ -78,8 +78,8 @@ def _resolved(
     locate: Callable[[str], Pretrained],
     find: Callable[[str], StoredRun],
 ) -> Selection:
-    """Resolve a selection whose teacher is not an unresolved entry of the suite. Errors contain the line of the suite,
-    and list the names of the entries if the teacher is unknown."""
+    """Resolve a selection that has no teacher, or whose teacher is not specified by the name of an entry. Error
+    messages contain the line in the suite and, if the teacher is unknown, the names of the entries."""
     if selection.located is None:
         return selection.resolved(locate, find)
     if isinstance(selection.teacher, str):

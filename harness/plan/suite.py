@@ -123,7 +123,7 @@ class _Reader:
                     for position, each in enumerate(entry[key])
                 ]
         if not entry.keys() & {"task", "weights"}:
-            self._fail("this entry selects no runs; set task, or weights", place)
+            self._fail("this entry selects no runs; set task or weights", place)
         self._check_matrix(entry.get("matrix"), place)
         values = self._converted(entry, _Run, place)
         name = values.pop("name", "")
@@ -191,7 +191,7 @@ class _Reader:
         self._check_keys(combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Return the values of the settings, by full name.
+        """Return the values of the settings, keyed by full name.
 
         In TOML, ``recipe.epochs = 1`` without quotes is a nested table.
         """
@@ -252,7 +252,7 @@ class _Reader:
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
         """Return a function that locates errors in an entry.
 
-        The function finds the line from the names in the error message.
+        The function determines the line from the names in the error message.
         """
 
         def located(error: HarnessError) -> str:

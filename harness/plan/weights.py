@@ -1,4 +1,4 @@
-"""Runs that do not train, but measure inference with the trained weights of other runs."""
+"""Runs that do not train a model, but measure inference with the trained weights of other runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_servable(run: StoredRun) -> Success:
         raise UsageError(f"run {record.run_id!r} is a trial of harness tune, which saves no weights; pass another run")
     if record.spec.weights is not None:
         raise UsageError(
-            f"run {record.run_id!r} was not trained; it used the weights of {record.spec.weights.run!r}; pass that run"
+            f"run {record.run_id!r} was not trained, but used the weights of {record.spec.weights.run!r}; pass that run"
         )
     if not (record.outcome.model.parameters or record.provenance.final_weights_digest):
         raise UsageError(
@@ -58,7 +58,8 @@ def is_servable(run: StoredRun) -> bool:
 
 
 def unsavable_warning(specs: Sequence[RunSpec], catalog: Catalog) -> str:
-    """Return a warning that lists the models whose weights cannot be saved. Return an empty string if there are none.
+    """Return a warning that lists the models whose weights cannot be saved. Return an empty string if all weights can
+    be saved.
 
     If a backend does not train in steps, only the weights of networks with `harness.NetworkRef.fitted_weights` can be
     saved.
@@ -75,8 +76,8 @@ def unsavable_warning(specs: Sequence[RunSpec], catalog: Catalog) -> str:
         return ""
     names = ", ".join(dict.fromkeys(f"{spec.model} ({spec.backend})" for spec in chosen))
     return (
-        "Warning: --save-weights: these models have no weights that can be saved, so their runs cannot be used to "
-        f"predict new data, or by other commands that need trained weights: {names}"
+        "Warning: --save-weights: these models have no weights that can be saved, so commands that require trained "
+        f"weights, such as `harness predict`, cannot use their runs: {names}"
     )
 
 
@@ -153,7 +154,7 @@ def spec_for(
     protocol: Protocol,
     env: str = "",
 ) -> RunSpec:
-    """Return the spec of a run that measures inference of one backend with the weights of `source`.
+    """Return the spec of a run that measures a backend's inference with the weights of `source`.
 
     `env` is the name of the run's environment.
 

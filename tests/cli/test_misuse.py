@@ -224,7 +224,7 @@ def test_misuse_starts_nothing_and_names_the_remedy(
 
 SUITES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no runs": ("", ("contains no runs", "add a table [[run]]")),
-    "no task": ("[[run]]\nseed = 1\n", (":1: ", "this entry selects no runs; set task, or weights")),
+    "no task": ("[[run]]\nseed = 1\n", (":1: ", "this entry selects no runs; set task or weights")),
     "unknown key": (ENTRY + 'optimiser = "adam"\n', (":4: ", "unknown key 'optimiser'", "known: backend")),
     "unknown option": (ENTRY + "set = { recipe.epoch = 2 }\n", (":4: ", "did you mean 'recipe.epochs'?")),
     "absent option": (ENTRY + "set = { model.width = 2 }\n", (":4: ", "'model.width'", "known: model.bias")),

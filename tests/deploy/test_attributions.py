@@ -203,7 +203,7 @@ def test_requests_that_cannot_be_explained_are_refused(toy_run: StoredRun) -> No
     run = Run(toy_run.path, toy_run.record)
     with pytest.raises(CombinationError, match="backend 'toy-numpy' does not compute integrated gradients"):
         run.explain("integrated-gradients", examples=[1])
-    with pytest.raises(UsageError, match="integrated gradients need --examples"):
+    with pytest.raises(UsageError, match="integrated gradients require --examples"):
         run.explain("integrated-gradients")
     with pytest.raises(UnknownNameError, match="unknown test example '999'"):
         run.explain("integrated-gradients", examples=[999])
@@ -374,7 +374,7 @@ def test_table_is_explained_by_permutation_only(tmp_path: Path, monkeypatch: pyt
     chosen = ("--model", "toy-linear", "--backend", "toy-numpy", *SET_FAST, "--set", "recipe.optimizer=sgd")
     harness_cli("run", *data, *chosen, "-q", "--save-weights", results=tmp_path / "results")
     (run,) = Store(tmp_path / "results").load().runs
-    with pytest.raises(CombinationError, match="integrated gradients are not shown; use --method permutation"):
+    with pytest.raises(CombinationError, match="integrated gradients are not supported; use --method permutation"):
         Run(run.path, run.record).explain("integrated-gradients", examples=[1])
 
 

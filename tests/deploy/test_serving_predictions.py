@@ -105,7 +105,7 @@ def test_answer_of_the_model_is_sent_with_the_durations() -> None:
     ("error", "status", "words", "retry_after"),
     [
         (OverloadedError(7), 503, "the service is overloaded; try again in 7 s", "7"),
-        (ModelEndedError("it ended"), 503, "the model failed while it computed this or another request", "1"),
+        (ModelEndedError("it ended"), 503, "the model failed while processing this request or another one", "1"),
         (TimeoutError(), 504, "there was no answer within the time limit", None),
     ],
 )

@@ -167,7 +167,7 @@ def test_run_without_weights_and_served_run_are_refused(
     (copy.path / WEIGHTS).unlink()
     with pytest.raises(UsageError, match="no saved weights; repeat the run"):
         expand(served(copy, "toy-numpy"), catalog)
-    with pytest.raises(UsageError, match="was not trained; it used the weights of"):
+    with pytest.raises(UsageError, match="was not trained, but used the weights of"):
         expand(served(runs[1], "toy-numpy"), catalog)
 
 

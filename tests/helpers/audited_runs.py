@@ -193,7 +193,7 @@ def completed(run: StoredRun) -> StoredRun:
     flags.insert(sum(flag.metric == "train_throughput" for flag in flags), load_flag)
     # The run was interrupted after training, so that no window contains the first step of another process.
     end = outcome.curves[-1].step
-    detail = f"training was interrupted once and resumed after {end} steps; peak memory is that of the last process"
+    detail = f"training was interrupted once and resumed after {end} steps; the peak memory is that of the last process"
     flags.insert(flags.index(load_flag) + 1, Flag(metric="train_throughput", kind="resumed", detail=detail))
     checkpoints = CheckpointUse(
         every=Interval(count=1, unit="epochs"),

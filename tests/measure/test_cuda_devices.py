@@ -90,7 +90,7 @@ def test_visible_devices_determine_the_gpu(
 @pytest.mark.parametrize(
     ("visible", "message"),
     [
-        ("", "CUDA_VISIBLE_DEVICES= does not list it"),
+        ("", "CUDA_VISIBLE_DEVICES= does not list this device"),
         ("-1", "lists 0 devices that match '-1'"),
         ("9", "lists 0 devices that match '9'"),
         ("GPU-5f1e", "lists 2 devices that match 'GPU-5f1e'"),

@@ -82,7 +82,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         ("[[run]", r"not a valid TOML file: .*line 1"),
         ("", r"contains no runs; add a table \[\[run\]\]"),
         ('run = "x"', "contains no runs"),
-        ("seed = 1\n[[run]]\n", r"toml:2: this entry selects no runs; set task, or weights"),
+        ("seed = 1\n[[run]]\n", r"toml:2: this entry selects no runs; set task or weights"),
         ('[[run]]\ntask = "a"\nseed = "b"', r"toml:3: seed: Expected `int | array"),
         ('seed = "b"\n[[run]]\ntask = "a"\n', r"toml:1: seed: Expected `int | array"),
         (ENTRY + "seed = []", r"toml:4: seed: Expected `array` of length >= 1"),

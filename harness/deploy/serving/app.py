@@ -1,4 +1,4 @@
-"""The HTTP interface of a service, built with FastAPI: its paths, and the access control in front of them."""
+"""The HTTP interface of a service, built with FastAPI: its paths and their access control."""
 
 from __future__ import annotations
 

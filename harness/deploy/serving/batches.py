@@ -17,7 +17,8 @@ from harness.deploy.serving.limits import Limits
 from harness.errors import HarnessError
 
 MAX_IN_FLIGHT = 2
-"""Maximum number of batches sent to the model. One batch is prepared while another one is computed."""
+"""Maximum number of batches that the model receives before it answers the first one. One batch is prepared while
+another one is computed."""
 
 
 class Channel(Protocol):
@@ -46,7 +47,7 @@ class Timed:
 
     answer: Answer
     queue_s: float
-    """Time for which the request waited before it was sent to the model."""
+    """Time that the request waited before it was sent to the model."""
     prepare_s: float
     """Time spent preparing the batch that contains the request."""
     compute_s: float
@@ -100,7 +101,7 @@ class Batches:
                 self._drop(request)
 
     def _expire(self, request: Waiting) -> None:
-        """Raise `TimeoutError` in the request's call of `answer`."""
+        """Raise `TimeoutError` in the request's call to `answer`."""
         if not request.answer.done():
             request.answer.set_exception(TimeoutError())
             self._drop(request)

@@ -32,8 +32,8 @@ FILE_TYPES: dict[str, dict[str, str]] = {
 
 
 DISCARDED = 4
-"""Size up to which bodies that are too large are received and discarded, as a multiple of the maximum body size. For
-larger bodies, the connection is closed, and the client may not receive the answer.
+"""Multiple of the maximum body size up to which an oversized body is received and discarded. For larger bodies, the
+connection is closed, and the client may not receive the answer.
 """
 
 
@@ -108,7 +108,10 @@ class Bodies:
                         body += chunk
                         count(len(chunk))
         except TimeoutError:
-            raise RefusedError(408, f"the body did not arrive within {limits.body_s:g} s; send it faster") from None
+            raise RefusedError(
+                408,
+                f"the body did not arrive within {limits.body_s:g} s; use a faster connection or send a smaller body",
+            ) from None
         if received > limits.body_bytes:
             raise RefusedError(413, _too_large(limits.body_bytes))
         return bytes(body)

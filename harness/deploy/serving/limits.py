@@ -21,14 +21,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_s: float = 10.0
     """Maximum time for receiving the body of a request, in seconds."""
     header_bytes: int = 64 * 2**10
-    """Maximum size of the head of a request."""
+    """Maximum size of the head of a request, which consists of the request line and the headers."""
     header_s: float = 10.0
     """Maximum time for receiving the head of a request, in seconds."""
     answer_s: float = 30.0
     """Maximum time between receiving a request and its answer, in seconds."""
     batch_s: float = 60.0
-    """Maximum time between two answers of the model's process while it computes batches, in seconds. If it is exceeded,
-    the process is stopped and started again."""
+    """Maximum time between two answers from the model's process while batches are being computed, in seconds. If this
+    time is exceeded, the process is stopped and started again."""
     drain_s: float = 30.0
     """Maximum time for answering the remaining requests after SIGTERM, in seconds."""
     connections: int = 4096

@@ -188,8 +188,8 @@ def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -
 def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -> NDArray[Any]:
     """Return the outputs ``[N, outputs]``. The outputs are computed in batches of the sizes in `batch_sizes`.
 
-    The number of sizes is small, because some frameworks compile the model for each size. Batches are padded with
-    copies of their last example.
+    Only a few sizes are used, because some frameworks compile the model for each size. Batches are padded with copies
+    of their last example.
     """
     count = len(next(iter(inputs.values())))
     parts = []

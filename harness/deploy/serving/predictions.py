@@ -17,8 +17,8 @@ from harness.deploy.serving.service import Service
 class Predictions:
     """ASGI application that answers a request with a prediction for each example, in the same order.
 
-    Starlette's classes for requests and responses are not used, because they would double the time that a request with
-    a single text takes here.
+    Starlette's request and response classes are not used, because they would double the time for processing a request
+    with a single text.
     """
 
     def __init__(self, service: Service) -> None:
@@ -35,7 +35,7 @@ class Predictions:
         except OverloadedError as error:
             problem = RefusedError(503, str(error), retry_after_s=error.retry_after_s)
         except ModelEndedError:
-            detail = "the model failed while it computed this or another request; try again"
+            detail = "the model failed while processing this request or another one; try again"
             problem = RefusedError(503, detail, retry_after_s=1)
         except TimeoutError:
             detail = "there was no answer within the time limit; send fewer examples, or try again later"

@@ -34,7 +34,7 @@ class ModelProcess(asyncio.Protocol):
     """A child process with the model, and the batches that the process has not answered yet.
 
     `on_change` is called after each answer, when the process ends, and when it does not answer within `Limits.batch_s`.
-    In the last case, no further batches can be sent, and the caller should call `stop`.
+    If the process does not answer in time, no further batches can be sent, and the caller should call `stop`.
     """
 
     def __init__(self, job: ServeJob, on_change: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ FILES = 4
 
 class RefusedError(Exception):
     """Error for a request that cannot be answered. The error contains the HTTP status, the problems of individual
-    examples and, if the request can be repeated, the time after which it should be repeated.
+    examples and, if the client may repeat the request, the number of seconds to wait before doing so.
     """
 
     def __init__(
@@ -98,9 +98,10 @@ class Requests:
         return inputs, list(dict.fromkeys(warning for rows in found for warning in rows.warnings))
 
     def read_texts(self, parts: Sequence[Part]) -> list[dict[str, Array]] | None:
-        """Return the raw inputs of several requests with texts from JSON, which are read together to save time.
+        """Return the raw inputs of several requests whose examples are texts in JSON.
 
-        Return None if a request has other content, or if there are problems or warnings. Use `read` for such requests.
+        The texts are read together to save time. Return None if a request has other content, or if there are problems
+        or warnings. Use `read` for such requests.
         """
         if self._reader.kind != "text" or not all(part.instances and not part.files for part in parts):
             return None

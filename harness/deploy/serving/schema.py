@@ -55,9 +55,9 @@ def openapi(description: Description, limits: Limits) -> Schema:
         },
         "/health": _get(
             "health",
-            "Check that the server runs",
-            "Return status 200 while the HTTP server runs.",
-            {"200": _json(_STATUS, "The server runs."), **open_responses},
+            "Check that the server is running",
+            "Return status 200 while the HTTP server is running.",
+            {"200": _json(_STATUS, "The server is running."), **open_responses},
         ),
         "/ready": _get(
             "ready",
@@ -80,7 +80,7 @@ def openapi(description: Description, limits: Limits) -> Schema:
     }
     info = {
         "title": f"{description.task}: {description.model}",
-        "description": f"Predictions of the model that run {description.run} trained.",
+        "description": f"Predictions of the model trained by run {description.run}.",
         "version": "1",
     }
     return {"openapi": "3.1.0", "info": info, "paths": paths}

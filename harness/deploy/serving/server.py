@@ -31,7 +31,7 @@ from harness.records.store import StoredRun
 TOKEN = "HARNESS_SERVE_TOKEN"
 """Environment variable that contains the token."""
 BACKLOG = 1024
-"""Maximum number of connections that wait to be accepted."""
+"""Maximum number of connections waiting to be accepted."""
 MIN_TOKEN = 16
 """Minimum length of a token, in characters."""
 
@@ -217,13 +217,13 @@ class Connection(HttpToolsProtocol):
 
     The uvicorn server limits only the time between two requests. Clients that send nothing, send very slowly or do not
     read could therefore keep their connections open forever. The limit on connections that uvicorn provides is not
-    used, because idle connections would then cause status 503 for all requests. The length of a head is checked here,
-    because httptools does not limit it.
+    used, because idle connections would then cause status 503 for all requests. The length of the request head is
+    checked here, because httptools does not limit it.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    """Number of bytes received of an incomplete head."""
+    """Number of bytes received so far of an incomplete request head."""
     _write_timer: asyncio.TimerHandle | None = None
 
     @property

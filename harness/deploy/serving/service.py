@@ -93,7 +93,7 @@ class Service:
         self.batches.pump()
 
     async def _restart(self) -> None:
-        """Start the model's process until it is running."""
+        """Start the model's process. Repeat the attempt until the process is running or the service is stopping."""
         wait_s = 0.5
         try:
             # A process can end again before this task continues, so the state of the process is checked.

@@ -25,8 +25,8 @@ Function = Callable[["Array", "Array", DataInfo], "float | None"]
 PerExample = Callable[["Array", "Array", DataInfo], "Array"]
 
 MEAN_TOLERANCE = 1e-4
-"""Largest difference between a metric and the mean of its values per example that can be caused by rounding in float32,
-as a fraction of the mean absolute value."""
+"""Largest difference that rounding in float32 can cause between a metric and the mean of its values per example, as a
+fraction of the mean absolute value."""
 ROUNDING = 1e-6
 """Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
@@ -129,12 +129,12 @@ def check_mean(name: str, values: Array, bounds: tuple[float | None, float | Non
     if abs(average - mean) > _mean_tolerance(values, bounds):
         raise PluginError(
             f"the function per_example of the metric {name!r} returned values with the mean {average:.6g}, but the "
-            f"metric is {mean:.6g}; return the values whose mean is the metric, or omit per_example"
+            f"metric is {mean:.6g}; return values whose mean equals the metric, or omit per_example"
         )
 
 
 def _mean_tolerance(values: Array, bounds: tuple[float | None, float | None]) -> float:
-    """Return the largest difference between a metric and the mean of its values that can be caused by rounding."""
+    """Return the largest difference that rounding can cause between a metric and the mean of its values."""
     low, high = bounds
     # A function may compute the metric from numbers as large as its range, such as 1 - error.
     in_range = 0.0 if low is None or high is None else ROUNDING * (high - low)

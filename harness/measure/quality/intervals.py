@@ -6,9 +6,9 @@ The intervals do not include the variation between training runs, which is measu
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201). The effective number is chosen such that a proportion of this number of
-  examples has the same variance as the score. A small variance cannot be estimated from few examples. The effective
-  number is therefore limited to the value for which the interval of a perfect score is exact.
+  1998, Survey Methodology 24, 193-201). The effective number is chosen such that a proportion estimated from this
+  number of examples has the same variance as the score. A small variance cannot be estimated from few examples. The
+  effective number is therefore limited to the value for which the interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
   number of examples of the rarer class is used as the sample size. This interval is valid for all distributions of the
   outputs.
@@ -62,9 +62,10 @@ were chosen by simulation such that at least 93% of the intervals contain the tr
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Return the intervals (low, high) by metric, and the reasons why other metrics do not have an interval.
+    """Return the intervals (low, high), keyed by metric, and the reasons why other metrics do not have an interval.
 
-    Each metric of the objective in `harness.measure.quality.metrics` is in one of the two dictionaries.
+    Each metric in `harness.measure.quality.metrics` that applies to the objective is a key of one of the two
+    dictionaries.
 
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, `targets` and
     `outputs` are ``[N, T]`` in the target's unit. Every interval contains the score.
@@ -157,7 +158,7 @@ def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
     true class.
     """
     found: dict[str, Interval | str] = {
-        "average_precision": "no method is known that is valid for all distributions of the outputs",
+        "average_precision": "no known method is valid for all distributions of the outputs",
         "ece": "the expected calibration error is biased upwards in a sample, and its bias is not known",
     }
     second = outputs.argsort(axis=1)[:, -2:][:, 0]
@@ -185,7 +186,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
     distributions of the outputs (Birnbaum and Klose 1957, Annals of Mathematical Statistics 28, 933-945).
     """
     if outputs.shape[1] != 2:
-        return "it is a mean over more than two classes, whose values are not independent"
+        return "the score is a mean over more than two classes, and the values of the classes are not independent"
     scores = probabilities(outputs)[:, 1]
     first, second = np.sort(scores[targets == 0]), scores[targets == 1]
     if not len(first) or not len(second):
@@ -195,7 +196,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
 
 
 def _too_few(support: Array, answers: Array) -> dict[str, str]:
-    """Return the reasons why averaged scores have no interval, by name of the score."""
+    """Return the reasons why averaged scores have no interval, keyed by the name of the score."""
     missing = {}
     for name, least in MIN_PER_CLASS.items():
         counted = support[support > 0] if name == "f1_weighted" else support
@@ -353,5 +354,5 @@ def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Inter
 
 
 def _varies(values: Array, scale: float | Array) -> bool:
-    """Return whether the values differ by more than rounding errors of numbers as large as `scale`."""
+    """Return True if the values differ by more than the rounding error of a number with the magnitude `scale`."""
     return float(np.ptp(values)) > 1e-12 * float(np.max(np.abs(scale)))

@@ -177,10 +177,7 @@ class Scorer:
         return split.values if isinstance(split, Streamed) else self.score(*split)
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the values of metrics by name.
-
-        Also check that no function changed its arguments.
-        """
+        """Return the values of metrics, keyed by metric name. Also check that no function changed its arguments."""
         values = {}
         before, info = digest({"targets": targets, "outputs": outputs}), msgspec.json.encode(self._info)
         for name in names:
@@ -205,7 +202,8 @@ class Scorer:
         return float(self._losses(targets, outputs).mean())
 
     def _losses(self, targets: Array, outputs: Array) -> Array:
-        """Return the squared error of each target value, or the negative log-likelihood of each counted target."""
+        """Return the squared error of each target value, or the negative log-likelihood of each target that is
+        scored."""
         if self._info.objective == "regression":
             errors: Array = (outputs.astype("float64") - targets) ** 2
             return errors
@@ -261,7 +259,7 @@ class Scorer:
     def _intervals(
         self, scores: Mapping[str, float | None], targets: Array, outputs: Array
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
-        """Return the intervals by metric, and the reasons why other metrics in `scores` do not have an interval.
+        """Return the intervals, keyed by metric, and the reasons why other metrics in `scores` do not have an interval.
 
         A metric that a plugin provides has an interval only if it has a value for each example (`Metric.per_example`).
         """
@@ -281,7 +279,7 @@ class Scorer:
             elif by_position:
                 found = "the positions of an example are not independent of each other"
             elif name not in self._per_example and self._functions[name] is not getattr(core_metrics, name, None):
-                found = "no method is known for metrics that plugins provide"
+                found = "no interval method is known for metrics that plugins provide"
             elif value is None:
                 found = "the metric is undefined for the test split"
             else:
@@ -293,7 +291,8 @@ class Scorer:
         return given, missing
 
     def _intervals_of_means(self, test: Streamed) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
-        """Return the intervals of metrics that are means over examples, and the reasons why others have none."""
+        """Return the intervals of metrics that are means over examples, and the reasons why other metrics have no
+        interval."""
         from harness.measure.quality.intervals import of_mean
 
         given, missing = {}, {}
@@ -321,7 +320,7 @@ class Scorer:
         ]
 
     def _class_counts(self, targets: Array, outputs: Array) -> dict[str, list[int]]:
-        """Return the counts by class of a `SliceScore`, or an empty dictionary if the objective is not
+        """Return the counts for each class of a `SliceScore`, or an empty dictionary if the objective is not
         classification."""
         import numpy as np
 

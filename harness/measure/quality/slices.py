@@ -52,11 +52,11 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
 
 def with_intersections(groups: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return `groups` and the intersections in `names`, such as ``sex*region``.
+    """Return a copy of `groups` that also contains the intersections in `names`, such as ``sex*region``.
 
-    The value of an example in an intersection consists of the labels of its slices, separated by commas. The labels
-    are quoted if different combinations would otherwise have the same value, because labels contain commas. Names of
-    groups are ignored, as are intersections of groups that do not exist.
+    The value of an example in an intersection consists of the labels of its slices, separated by commas. Because labels
+    may contain commas, they are quoted if different combinations would otherwise have the same value. A name in `names`
+    is ignored if it is the name of a group, or if one of the groups of the intersection does not exist.
     """
     found = dict(groups)
     for name in names:
@@ -71,7 +71,7 @@ def with_intersections(groups: Mapping[str, NDArray[Any]], names: Sequence[str])
 
 
 def _labels(group: str, values: NDArray[Any]) -> list[str]:
-    """Return the label of the slice of each example."""
+    """Return the slice label of each example."""
     labels = np.empty(len(values), object)
     for _, label, members in slices({group: values}):
         labels[members] = label
@@ -100,7 +100,7 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _unused(label: str, suffix: str, used: Container[str]) -> str:
-    """Return `label`, followed by `suffix` as often as necessary to differ from the labels in `used`."""
+    """Append `suffix` to `label` until the result differs from all labels in `used`, and return the result."""
     while label in used:
         label = f"{label} {suffix}"
     return label
@@ -121,8 +121,8 @@ def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def _texts(values: NDArray[Any]) -> list[str]:
     """Return a distinct label for each distinct value.
 
-    Floats are formatted with as few digits as possible such that all labels are distinct. At least four digits and all
-    digits of the integer part are shown.
+    Floats are formatted with the smallest number of digits that makes all labels distinct. However, at least four
+    digits and all digits of the integer part are shown.
     """
     if values.dtype.kind != "f":
         return [str(value) for value in values]

@@ -34,10 +34,10 @@ class Streamed:
     """Scores of a split whose outputs were not kept in memory."""
 
     values: dict[str, float | None]
-    """Value of each metric, by name."""
+    """Value of each metric, keyed by metric name."""
     slices: list[SliceScore]
     per_example: dict[str, Array]
-    """Value of each example, float64 ``[N]``, by metric. Only metrics with `harness.Metric.per_example` are
+    """Values of the examples, float64 ``[N]``, keyed by metric name. Only metrics with `harness.Metric.per_example` are
     included."""
 
 
@@ -84,7 +84,7 @@ class StreamedMetric:
         return checked(self._name, value, self._declared.bounds)
 
     def values(self, mean: float | None) -> Array | None:
-        """Return the value of each example, or None if they are not known. `mean` is the value of the metric."""
+        """Return the values of all examples, or None if the values are not known. `mean` is the value of the metric."""
         import numpy as np
 
         if mean is None or not self._values:
