@@ -43,8 +43,8 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     the target's unit.
 
     The predictions of several runs, which may differ only in the split and the seed, are joined, with the columns
-    `split` and `seed`. Over all folds of a cross-validation, each example is predicted by a model that was not trained
-    on it.
+    `split` and `seed`. Across all folds of a cross-validation, each example is predicted by a model that was not
+    trained on it.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -69,7 +69,7 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     write_table(stored_predictions(found[0]) if single else combined_predictions(found), format_, output)
 
 
-@click.command(short_help="Predict new data with a trained model.")
+@click.command(short_help="Compute predictions for new data with a trained model.")
 @options.plugins
 @click.argument("run")
 @click.argument("data", type=click.Path(), metavar="DATA")
@@ -105,11 +105,11 @@ def predict(
     timeout: float,
     results: str | None,
 ) -> None:
-    """Predict new data with a run's weights and preprocessing (`harness run --save-weights`), and write the predictions
-    as a table with one row per example; see `harness predictions`.
+    """Compute predictions for new data with a run's weights and preprocessing (`harness run --save-weights`), and write
+    the predictions as a table with one row per example; see `harness predictions`.
 
     DATA can be a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, or a text file (.txt)
-    with one text per line. It can also be an image, a recording, or a folder of images or recordings. Labels are not
+    with one text per line. DATA can also be an image, a recording, or a folder of images or recordings. Labels are not
     required. If the data contain the target column, the table includes it, and the scores of the predictions are
     printed to stderr.
 

@@ -213,7 +213,7 @@ def _of_draws(
 _MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {
     "run": f"harness run --repeat {MIN_RUNS}"
 }
-"""Command that adds runs, by the unit that is counted."""
+"""Command for executing more runs, keyed by the unit in which the runs are counted."""
 
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:

@@ -52,7 +52,7 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     """Verify a bundle against its manifest and extract its files into the empty directory `folder`.
 
     Returns the manifest and its SHA-256 digest. Raises `harness.RecordError` if a file was changed, removed or added,
-    or if its path is outside the directory. The message names the file.
+    or if its path is outside the directory. The error message names the file.
     """
     try:
         with open_named(path, MAX_BYTES) as file:
