@@ -334,8 +334,8 @@ def _explain(record: RunRecord) -> str:
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:
-    """Return the relative half-width of a ratio of two means over pairs of runs. Return None if the runs are not
-    paired.
+    """Return the relative half-width of the confidence interval for a ratio of two means, computed over pairs of runs.
+    Return None if the runs are not paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
     s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs. This formula follows

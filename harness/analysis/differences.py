@@ -53,8 +53,8 @@ def described(record: RunRecord) -> dict[str, str]:
 
 def differences(firsts: list[RunRecord]) -> list[str]:
     """Describe each row by the settings in which it differs from similar rows. Rows are similar if they have the same
-    task, dataset, model, device and precision. Settings and machines are compared and, for rows with the same backend,
-    also package versions. `firsts` contains one record from each row.
+    task, dataset, model, device and precision. Settings and machines are compared. Package versions are compared only
+    between rows with the same backend. `firsts` contains one record from each row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):

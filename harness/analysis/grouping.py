@@ -1,4 +1,4 @@
-"""Grouping of runs into the rows of the comparison table, and of rows that are compared with each other."""
+"""Grouping of runs into the rows of the comparison table, and grouping of comparable rows."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _dataset_key(record: RunRecord) -> str:
 
 
 def overlap(records: Sequence[RunRecord]) -> float:
-    """Return the ratio of the number of test examples to the number of other examples, averaged over the runs, if the
-    runs used several folds or random splits of the same examples. Otherwise, return 0.
+    """Return the ratio of the number of test examples to the number of other examples, averaged over the runs. Return 0
+    unless the runs used several folds or random splits of the same examples.
 
     The ratio is the `overlap` of `harness.measure.stats.mean`.
     """

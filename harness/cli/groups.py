@@ -16,8 +16,8 @@ from harness.cli.predict import output, write_table
     multiple=True,
     metavar="NAME",
     help=options.with_default(
-        "Class for which rates are computed. Can be repeated.", "the second class if there are two, all classes "
-        "otherwise"
+        "Class for which rates are computed. Can be repeated.",
+        "the second class if there are two, all classes otherwise",
     ),
 )
 @click.option(

@@ -282,8 +282,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="time-column",
-        help="For your own data: column of dates, times or numbers. The latest rows form the test split or, with "
-        "--folds, the folds, each of which is predicted by a model trained on earlier rows.",
+        help="For your own data: column of dates, times or numbers. The latest rows form the test split. With "
+        "--folds, the latest rows form the folds, and each fold is predicted by a model trained on earlier rows.",
         default="none",
     ),
     Option(
@@ -312,8 +312,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="For your own data: columns that group the examples. Scores are also reported for each group, which is "
-        "a value or a quartile of a numeric column. Join names with * to intersect groups.",
+        help="For your own data: columns that group the examples. Scores are also reported for each group. A group "
+        "is a value of a column or, for numeric columns, a quartile. Join names with * to intersect groups.",
         default="none",
         several=True,
     ),

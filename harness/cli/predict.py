@@ -29,7 +29,7 @@ output = click.option(
 @click.option(
     "--all-splits",
     is_flag=True,
-    help="Include the runs of the other folds or splits that have the settings and the seed of RUN.",
+    help="Include the runs of the other folds or splits that have the same settings and seed as RUN.",
 )
 @options.formats("csv", "parquet")
 @output
@@ -42,9 +42,9 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     probability of each class. For regression, the other columns are the true and the predicted value of each target, in
     the target's unit.
 
-    The predictions of several runs, which may differ only in the split and the seed, are joined, with the columns
-    `split` and `seed`. Across all folds of a cross-validation, each example is predicted by a model that was not
-    trained on it.
+    The predictions of several runs, which may differ only in the split and the seed, are combined into one table, which
+    has the additional columns `split` and `seed`. Across all folds of a cross-validation, each example is predicted by
+    a model that was not trained on it.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -63,7 +63,7 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     found = [store.find(run) for run in dict.fromkeys(runs)]
     if all_splits:
         if len(found) > 1:
-            raise UsageError("--all-splits finds the other runs of one RUN; pass only one run")
+            raise UsageError("--all-splits adds the runs of the other splits; pass only one run")
         found = with_other_splits(found[0], store.load(lambda run: run.setting.task == found[0].record.spec.task).runs)
     single = len(found) == 1 and not all_splits
     write_table(stored_predictions(found[0]) if single else combined_predictions(found), format_, output)

@@ -35,14 +35,13 @@ _REFRESH_S = 0.25
 
 
 def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
-    """Return one line of output for each of the user's datasets whose files are not decoded until the runs start.
-    """
+    """Return one line of output for each of the user's datasets whose files are not decoded until the runs start."""
     from harness.data.user_files.location import MEDIA
 
     names = dict.fromkeys((s.dataset, s.task) for s in specs if s.source and catalog.task(s.task).kind in MEDIA)
     return [
-        f"Note: {dataset}: the files are decoded by the run, which reports copies and damaged files; to report them "
-        f"without a run, use `harness data info` with --task {task} and the same options for the data"
+        f"Note: {dataset}: the files are decoded by the run, which reports duplicate and damaged files; to find such "
+        f"files without a run, use `harness data info` with --task {task} and the same options for the data"
         for dataset, task in names
     ]
 

@@ -119,7 +119,10 @@ def render_side_by_side(found: SideBySideCheck) -> str:
     )
     results = {figure.result for figure in found.figures}
     if "undecided" in results and "differs" not in results:
-        verdict += f"; some intervals are too wide: pass more rounds, such as --repeat {2 * found.rounds}"
+        verdict += (
+            "; some intervals are too wide: increase the number of rounds, for example with "
+            f"--repeat {2 * found.rounds}"
+        )
     return f"{table}\n\n{verdict}"
 
 

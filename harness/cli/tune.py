@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="local",
     show_default=True,
-    help="Executor, which determines where the trials and the confirming runs are executed.",
+    help="Executor, which determines where the trials and the confirmation runs are executed.",
 )
 @options.executor_options
 @click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")

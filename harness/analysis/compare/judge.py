@@ -281,7 +281,7 @@ def _verdict(effect: Effect | None, higher_is_better: bool | None) -> Comparison
 
 
 def _quality_only(sides: Sequence[Sequence[Sequence[RunRecord]]]) -> str:
-    """Return the number of quality-only runs, in parentheses. Return an empty string if there are none."""
+    """Return the number of quality-only runs as text in parentheses, or an empty string if there are none."""
     count = sum(record.quality_only for pair in sides for side in pair for record in side)
     return f" ({count} of them are quality-only)" if count else ""
 

@@ -26,7 +26,7 @@ of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost, measured by the run in the bundle (``then``) and by the new run (``now``)."""
+    """One cost, measured in the run in the bundle (``then``) and in the new run (``now``)."""
 
     metric: str
     title: str
