@@ -21,10 +21,10 @@ METRICS = (QUALITY, *(metric for metric in HEADLINES if metric.group == "through
 MAX_CONTENDERS = 20
 """Maximum number of backends or models in a ranking. All pairs are compared on each dataset."""
 BY_EXAMPLE = (
-    "On this page, scores are compared only over seeds or splits. With fewer than three of them, `harness rank` also "
-    "compares scores over the test examples, so that fewer comparisons are ties."
+    "On this page, scores are compared only over seeds or splits. If there are fewer than three seeds or splits, "
+    "`harness rank` also compares scores over the test examples, so that fewer comparisons are ties."
 )
-"""Note on a ranking with comparisons for which there are too few runs."""
+"""Note on a ranking in which some comparisons have too few runs."""
 _NAMES = ("mean_rank", "rank_interval", "win_rate", "win_rate_interval", "record", "ratio", "ratio_interval", "p_holm")
 """Column names in downloaded files. Unlike the headers of the displayed table, the column names are unique."""
 
