@@ -47,7 +47,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     `inputs` and `label_names`, these numbers describe the dataset with its default options.
     """
     splits: tuple[int, ...]
-    """Numbers of the published splits, if there are several."""
+    """Numbers that identify the published splits, or an empty tuple if there is only one."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str
