@@ -155,7 +155,7 @@ class UserDataset(Dataset[UserOptions]):
         self, examples: Examples, decoded: Mapping[str, NDArray[Any]], other: DividedRows | None = None
     ) -> DividedRows:
         """Return the rows with decoded inputs, and the rows of each split. The result includes all warnings about the
-        rows. `other` is another division of the same rows, whose arrays are shared.
+        rows. If `other` contains the same rows with different splits, the arrays of `other` are reused.
         """
         targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
         rows = examples.good()

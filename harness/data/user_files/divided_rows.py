@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DividedRows:
-    """The rows of the user's data, and the rows of each split. Several divisions can share the rows."""
+    """The rows of the user's data, and the rows of each split. Several instances can share the same rows."""
 
     everything: Split
     """All rows."""

@@ -142,7 +142,7 @@ def _digest(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def _contains(file: Path, content: bytes) -> bool:
-    """Return whether a regular file has this content. Another process may remove it at any time."""
+    """Return whether a regular file has this content. Another process may remove the file at any time."""
     try:
         return file.is_file() and file.read_bytes() == content
     except OSError:
