@@ -26,8 +26,8 @@ def with_counts(task: Task, data: PreparedData) -> DataInfo:
         return data.info
     if not isinstance(task.counts, str) or _NAME.fullmatch(task.counts) is None:
         raise PluginError(
-            f"the task {task.name!r} counts {task.counts!r}; use a name consisting of lowercase letters, digits and "
-            "underscores, such as 'tokens'"
+            f"the attribute counts of the task {task.name!r} is {task.counts!r}; use a name consisting of lowercase "
+            "letters, digits and underscores, such as 'tokens'"
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     facts = {

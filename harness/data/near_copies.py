@@ -27,8 +27,8 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, over all pairs. Comparing that many takes about 20 s. For each pair,
-the mean size of the two examples is counted, but at least `WORK` divided by `MAX_COMPARED`.
+"""Maximum number of pixels or samples to compare, over all pairs. Comparing that many takes about 20 s. Each pair
+contributes the mean size of its two examples, or `WORK` divided by `MAX_COMPARED` if the mean is smaller.
 """
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
@@ -146,7 +146,7 @@ def _join(
     """Merge the groups of rows in `parents` that are near copies. Return the first pair of near copies, the number of
     compared pairs, and whether all pairs were processed.
 
-    Pairs within a group are not compared again. The comparisons cost at most `limit` in total.
+    Pairs within a group are not compared again. The total cost of the comparisons is at most `limit`.
     """
     first, compared, spent = None, 0, 0.0
     for one, other in pairs:

@@ -127,8 +127,8 @@ def _together(
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return the number of each example's group, int64 ``[N]``, and the name of each example's group, str ``[N]``.
 
-    Examples are in the same group if they agree in one of the groups `names` or in `copies`. An example without a group
-    forms a separate group. Both results are None if `names` is empty.
+    Examples are in the same group if they have the same value in one of the groups `names` or in `copies`. An example
+    without a group forms a separate group. Both results are None if `names` is empty.
     """
     if not names:
         return None, None

@@ -124,7 +124,7 @@ def _sizes(split: Split) -> dict[str, NDArray[Any]]:
 
 
 def _measured_by_task(raw: Split, prepared: Split) -> dict[str, NDArray[Any]]:
-    """Return the numeric groups added by the task, such as the number of tokens."""
+    """Return the numeric group columns added by the task, such as the number of tokens."""
     return {
         name: values
         for name, values in prepared.groups.items()

@@ -189,7 +189,7 @@ def _folds(
         folds = np.array([values.index(cell) for cell in cells], np.int64)
         if missing := sorted(set(range(count)) - set(folds.tolist())):
             raise DataError(
-                f"fold {values[missing[0]]!r} of column {options.fold_column!r} has only bad rows; fix them"
+                f"fold {values[missing[0]]!r} of column {options.fold_column!r} has only bad rows; fix these rows"
             )
         how = f" (column {options.fold_column!r}: {values[number - 1]!r})"
         if groups is not None:

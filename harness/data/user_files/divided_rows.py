@@ -20,7 +20,7 @@ class DividedRows:
     everything: Split
     """All rows."""
     parts: Mapping[str, NDArray[np.int64]]
-    """Positions of the rows of the training, validation and test split."""
+    """Positions of the rows in the training, validation and test splits."""
     label_names: tuple[str, ...]
     details: Mapping[str, bool | int | float | str]
     warnings: Sequence[str]
