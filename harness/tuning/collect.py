@@ -26,9 +26,9 @@ def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
 
 
 def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str]) -> tuple[int, list[str]]:
-    """Copy the studies of `others`, with their trials, to the results directory `target`. Before this function is
-    called, the runs of `others` have been merged into `target`. Return the number of copied studies, and a message for
-    each study or file that was not copied.
+    """Copy the studies of `others`, with their trials, to the results directory `target`. The runs of `others` must be
+    merged into `target` before this function is called. Return the number of copied studies, and a message for each
+    study or file that was not copied.
 
     `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. In the
     copied studies, the former ids are replaced by the new ids. A study is not copied if `target` contains a different
