@@ -74,7 +74,7 @@ _SMALL_PIPE_BYTES = 2**16
 BATCH_S = 0.1
 """Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
 keeping the parent busy. A pipe that is at least half full is read again immediately, so that the child is not blocked.
-After the child has written `_FLOOD_BYTES` bytes, pipes are no longer read again immediately."""
+After the child has written `_FLOOD_BYTES` bytes, every pipe is read only once per interval."""
 _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)

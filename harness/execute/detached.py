@@ -135,8 +135,8 @@ def collect_all(
     If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, the
     returned records include results that an earlier command, such as ``harness status``, has already stored. Only runs
     of `specs` that were submitted with ``--rerun`` are included. These records are included because the same command
-    submitted the runs. `given` contains the executor of this command and its options; see `options_for`. Raises the
-    same errors as `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
+    submitted the runs. `given` contains the executor of this command and the executor's options; see `options_for`.
+    Raises the same errors as `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Creation and removal of named environments. Environments are defined and read by the module
 `harness.plugins.environments`.
 
-An environment is created in a hidden directory, which is renamed at the end. A visible environment is therefore always
-complete.
+An environment is created in a hidden directory, which is renamed at the end. An environment that is not hidden is
+therefore always complete.
 """
 
 from __future__ import annotations
@@ -254,7 +254,8 @@ def _build(
     first = _probe(python)
     if first.version < _MINIMUM:
         raise UsageError(
-            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this is {first.python}"
+            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this interpreter is "
+            f"{first.python}"
         )
     if inherit:
         if first.version != sys.version_info[:2]:

@@ -78,7 +78,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | N
 def preparation_of(
     spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
 ) -> Preparation:
-    """Look up the spec's model and backend, and create the request for sessions.
+    """Look up the spec's model and backend, and create the request for opening sessions.
 
     Raises `harness.PluginError` if a plugin is broken, and `harness.UsageError` if a recipe option is not suitable for
     the model or the data.
@@ -310,7 +310,7 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns an
+    """Let the task prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns an
     object of the wrong type.
     """
     try:

@@ -103,7 +103,7 @@ class Guarded(Listener):
         """Last record of each run, by run number."""
 
     def separate(self) -> Guarded:
-        """Return a listener for another plan that forwards events to the same listener as this one."""
+        """Return a listener for another plan. Both listeners forward events to the same listener."""
         return Guarded(self._listener or Listener())
 
     def planned(self, titles: Mapping[str, str]) -> None:

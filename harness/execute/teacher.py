@@ -63,7 +63,9 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
                 continue
             raise
         if record.provenance.final_weights_digest != teacher.digest:
-            raise RecordError(f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since planning")
+            raise RecordError(
+                f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since the run was planned"
+            )
         own = catalog.for_run(record.provenance.plugins)
         code = _code(record.spec, own)
         if stored is None or str(stored.get("code")) != code:

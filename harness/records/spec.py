@@ -96,7 +96,7 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 ADDED_DATASET_OPTIONS = ("weight_column", "folds", "fold_column", "random_splits", "split")
-"""Options for the user's data that were added later, with the default None."""
+"""Options for the user's data that were added in later versions. The default of each option is None."""
 
 MAX_DATASET_IN_ID = 24
 """Maximum number of characters of a dataset's name in a run id."""
@@ -154,9 +154,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
-    """Trained weights used to measure inference, or None for a run that trains a model. If specified, the run does not
-    train a model. In this case, `recipe` is the recipe with which the weights were trained, and only its batch size is
-    used."""
+    """Trained weights used to measure inference, or None for a run that trains a model. If trained weights are
+    specified, the run does not train a model. In this case, `recipe` is the recipe with which the weights were trained,
+    and only its batch size is used."""
     teacher: TrainedWeights | None = None
     """Trained weights of the teacher in knowledge distillation (`Recipe.distillation_alpha`), or None for training
     without a teacher."""

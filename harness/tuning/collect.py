@@ -61,9 +61,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
 
 
 def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[Study], list[str]]:
-    """Return the studies in the results directories `folders`, and the studies that are confirmed by any of `runs`. The
-    ids of the runs that confirm these studies are taken from `runs`. Also return a message for each study that is
-    unreadable or differs from another study with the same name.
+    """Return the studies in the results directories `folders`, and the studies whose settings are confirmed by any of
+    `runs`. The ids of the runs that confirm the settings are taken from `runs`. Also return a message for each study
+    that is unreadable or differs from another study with the same name.
 
     `runs` maps the path of each run to its id.
     """

@@ -157,7 +157,7 @@ def _end(text: str, name: str, end: str, number: type[int] | type[float]) -> flo
         value = number(end.strip())
     except ValueError:
         kind = "an integer" if number is int else "a number"
-        raise UsageError(f"invalid search {text!r}: {end.strip()!r} is not {kind}, but {name} is {kind}") from None
+        raise UsageError(f"invalid search {text!r}: {end.strip()!r} is not {kind}, but {name} must be {kind}") from None
     if not math.isfinite(value):
         raise UsageError(f"invalid search {text!r}: the ends of a range must be finite")
     return value
