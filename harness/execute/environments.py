@@ -1,7 +1,8 @@
-"""Creation and removal of named environments. The module `harness.plugins.environments` defines and reads them.
+"""Creation and removal of named environments. Environments are defined and read by the module
+`harness.plugins.environments`.
 
-An environment is created in a hidden directory, which is renamed at the end. A visible environment is therefore always
-complete.
+An environment is created in a hidden directory, which is renamed at the end. An environment that is not hidden is
+therefore always complete.
 """
 
 from __future__ import annotations
@@ -118,10 +119,10 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    The environment contains the distributions in `requirements`, the lines of a requirements file. The environment also
-    contains harness and the plugin distributions, which are installed from the sources used in this process's
-    environment. If `inherit` is true, only `requirements` are installed. All other packages are imported from this
-    process's environment. If `replace` is true, an existing environment is replaced.
+    The environment contains the distributions in `requirements`, which contains the lines of a requirements file. The
+    environment also contains harness and the plugin distributions, which are installed from the sources used in this
+    process's environment. If `inherit` is true, only `requirements` are installed. All other packages are imported from
+    this process's environment. If `replace` is true, an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
@@ -185,7 +186,7 @@ def remove(name: str) -> None:
     check_name(name)
     root = environments_dir()
     if (root / name).exists() and not _is_environment(root / name):
-        raise UsageError(f"{root / name} was not created by harness, and is not removed")
+        raise UsageError(f"{root / name} was not created by harness, so it was not removed")
     environments.load(name)
     with _locked(root, name):
         hidden = root / f".{name}.old"
@@ -253,7 +254,8 @@ def _build(
     first = _probe(python)
     if first.version < _MINIMUM:
         raise UsageError(
-            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this is {first.python}"
+            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this interpreter is "
+            f"{first.python}"
         )
     if inherit:
         if first.version != sys.version_info[:2]:
@@ -368,7 +370,7 @@ def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
     """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
     file.
 
-    The hashes of downloaded files are written as comments, because files for other platforms have other hashes.
+    The hashes of downloaded files are written as comments, because files for other platforms have different hashes.
     """
     lines = []
     for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):

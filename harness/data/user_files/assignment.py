@@ -122,7 +122,7 @@ def planned_size(options: UserOptions, parts: Mapping[str, Index], rows: int) ->
     elif options.time_column is not None:
         share = (1 - options.validation_share) / (options.folds + 1)
     else:
-        share = 1 - 1 / options.folds - options.validation_share
+        share = (1 - 1 / options.folds) * (1 - options.validation_share)
     return max(1, int(rows * share))
 
 
