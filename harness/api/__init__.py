@@ -81,11 +81,11 @@ def run(
     """Train, score and measure models, and return the records of the runs.
 
     This function is the Python equivalent of ``harness run``. Each run is executed in a separate process. If arguments
-    have several values, all combinations of the values are run. A failed run does not raise an exception; its record
-    contains a `Failure`.
+    have several values, each combination of values is a separate run. A failed run does not raise an exception; its
+    record contains a `Failure`.
 
     If the results directory already contains the record of a run, this record is returned, and the run is not executed
-    again. See ``docs/how-to/many-runs.md`` for the conditions.
+    again. See ``docs/how-to/many-runs.md`` for the conditions under which records are reused.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def run(
         Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the seed is 0. With the protocol
         ``"publish"``, the seeds are 0, 1 and 2.
     split : int, iterable of int or "all", optional
-        Numbers of published splits, counted from 0, or of folds or random splits, counted from 1. Each split is a
-        separate run. By default, the first published split, or all folds and random splits.
+        Numbers of the published splits, counted from 0, or numbers of the folds or random splits, counted from 1. Each
+        split is a separate run. By default, the first published split, or all folds and random splits.
     threads : int, optional
         Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
         largest number of devices.
@@ -207,17 +207,17 @@ def run(
     dry_run : bool, default=False
         Print the planned runs, and return no records.
     progress : bool, optional
-        True shows progress: in an output area that is updated in place in a notebook, and on stderr elsewhere. False
-        shows nothing, not even warnings about the data. By default, progress is shown only in notebooks, and warnings
-        are always shown.
+        If True, show progress. In a notebook, progress is shown in an output area that is updated in place; otherwise,
+        it is written to stderr. If False, show neither progress nor warnings about the data. By default, progress is
+        shown only in notebooks, and warnings are always shown.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
     Returns
     -------
     Results
-        The records, in the order in which the runs started. If the teacher of a suite failed, only the records of the
-        teachers.
+        The records, in the order in which the runs started. If a teacher in a suite fails, only the records of the
+        teachers are returned.
 
     Raises
     ------
@@ -455,7 +455,7 @@ def tune(
         Algorithm that stops unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
         several.
     confirm : int, default=3
-        Number of fresh seeds. With each seed, one model is trained with the best settings and one with the default
+        Number of fresh seeds. For each seed, one model is trained with the best settings and one with the default
         settings. Both models are scored on the test split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.

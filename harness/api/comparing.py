@@ -102,13 +102,13 @@ def compare(
     ----------
     base, new : Results, str or path-like
         The two sets of runs: results of `run` or `load`, or anything that ``harness compare`` accepts, such as a
-        results directory or a part of the ids of runs.
+        results directory or part of a run id.
     metric : str or iterable of str, optional
         Metrics to compare. By default, the primary metric of the task, speed, latency and memory.
     price_per_hour : float, optional
         Hourly price of the machine, for comparisons of costs.
     results : str or path-like, optional
-        Results directory in which ids of runs are looked up. By default, the environment variable ``HARNESS_RESULTS``,
+        Results directory in which run ids are looked up. By default, the environment variable ``HARNESS_RESULTS``,
         or ``results`` if it is not set.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Run:
     """A run in a results directory.
 
-    `harness.Results.runs` contains one such object for each record.
+    `harness.Results.runs` contains one `Run` for each record.
     """
 
     path: Path
@@ -95,18 +95,20 @@ class Run:
         Parameters
         ----------
         classes : str or sequence of str, optional
-            Classes for which rates are computed. By default, the second of two classes, or all of several classes.
+            Classes for which rates are computed. By default, the second class if there are two classes, and all classes
+            otherwise.
         min_examples : int, default=20
-            Minimum number of examples for an interval, and for a group to be included in a gap.
+            Minimum number of examples. A rate that is computed from fewer examples has no interval and is excluded from
+            the gaps.
 
         Returns
         -------
         pandas.DataFrame
-            One row per group value and class. The columns are ``group``, ``value``, ``label``, ``examples``, ``small``
-            and, for each of the rates ``accuracy``, ``selection_rate``, ``true_positive_rate`` and
-            ``false_positive_rate``, the rate, the ends of its 95% interval (``<rate>_low``, ``<rate>_high``) and the
-            number of examples from which it is computed (``<rate>_of``). ``attrs["gaps"]`` is a DataFrame with the
-            largest difference and ratio of each rate between groups.
+            One row per group value and class. The first columns are ``group``, ``value``, ``label``, ``examples`` and
+            ``small``. Each of the rates ``accuracy``, ``selection_rate``, ``true_positive_rate`` and
+            ``false_positive_rate`` has four columns: the rate, the ends of its 95% interval (``<rate>_low``,
+            ``<rate>_high``) and the number of examples from which the rate is computed (``<rate>_of``).
+            ``attrs["gaps"]`` is a DataFrame with the largest difference and ratio of each rate between groups.
 
         Raises
         ------
@@ -291,7 +293,9 @@ class Run:
         if method not in ("permutation", "integrated-gradients"):
             raise UnknownNameError("method", method, ("permutation", "integrated-gradients"))
         if any(isinstance(names, str) for names in together):
-            raise UsageError("together contains a string; pass lists of columns, such as [['latitude', 'longitude']]")
+            raise UsageError(
+                "the argument together contains a string; pass lists of columns, such as [['latitude', 'longitude']]"
+            )
         if method == "permutation":
             settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
             importance = permutation_importance(stored, catalog, together=together, **settings, **computed_by)
@@ -310,7 +314,7 @@ def readable(data: Any) -> Iterator[tuple[Path | Table, Sequence[str]]]:
     """Yield the path of new data, or the table that contains data in memory. Images and recordings in memory are
     written to a temporary folder.
 
-    Also yield the warnings of the conversion of data in memory.
+    Also yield the warnings issued during the conversion of data in memory.
     """
     import tempfile
 

@@ -113,7 +113,8 @@ class Speech(Task[SpeechOptions]):
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
             if "seconds" in split.groups:
                 raise DataError(
-                    "the group 'seconds' of the dataset has the name of the group of durations; rename the column"
+                    "the dataset has a group named 'seconds', but this name is reserved for the group of durations; "
+                    "rename the column"
                 )
             groups = {**split.groups, "seconds": seconds}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)

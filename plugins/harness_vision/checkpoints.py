@@ -69,8 +69,8 @@ def options_of(folder: Path) -> dict[str, Any]:
     """Return the task options that reproduce the output of the checkpoint's image processor in `transformers`.
 
     If there is no ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError` if a field cannot be read or has a value that the task does not support. The error names the
-    file and the field.
+    `harness.UsageError` if a field cannot be read or has a value that the task does not support. The error message
+    names the file and the field.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels

@@ -100,11 +100,11 @@ class BertTagger(Model[BertTaggerConfig]):
     }
 
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Return every array of ``BertForTokenClassification``.
+        """Return all parameters of ``BertForTokenClassification``.
 
-        The initialization is that of BERT's authors. Matrices and embeddings are drawn from a truncated normal
-        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
-        sequences or more token ids than `config` allows.
+        The initialization is the same as in the BERT paper's code. Matrices and embeddings are drawn from a truncated
+        normal distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have
+        longer sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
 

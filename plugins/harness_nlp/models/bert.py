@@ -112,7 +112,7 @@ class Bert(Model[BertConfig]):
     }
 
     def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Return every array of ``BertForSequenceClassification``.
+        """Return all parameters of ``BertForSequenceClassification``.
 
         The initialization is the same as in the BERT paper's code. Matrices and embeddings are drawn from a truncated
         normal distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have
