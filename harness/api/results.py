@@ -196,8 +196,8 @@ class Results(Sequence[RunRecord]):
             File to write. The suffix selects the format: svg, png, pdf, html or json (Vega-Lite).
         plot : str, optional
             Name of the plot: ``"pareto"``, ``"quality"``, ``"curves"``, ``"ratios"``, ``"confusion"``, ``"roc"``,
-            ``"latency"`` or ``"memory"``. By default, quality against throughput (``"pareto"``), or only ``"quality"``
-            if no throughput was measured.
+            ``"latency"`` or ``"memory"``. The default is quality against throughput (``"pareto"``), or ``"quality"`` if
+            no throughput was measured.
 
         Returns
         -------
@@ -240,7 +240,7 @@ class Results(Sequence[RunRecord]):
             ``"recipe.batch_size"``.
         baseline : str, optional
             Reference candidate for the ratios. The results of this candidate also replace those of failed runs of other
-            candidates. By default, the first candidate with results on the most datasets.
+            candidates. By default, the first candidate with results on the most datasets is used.
         ties : {"verdict", "exact"}, default="verdict"
             With ``"verdict"``, two candidates tie on a dataset if their comparison is inconclusive. With ``"exact"``,
             two candidates tie only if their means are equal.

@@ -95,8 +95,8 @@ class Run:
         Parameters
         ----------
         classes : str or sequence of str, optional
-            Classes for which rates are computed. By default, the second class if there are two classes, and all classes
-            otherwise.
+            Classes for which rates are computed. By default, rates are computed for the second class if there are two
+            classes, and for all classes otherwise.
         min_examples : int, default=20
             Minimum number of examples. A rate that is computed from fewer examples has no interval and is excluded from
             the gaps.
@@ -148,11 +148,11 @@ class Run:
             New data with the same columns as the training data, in the forms that `harness.save_data` accepts, or a
             file or folder, as in ``harness predict``. Labels are not required.
         backend : str, optional
-            Name of the backend that computes the predictions. By default, the run's backend.
+            Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
             Device. ``"auto"`` selects the run's device or, if `backend` is specified, the first device of this backend.
         on_bad_row : {"error", "skip"}, optional
-            Handling of bad rows. By default, the setting used in training.
+            Handling of bad rows. By default, the setting used in training is kept.
         keep : sequence of str, optional
             Columns of the data that are added to the table, such as identifiers.
         timeout_s : float, default=3600.0
@@ -227,13 +227,13 @@ class Run:
         ----------
         method : {"permutation", "integrated-gradients"}, optional
             ``"permutation"`` computes the permutation importance of the columns of a table, and
-            ``"integrated-gradients"`` attributes an output to the tokens or pixels of examples. By default,
+            ``"integrated-gradients"`` attributes an output to the tokens or pixels of examples. The default is
             ``"permutation"`` for tables and ``"integrated-gradients"`` for other data.
         split : {"test", "validation"}, default="test"
             For permutation importance: split whose examples are permuted.
         metric : str, optional
             For permutation importance: name of the metric whose decrease is measured. By default, the primary metric of
-            the run.
+            the run is used.
         repeats : int, default=10
             For permutation importance: number of permutations of each column.
         seed : int, default=0
@@ -243,11 +243,11 @@ class Run:
         examples : int, str or sequence of int or str, optional
             For integrated gradients: test examples, named as in the first column of `predictions`.
         target : str, optional
-            For integrated gradients: class whose output is attributed. By default, the predicted class.
+            For integrated gradients: class whose output is attributed. By default, the predicted class is used.
         steps : int, default=50
             For integrated gradients: number of steps of the numerical integration.
         backend : str, optional
-            Name of the backend that computes the predictions. By default, the run's backend.
+            Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
             Device, as in `predict`.
         timeout_s : float, default=3600.0

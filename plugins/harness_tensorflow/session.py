@@ -245,8 +245,9 @@ class TensorFlowSession(harness.Session):
     def _loss_and_gradients(
         self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any
     ) -> tuple[Any, list[Any]]:
-        """Return the loss and the gradients of the whole batch. At fp16, the gradients are multiplied by the loss
-        scale."""
+        """Return the loss and the gradients of the whole batch. With fp16 precision, the gradients are multiplied by
+        the loss scale.
+        """
         if self._replicas is None:
             return self._own_loss_and_gradients(targets, inputs, weights, teacher)
         # XLA cannot compile the collective operations.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH = 64
-"""Maximum number of examples in a batch of the integration."""
+"""Maximum number of examples per batch in the computation of the integral."""
 
 
 def integrated_gradients(
