@@ -88,7 +88,7 @@ class UnknownNameError(UsageError):
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to `name`, or None if no known name is close.
+    """Return the known name that is most similar to `name`, or None if no known name is similar.
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
     characters match. A known name is also close if it is the only one with the same letters, or the only one that
