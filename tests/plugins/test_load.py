@@ -192,8 +192,8 @@ def test_plugin_for_an_api_version_that_is_not_provided_is_not_imported(
     if not loads:
         message = failure(catalog, ref)
         assert (
-            f"was written for version {declared} of the plugin API, but this version of harness provides version {API_VERSION}"
-            in message
+            f"was written for version {declared} of the plugin API, but this version of harness provides version "
+            f"{API_VERSION}" in message
         )
         assert ref.value not in sys.modules, "the plugin's code was run"
 
