@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """Result of a completed check."""
 
     problems: Sequence[str]
-    """Descriptions of the problems. Empty if the check passed."""
+    """Descriptions of the problems. The sequence is empty if the check passed."""
     detail: str
     """Observed values, which are shown if there are no problems."""
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FASTER = 1.1
 """Maximum ratio of the time for new batches to the time for a repeated batch, as in MLPerf's TEST04."""
 STEPS = 3
-"""Number of training steps repeated on any machine."""
+"""Number of training steps that are repeated on every machine."""
 MORE_STEPS, MORE_S = 50, 20.0
 """Maximum number of training steps repeated on a machine with the same processor and packages, and maximum duration of
 the steps after the first `STEPS` steps, in seconds. On other machines, only `STEPS` steps are repeated, because
@@ -348,9 +348,11 @@ CHECKS: tuple[Check, ...] = (
     Check("the data match the record", ("provenance.dataset_digest", "provenance.data", "outcome.examples"), _data),
     Check("the stored targets match the data", (), _targets),
     Check("the initial weights match the seed", ("provenance.initial_weights_digest",), _initial),
-    Check("size and cost of the model match the record", ("outcome.model",), _model),
+    Check("the size and cost of the model match the record", ("outcome.model",), _model),
     Check(
-        "device and settings of the backend match the record", ("provenance.device_name", "provenance.notes"), _settings
+        "the device and settings of the backend match the record",
+        ("provenance.device_name", "provenance.notes"),
+        _settings,
     ),
     Check("repeating the first training steps gives the recorded losses", (), _first_steps),
     Check("scores by slice match the predictions", ("outcome.scores.slices",), _slices),

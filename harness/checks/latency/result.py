@@ -95,11 +95,12 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     settings: Settings
     measured: Measured
     samples_per_s: float | None
-    """Throughput in the ``offline`` scenario. None in other scenarios, because their duration includes the time between
-    queries."""
+    """Throughput in the ``offline`` scenario. The throughput is None in other scenarios, because their duration
+    includes the time between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
-    None if there are too few queries. Empty for ``offline``, because this scenario has a single query."""
+    None if there are too few queries. The dictionary is empty for ``offline``, because this scenario consists of a
+    single query."""
     mean_ms: float | None
     """Mean query latency, in milliseconds. None for ``offline``."""
     weights: Literal["trained", "initial"]

@@ -31,7 +31,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     """Number of queries that took longer than the bound or failed."""
     p99_ms: float | None
     problem: str = ""
-    """Reason why the answers cannot be used, such as low quality. Empty if the answers can be used."""
+    """Reason why the answers cannot be used, such as low quality. The string is empty if the answers can be used."""
 
     @property
     def holds(self) -> bool:
