@@ -55,7 +55,9 @@ def test_only_models_fitted_in_one_call_receive_the_validation_split(by_steps: b
             return super().train_step(batch, rate)
 
     data = make_data(40)
-    result, _ = trained(Remembers(), make_spec(epochs=1, batch_size=4, throughput_budget_s=0.1), data, by_steps=by_steps)
+    result, _ = trained(
+        Remembers(), make_spec(epochs=1, batch_size=4, throughput_budget_s=0.1), data, by_steps=by_steps
+    )
     result.sample()
     assert len(sizes) > result.steps
     assert all(each is (None if by_steps else data.validation) for each in validation)
