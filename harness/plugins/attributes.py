@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, ClassVar, Literal
 
 from harness.errors import PluginError
@@ -49,7 +48,6 @@ _SIMILAR = 0.85
 """Minimum similarity of a misspelled name, from 0 to 1 (`difflib.SequenceMatcher.ratio`)."""
 
 
-@cache
 def _hints(kind: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 

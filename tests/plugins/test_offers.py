@@ -57,7 +57,8 @@ class Sound(Backend):
 
 
 def backend(**attributes: Any) -> Backend:
-    return type("Odd", (Sound,), attributes)()
+    made: Backend = type("Odd", (Sound,), attributes)()
+    return made
 
 
 @pytest.mark.parametrize(
