@@ -93,8 +93,8 @@ def report(
     from harness.api.filters import checked_states
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import RecordError, UnknownNameError, UsageError
-    from harness.plugins import resolve
     from harness.records.store import Store, no_collection, results_dir
+    from harness.report.rendering import render_files, render_text
     from harness.report.report import Report
     from harness.tuning.study import load_all as load_studies
 
@@ -144,10 +144,11 @@ def report(
     if plot is not None:
         _draw(plot, comparison, Path(output or ""))
         return
-    rendered = resolve(reporter.render)(comparison if reporter.takes == "report" else comparison.table, **format_option)
     if reporter.output == "directory":
-        _write_site(rendered, comparison, Path(output or ""))
-    elif output is None:
+        _write_site(render_files(reporter, comparison, format_option), comparison, Path(output or ""))
+        return
+    rendered = render_text(reporter, comparison, format_option)
+    if output is None:
         show = echo if reporter.name in ("text", "markdown", "latex") else echo_data
         show(rendered, nl=not rendered.endswith("\n"))
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from harness.execute.backends import devices_of
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import backend_of
 from harness.interfaces import DeviceInfo
@@ -49,4 +50,4 @@ def probe(backend: str, plugin: PluginRef, env: str = "") -> Probe:
 
 def find_devices(job: ProbeJob, context: ChildContext) -> list[DeviceInfo]:
     """Import the backend's framework in this process and return the devices that the backend finds."""
-    return list(backend_of(job.plugin, job.backend).devices())
+    return devices_of(backend_of(job.plugin, job.backend))

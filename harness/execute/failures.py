@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadResultError, HarnessError, RecordError, UnsupportedError
 from harness.execute.memory_limit import OPTION, MemoryWatch, size_text
+from harness.plugins.failures import describe, place
 from harness.records import Failure, FailureKind
 from harness.records.reading import MAX_LOG_BYTES, open_stored
 
@@ -58,10 +59,11 @@ class Ended:
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
     """Return a failure with the kind of an exception and the first line of its message.
 
+    For an exception that harness does not raise deliberately, the message ends with the location in the plugin's code.
     The traceback is written to the log.
     """
     kind: FailureKind = "error"
-    text = str(error).strip() or type(error).__name__
+    text, where = str(error).strip() or type(error).__name__, ""
     if isinstance(error, UnsupportedError):
         kind = "unsupported"
     elif isinstance(error, BadResultError):
@@ -69,8 +71,9 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
     elif isinstance(error, MemoryError) or (backend is not None and backend.is_out_of_memory(error)):
         kind = "oom"
     elif not isinstance(error, HarnessError):
-        text = f"{type(error).__name__}: {error}"
-    return Failure(kind=kind, message=text.splitlines()[0][:500], phase=phase)
+        text, where = describe(error), place(error)
+    message = text.splitlines()[0][:500]
+    return Failure(kind=kind, message=f"{message} ({where})" if where else message, phase=phase)
 
 
 def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option: str = "") -> Failure:

@@ -18,6 +18,7 @@ import msgspec
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
 from harness.execute import teacher_logits
+from harness.execute.backends import devices_of, open_session
 from harness.execute.networks import checked_build
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
@@ -145,7 +146,7 @@ def _model_source(
 def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: Any) -> Iterator[Session]:
     """Open a session with the given weights and close it on exit. The keyword arguments replace recipe fields."""
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
-    session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
+    session = open_session(prepared.backend, dataclasses.replace(prepared.request, recipe=changed))
     try:
         if not prepared.backend.executes:
             session.set_weights(weights)
@@ -187,7 +188,7 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
     Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
     """
-    return device_for(backend.devices(), spec)
+    return device_for(devices_of(backend), spec)
 
 
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.batches import inference_batches, output_shape
-from harness.errors import BadResultError
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Session, Split
 from harness.measure.machine import Reading
 from harness.measure.steady import is_enough
@@ -53,6 +53,11 @@ def _batches(session: Session, split: Split, batch_size: int, outputs: int) -> I
     with session.inference():
         for inputs, valid in inference_batches(split, batch_size):
             part = session.fetch(session.predict(inputs))
+            if not isinstance(part, np.ndarray):
+                raise PluginError(
+                    f"Session.fetch returned {type(part).__name__} for the result of Session.predict; it must return a "
+                    "numpy array"
+                )
             if part.shape != shape:
                 raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {shape}")
             yield part[:valid]

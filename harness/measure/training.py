@@ -18,6 +18,7 @@ from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.checkpoints import Checkpoints, decoded_readings, decoded_windows, encoded_readings
 from harness.measure.group import Group
 from harness.measure.inference import predict, predict_batches
+from harness.measure.losses import fetched_loss
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
 from harness.measure.quality.scorer import Scorer
@@ -90,6 +91,7 @@ class Training:
         self._group = group or Group()
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
         self._validation = None if by_steps else data.validation
+        self._by_steps = by_steps
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self.steps = planned_steps(spec.recipe, self._per_epoch)
         """Number of planned training steps."""
@@ -311,12 +313,14 @@ class Training:
 
     def _keep_losses(self, pending: list[Any]) -> None:
         for handle in pending:
-            self.losses.append(float(self._session.fetch(handle)))
+            self.losses.append(fetched_loss(self._session, handle))
             if not math.isfinite(self.losses[-1]):
-                raise BadResultError(
-                    f"the training loss became {self.losses[-1]} at step {len(self.losses)}; "
+                advice = (
                     "try a lower recipe.learning_rate, or recipe.clip_norm=1"
+                    if self._by_steps
+                    else "Session.train_step must return the mean training loss of the fitted model"
                 )
+                raise BadResultError(f"the training loss became {self.losses[-1]} at step {len(self.losses)}; {advice}")
 
     def _emit_progress(self, epoch: int, steps: int, seconds: float) -> None:
         self._emit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,8 +13,8 @@ import msgspec
 
 from harness.data.cache import out_of_reach
 from harness.data.user_files.dataset import UserDataset, dataset_of, find_dataset
-from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
-from harness.interfaces import Dataset, Model, Task
+from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
+from harness.interfaces import Backend, Dataset, Model, Task
 from harness.measure.nvml import gpus
 from harness.plan import weights
 from harness.plan.checkpoint import model_options, read_config
@@ -531,8 +532,12 @@ def _training(
     if catalog.network(model.name, backend) is None:
         others = sorted(name for family, name in catalog.networks if family == model.name)
         name = repr(model.name) if variant in ("", model.name) else f"{variant!r} (family {model.name!r})"
+        misspelled = [family for family, name in catalog.networks if name == backend and family not in catalog.models]
+        if near := difflib.get_close_matches(model.name, misspelled, 1):
+            hint = f"; it has a network for the unknown model {near[0]!r}; did you mean {model.name!r}?"
+            raise CombinationError(f"no plugin implements model {model.name!r} for backend {backend!r}{hint}")
         hint = "; select them in a separate command, and compare all runs with `harness report`" if others else ""
-        if trainer.default_models:
+        if _own_default_model(comparison.task, trainer, catalog):
             hint += f"; without --model, backend {backend!r} trains its own default model"
         raise CombinationError(
             catalog.conflicts.get(("network", f"{model.name}/{backend}"))
@@ -548,6 +553,19 @@ def _training(
     return comparison.training(trainer, model, variant)
 
 
+def _own_default_model(task: Task, backend: Backend, catalog: Catalog) -> tuple[Model, str] | None:
+    """Return the family and the variant of the backend's first default model that suits the task, or None if there is
+    none. Raises `harness.PluginError` if a default model does not exist."""
+    for name in backend.default_models:
+        try:
+            model, variant = catalog.model(name)
+        except UnknownNameError as error:
+            raise PluginError(f"Backend.default_models of backend {backend.name!r}: {error}") from error
+        if suits(task, model):
+            return model, variant
+    return None
+
+
 def _fallback_training(
     comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
 ) -> TrainingSettings:
@@ -557,10 +575,9 @@ def _fallback_training(
     If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
     only to these backends. For the backend's own default model, only the batch size override is used.
     """
-    for name in catalog.backend(backend).default_models:
-        own, variant = catalog.model(name)
-        if not suits(comparison.task, own):
-            continue
+    trainer = catalog.backend(backend)
+    if default := _own_default_model(comparison.task, trainer, catalog):
+        own, variant = default
         overrides = dict(comparison.overrides)
         if not alone:
             batch = {key: value for key, value in overrides["recipe"].items() if key == "batch_size"}
@@ -568,7 +585,14 @@ def _fallback_training(
         overrides["task"] = {**comparison.checkpoint_options(), **overrides["task"]}
         own_settings = dataclasses.replace(comparison, checkpoint=None, overrides=overrides)
         return _training(own_settings, backend, own, variant, catalog)
-    return _training(comparison, backend, model, "", catalog)  # raises CombinationError
+    if not trainer.default_models:
+        return _training(comparison, backend, model, "", catalog)  # raises CombinationError
+    task = comparison.task
+    raise CombinationError(
+        f"backend {backend!r} does not implement the default model {model.name!r} of task {task.name!r}, and its own "
+        f"default models ({', '.join(trainer.default_models)}) cannot be used with this task ({task.produces}, "
+        f"{task.objective}); use another backend, or select a model with --model"
+    )
 
 
 def _no_backend_runs(catalog: Catalog, model: Model) -> str:

@@ -28,6 +28,7 @@ def _reason(name: str, specs: Sequence[RunSpec], catalog: Catalog) -> str:
         return "cannot train; use it with --weights"
     models = ", ".join(dict.fromkeys(spec.model for spec in specs))
     tasks = [catalog.task(task) for task in dict.fromkeys(spec.task for spec in specs)]
-    own = [model for model in backend.default_models if any(suits(task, catalog.model(model)[0]) for task in tasks)]
+    known = [model for model in backend.default_models if model in catalog.models or model in catalog.variants]
+    own = [model for model in known if any(suits(task, catalog.model(model)[0]) for task in tasks)]
     advice = f"; --backend {name} trains {own[0]}" if own else ""
     return f"does not implement {models}{advice}"

@@ -104,6 +104,11 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
     offers = []
     for hook in YIELDS:
         for values in getattr(manager.hook, hook)():
+            if not isinstance(values, Iterable):
+                raise PluginError(
+                    f"{hook} returned an object of type {type(values).__name__}; yield each object instead: `yield "
+                    "...` in place of `return ...`"
+                )
             for value in values:
                 check_offer(hook, value)
                 offers.append(Offer(ref, hook, value))

@@ -10,6 +10,7 @@ import msgspec
 
 from harness.errors import PluginError
 from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
+from harness.plugins.attributes import check_attributes
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import MetricInfo, PluginRef
 
@@ -42,11 +43,19 @@ def check_offer(hook: str, value: Any) -> None:
     """Raise `harness.PluginError` if an object does not have the type that its hook requires or lacks a required
     attribute."""
     _, kind, attributes = YIELDS[hook]
+    if isinstance(value, type) and issubclass(value, kind):
+        raise PluginError(f"{hook} yielded the class {value.__name__}; yield an instance: {value.__name__}()")
     if not isinstance(value, kind):
-        raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
+        raise PluginError(
+            f"{hook} yielded an object of type {type(value).__name__}; it must yield instances of "
+            f"harness.{kind.__name__}"
+        )
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
-        raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}; define them")
+        raise PluginError(
+            f"{hook} yielded an instance of {type(value).__name__} without {', '.join(absent)}; define "
+            f"{'this attribute' if len(absent) == 1 else 'these attributes'} of {type(value).__name__}"
+        )
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:
@@ -59,6 +68,8 @@ def check_offer(hook: str, value: Any) -> None:
             raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
     if isinstance(value, Metric):
         _check_metric(value)
+    else:
+        check_attributes(value, kind)
     if isinstance(value, Backend) and value.executes and value.trains:
         raise PluginError(f"backend {value.name!r} executes exported models and cannot train; set trains = False")
     if isinstance(value, Task) and value.metric not in value.metrics:

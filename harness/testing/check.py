@@ -127,16 +127,19 @@ def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
 def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     """Check the rules for an object in a child process.
 
-    If the process crashes or exceeds the time limit, the rule being checked is reported as broken. If the backend of a
-    network is not installed, nothing is checked. The first rule is reported as broken if the name of the backend is
-    similar to the name of an installed backend.
+    If the process crashes or exceeds the time limit, the rule being checked is reported as broken. If the backend or
+    the model of a network is not installed, nothing is checked. The first rule is reported as broken if the name is
+    similar to the name of an installed backend or model.
     """
     findings: list[Finding] = []
     rules = RULES[subject.kind]
     try:
         environment = thread_environment(1) | environment_of(subject, catalog)
-    except HarnessError as error:  # the network's backend is not installed
-        fix = "install the plugin that provides the backend, or correct NetworkRef(backend=...)"
+        if subject.kind == "network":
+            catalog.model(subject.name.rpartition("/")[0])
+    except HarnessError as error:  # the network's backend or model is not installed
+        part = error.kind if isinstance(error, UnknownNameError) else "backend"
+        fix = f"install the plugin that provides the {part}, or correct NetworkRef({part}=...)"
         unchecked = [_not_checked(rule.name, subject, f"{error}; {fix}") for rule in rules]
         if isinstance(error, UnknownNameError) and error.near is not None:  # probably misspelled
             first = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=fix)

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from harness.errors import HarnessError
 from harness.plugins.failures import described_with_place, place, unwritten
 
 T = TypeVar("T")
@@ -28,14 +29,14 @@ class Finding(Struct, frozen=True, kw_only=True):
     follows the rule.
     """
     fix: str = ""
-    """Suggestion for fixing the violation, or an empty string if there is none."""
+    """Suggestion for fixing the violation. The string is empty if there is none, or if `seen` already contains one."""
 
     def __str__(self) -> str:
         """Return the finding as text, with the suggested fix on a second line."""
         state = {True: "ok", False: "BROKEN", None: "not checked"}[self.passed]
         text = f"{state:<11} {self.rule} ({self.subject})"
         text += f": {self.seen}" if self.seen else ""
-        return text + (f"\n            fix: {self.fix}" if self.passed is False else "")
+        return text + (f"\n            fix: {self.fix}" if self.passed is False and self.fix else "")
 
 
 class Broken(Exception):  # noqa: N818  # a finding, not an error
@@ -47,10 +48,16 @@ class NotChecked(Exception):  # noqa: N818  # a finding, not an error
 
 
 def _described(error: Exception, fix: str) -> tuple[str, str]:
-    """Describe an exception raised by a plugin's code, and suggest a fix."""
+    """Describe an exception that a rule's check did not expect, and suggest a fix.
+
+    The suggestion of the rule is for violations of the rule, and would be misleading for an error that the core raised
+    deliberately. The message of such an error already states what to do.
+    """
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
-    return described_with_place(error), "fix this line or the values that are passed to it" if place(error) else fix
+    if place(error):
+        return described_with_place(error), "fix this line or the values that are passed to it"
+    return described_with_place(error), "" if isinstance(error, HarnessError) else fix
 
 
 @dataclass(frozen=True)

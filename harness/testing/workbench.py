@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.errors import CombinationError
+from harness.execute.backends import open_session
 from harness.interfaces import Backend, Batch, Model, PreparedData, Session, SessionRequest
+from harness.measure.losses import fetched_loss
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import missing
 from harness.records import ExportedModel, RunSpec, TrainedWeights
@@ -175,7 +177,7 @@ class Workbench:
 
             spec = msgspec.structs.replace(self._opened_spec, precision=changes["precision"])
             changes["exported"] = executable_model(spec, self.catalog)[0]
-        session = self.backend.open(dataclasses.replace(self.request, **changes))
+        session = open_session(self.backend, dataclasses.replace(self.request, **changes))
         try:
             if not self.backend.executes:
                 session.set_weights(self.weights)
@@ -186,4 +188,4 @@ class Workbench:
     def losses(self, session: Session, steps: int = 4, learning_rate: float | None = None) -> list[float]:
         """Train for a few steps and return the loss of each step."""
         rate = self.request.recipe.learning_rate if learning_rate is None else learning_rate
-        return [float(session.fetch(session.train_step(self.batch(8 * step), rate))) for step in range(steps)]
+        return [fetched_loss(session, session.train_step(self.batch(8 * step), rate)) for step in range(steps)]

@@ -270,17 +270,26 @@ def colored(table: Any) -> str:
     return "\n".join(row.text("backend") for row in table.rows) or "none"
 
 
+def without_options(table: Any, separator: str = " ") -> str:
+    return f"{len(table.rows)}{separator}rows"
+
+
 def outside(table: Any) -> Any:
     yield "../index.html", b"hello"
 
 
-def reporter(function: str, output: Any = "text") -> Reporter:
-    return Reporter(name="faulty", render=f"kit_faults:{function}", summary="", output=output)
+def reporter(function: str, output: Any = "text", *options: str) -> Reporter:
+    render, described = f"kit_faults:{function}", dict.fromkeys(options, "")
+    return Reporter(name="faulty", render=render, summary="", output=output, options=described)
 
 
 REPORTERS = {
     "reporter-renders": [lambda: reporter("empty")],
     "reporter-renders-an-empty-report": [lambda: reporter("first_row")],
+    "reporter-accepts-its-options": [
+        lambda: reporter("without_options", "text", "separator", "width"),
+        lambda: reporter("without_options", "text", "table"),
+    ],
     "reporter-escapes": [lambda: reporter("raw_page"), lambda: reporter("raw_markdown"), lambda: reporter("colored")],
     "reporter-stays-in-its-directory": [lambda: reporter("outside", "directory")],
 }

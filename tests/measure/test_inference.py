@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from strategies import batch_sizes, counts
 from timed_sessions import Clock, Doubler, Positions, make_split
 
-from harness.errors import BadResultError
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Split
 from harness.measure import inference
 from harness.measure.steady import per_second
@@ -44,6 +44,15 @@ def test_bad_predictions(outputs: Any, message: str) -> None:
 
     with pytest.raises(BadResultError, match=message):
         inference.predict(Wrong(), make_split(10), 4, 1)
+
+
+def test_predictions_that_are_not_an_array_name_the_method() -> None:
+    class Lists(Doubler):
+        def fetch(self, handle: Any) -> Any:
+            return np.asarray(handle).tolist()
+
+    with pytest.raises(PluginError, match=r"Session.fetch returned list for the result of Session.predict"):
+        inference.predict(Lists(), make_split(10), 4, 1)
 
 
 def test_predictions_of_positions() -> None:

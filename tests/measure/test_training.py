@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from timed_sessions import Clock, Doubler, make_data, make_spec, order
 
-from harness.errors import BadResultError
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.phases import Phases
 from harness.measure.quality.builtin import METRICS
@@ -170,3 +170,38 @@ def test_a_step_alone_is_followed_by_others_for_the_clock(clock: Clock) -> None:
     assert (result.first_step_s, result.timed.windows) == (1.0, [])
     result.sample()
     assert result.timed.windows
+
+
+@pytest.mark.parametrize(
+    ("handle", "fetched", "said"),
+    [
+        (None, 0.0, "Session.train_step returned None"),
+        ("handle", None, "Session.fetch returned NoneType for the result of Session.train_step"),
+        ("handle", np.zeros(3), r"returned an array of shape \(3,\) for the result of Session.train_step"),
+    ],
+)
+def test_loss_that_is_not_a_number_names_the_method(handle: Any, fetched: Any, said: str) -> None:
+    class Returns(Doubler):
+        def train_step(self, batch: Batch, rate: float) -> Any:
+            return handle
+
+        def fetch(self, handle: Any) -> Any:
+            return fetched
+
+    with pytest.raises(PluginError, match=said):
+        trained(Returns(), make_spec(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("by_steps", "said"), [(True, "try a lower recipe.learning_rate"), (False, "Session.train_step must return")]
+)
+def test_loss_that_is_not_finite_states_what_to_do(by_steps: bool, said: str) -> None:
+    class Nan(Doubler):
+        def train_step(self, batch: Batch, rate: float) -> Any:
+            return math.nan
+
+        def fetch(self, handle: Any) -> Any:
+            return handle
+
+    with pytest.raises(BadResultError, match=said):
+        trained(Nan(), make_spec(epochs=1), by_steps=by_steps)

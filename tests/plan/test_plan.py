@@ -482,6 +482,32 @@ def test_backend_that_is_not_selected_does_not_train_its_own_model(at_once: Cata
         )
 
 
+def test_backend_whose_default_models_do_not_suit_the_task_lists_them(
+    at_once: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_AtOnce, "default_models", ("ill-suited",))
+    with pytest.raises(CombinationError) as caught:
+        plan(at_once, backends=("at-once",))
+    assert "does not implement the default model 'toy' of task 'toy-" in str(caught.value)
+    assert "its own default models (ill-suited) cannot be used with this task (features, " in str(caught.value)
+    with pytest.raises(CombinationError) as caught:
+        plan(at_once, backends=("at-once",), models=("toy",))
+    assert "without --model" not in str(caught.value)
+
+
+def test_backend_with_a_misspelled_default_model_is_named(at_once: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_AtOnce, "default_models", ("medain",))
+    assert left_out(plan(at_once, backends=()), at_once)["at-once"] == "does not implement toy-linear"
+    with pytest.raises(PluginError, match=r"^Backend.default_models of backend 'at-once': unknown model 'medain'; did"):
+        plan(at_once, backends=("at-once",))
+
+
+def test_network_of_a_misspelled_model_is_named(at_once: Catalog) -> None:
+    at_once.networks["medain", "at-once"] = at_once.networks.pop(("median", "at-once"))
+    with pytest.raises(CombinationError, match=r"a network for the unknown model 'medain'; did you mean 'median'\?"):
+        plan(at_once, backends=("at-once",))
+
+
 def test_left_out_backends_have_reasons(at_once: Catalog) -> None:
     reasons = left_out(plan(at_once, backends=()), at_once)
     assert reasons["at-once"] == "does not implement toy-linear; --backend at-once trains median"

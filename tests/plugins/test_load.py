@@ -35,12 +35,12 @@ BROKEN = {
     ),
     "wrong type": (
         "import harness\n@harness.hookimpl\ndef harness_tasks():\n    yield 'nlp'\n",
-        "harness_tasks yielded a str",
+        "harness_tasks yielded an object of type str",
         "harness.Task",
     ),
     "class instead of instance": (
         "import harness\nclass T(harness.Task): ...\n@harness.hookimpl\ndef harness_tasks():\n    yield T\n",
-        "harness.Task",
+        "harness_tasks yielded the class T; yield an instance: T()",
     ),
     "missing method": (
         "import harness\nclass D(harness.Dataset): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n",
@@ -55,7 +55,7 @@ BROKEN = {
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
         "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "Backend without the attributes requires, packages",
+        "an instance of B without requires, packages; define these attributes of B",
     ),
     "exception in a hook": (
         "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
@@ -65,7 +65,7 @@ BROKEN = {
     "exception after the first yield": (metric("half") + "    raise OSError('torn')\n", "OSError", "torn"),
     "hook that returns no iterable": (
         "import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n",
-        "TypeError",
+        "harness_tasks returned an object of type int; yield each object instead",
     ),
     "name that is not a string": (metric("x").replace("'x'", "['x']"), "['x']", "use only letters, digits"),
     "name that is a path": (metric("../x"), "'../x'", "use only letters, digits"),

@@ -185,6 +185,17 @@ def harness_metrics():
                          summary="")
 """,
     "plugin-declares-its-api": SOUND.replace("HARNESS_API_VERSION", "MY_VERSION"),
+    "plugin-has-no-misspelled-attributes": SOUND
+    + """
+class Silent(harness.Dataset):
+    name, kind, objective, summary, license = "silent", "points", "regression", "a", "CC0-1.0"
+    tasks_options = {}
+    def load(self, options): ...
+
+@harness.hookimpl
+def harness_datasets():
+    yield Silent()
+""",
     "plugin-imports-nothing-heavy": "import decimal, numpy\n" + SOUND,
     "plugin-imports-quickly": "import time; time.sleep(0.06)\n" + SOUND,
 }
@@ -202,8 +213,11 @@ def test_faulty_plugin_breaks_one_rule(rule: str, tmp_path: Path) -> None:
         findings = broken(list(check_plugin(ref, catalog)))
     finally:
         sys.modules.pop(path.stem, None)
-    allowed = {"plugin-imports-quickly"} if rule == "plugin-imports-nothing-heavy" else set()
-    assert set(findings) - allowed == ({rule} if rule else set())
+    others = {
+        "plugin-imports-nothing-heavy": "plugin-imports-quickly",
+        "plugin-has-no-misspelled-attributes": "dataset-loads",
+    }
+    assert set(findings) - {others.get(rule)} == ({rule} if rule else set())
 
 
 def test_session_without_methods_lists_the_methods_to_write(faults: ModuleType, catalog: Catalog) -> None:
@@ -229,6 +243,15 @@ def test_network_of_a_misspelled_backend_is_broken(catalog: Catalog) -> None:
     findings = check(Subject("network", "toy/toy-nunpy"), catalog)
     assert [finding.passed for finding in findings] == [False, *[None] * (len(RULES["network"]) - 1)]
     assert "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?" in findings[0].seen
+
+
+def test_network_of_a_misspelled_model_is_broken(catalog: Catalog) -> None:
+    ref = harness.NetworkRef(model="tooy", backend="toy-numpy", build="harness_toy:build")
+    catalog.networks["tooy", "toy-numpy"] = Provided(ref, TOY_REF)
+    findings = check(Subject("network", "tooy/toy-numpy"), catalog)
+    assert [finding.passed for finding in findings] == [False, *[None] * (len(RULES["network"]) - 1)]
+    assert "unknown model 'tooy'; did you mean 'toy'?" in findings[0].seen
+    assert findings[0].fix == "install the plugin that provides the model, or correct NetworkRef(model=...)"
 
 
 @pytest.mark.parametrize("passed", [True, False])

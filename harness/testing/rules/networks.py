@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from harness.measure.losses import fetched_loss
 from harness.testing.rule import Broken, Rule
 from harness.testing.rules.sessions import CLOSE, distance, round_trips_weights
 from harness.testing.workbench import Workbench
@@ -45,11 +47,13 @@ def _predicts_each_example(bench: Workbench) -> None:
             _check_shape(session.fetch(session.predict(batch.inputs)), expected)
         # Backends that fit the model from scratch need more examples.
         training = batch if bench.backend.trains_by_steps else bench.batch(examples=64)
-        session.fetch(session.train_step(training, bench.request.recipe.learning_rate))
+        loss = fetched_loss(session, session.train_step(training, bench.request.recipe.learning_rate))
         outputs = session.fetch(session.predict(batch.inputs))
         one = {name: np.ascontiguousarray(np.repeat(array[:1], 4, axis=0)) for name, array in batch.inputs.items()}
         alone = session.fetch(session.predict(one))
     _check_shape(outputs, expected)
+    if not math.isfinite(loss):
+        raise Broken(f"train_step() returns the loss {loss}, not the mean loss of the batch")
     if not np.isfinite(outputs).all():
         raise Broken("predictions are not finite")
     if distance(alone[0], outputs[0]) > 10 * CLOSE:
@@ -57,6 +61,11 @@ def _predicts_each_example(bench: Workbench) -> None:
 
 
 def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
+    import numpy as np
+
+    if not isinstance(outputs, np.ndarray) or outputs.dtype != np.float32:
+        found = f"an array of {outputs.dtype}" if isinstance(outputs, np.ndarray) else type(outputs).__name__
+        raise Broken(f"fetch() returns {found} for the result of predict(), not an array of float32")
     if outputs.shape != expected:
         raise Broken(f"predictions have shape {outputs.shape}, expected {expected}")
 
@@ -72,8 +81,9 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "network-predicts-each-example",
-        "Predictions have the shape [B, outputs] or [B, L, outputs], are finite, and do not depend on other examples.",
-        "return [B, info.outputs] or [B, L, info.outputs]; use running statistics and masks when predicting",
+        "The loss and predictions are finite. Predictions are float32 [B, outputs] or [B, L, outputs], and do not "
+        "depend on other examples.",
+        "return float32 [B, info.outputs] or [B, L, info.outputs]; use running statistics and masks when predicting",
         _predicts_each_example,
     ),
 )

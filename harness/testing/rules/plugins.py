@@ -7,8 +7,10 @@ import sys
 from functools import cached_property
 
 from harness.execute.child import run_program
+from harness.plugins.attributes import misspelled_attributes
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import DECLARATION
+from harness.plugins.offers import YIELDS
 from harness.records import PluginRef
 from harness.testing.rule import Broken, Rule
 
@@ -86,6 +88,16 @@ def _declares_its_api(case: Installed) -> None:
         raise Broken(f"the module does not define {DECLARATION}")
 
 
+def _has_no_misspelled_attributes(case: Installed) -> None:
+    for hook, (_, kind, _) in YIELDS.items():
+        for provided in getattr(case.catalog, hook.removeprefix("harness_")).values():
+            if provided.plugin != case.ref:
+                continue
+            owner = type(provided.value).__name__
+            for name, near in misspelled_attributes(provided.value, kind).items():
+                raise Broken(f"{owner} defines {name}, which harness does not use; did you mean {near!r}?")
+
+
 def _imports_nothing_heavy(case: Installed) -> None:
     if heavy := case.imports[0][1]:
         raise Broken(f"importing the plugin also imports {', '.join(heavy)}")
@@ -116,6 +128,12 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
         "The plugin declares the version of the plugin API that it was written for.",
         'add HARNESS_API_VERSION = "1.0" to the module',
         _declares_its_api,
+    ),
+    Rule(
+        "plugin-has-no-misspelled-attributes",
+        "No class has an attribute whose name is similar to an attribute or method of its base class.",
+        "correct the name, or give an attribute of your own a name that is less similar or begins with an underscore",
+        _has_no_misspelled_attributes,
     ),
     Rule(
         "plugin-imports-nothing-heavy",

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, PluginError
 from harness.interfaces import Reporter
-from harness.plugins import resolve
 from harness.plugins.catalog import Catalog
-from harness.testing.rule import Broken, Rule
+from harness.report.rendering import render_files, render_text, unaccepted_options
+from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.sample import sample_report
 
 _TAGS = re.compile(r"<(html|body|div|table|td|tr|span|p|svg|ul|li|h[1-6])\b", re.IGNORECASE)
@@ -40,12 +40,9 @@ class Rendered:
         return self._render(Report(runs=(), catalog=self.catalog))
 
     def _render(self, report: Any) -> dict[str, bytes]:
-        output = resolve(self.reporter.render)(report if self.reporter.takes == "report" else report.table)
         if self.reporter.output == "directory":
-            return {name: bytes(content) for name, content in output}
-        if not isinstance(output, str):
-            raise Broken(f"the function returned a {type(output).__name__}, not a str")
-        return {"": output.encode()}
+            return dict(render_files(self.reporter, report, {}))
+        return {"": render_text(self.reporter, report, {}).encode()}
 
 
 def _renders(rendered: Rendered) -> None:
@@ -55,9 +52,18 @@ def _renders(rendered: Rendered) -> None:
 
 def _renders_an_empty_report(rendered: Rendered) -> None:
     try:
-        rendered.empty  # noqa: B018  # other exceptions break the rule
+        rendered.empty  # noqa: B018
+    except PluginError as error:
+        raise Broken(str(error)) from None
     except HarnessError:
         return
+
+
+def _accepts_its_options(rendered: Rendered) -> None:
+    if not rendered.reporter.options:
+        raise NotChecked("the format has no options")
+    if missing := unaccepted_options(rendered.reporter):
+        raise Broken(f"{rendered.reporter.render} has no keyword argument for {', '.join(map(repr, missing))}")
 
 
 def _escapes(rendered: Rendered) -> None:
@@ -124,6 +130,12 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
         "For a report without runs, the reporter returns output or raises a HarnessError that states what is missing.",
         "handle a table without rows, or raise harness.UsageError",
         _renders_an_empty_report,
+    ),
+    Rule(
+        "reporter-accepts-its-options",
+        "The function accepts each option in `Reporter.options` as a keyword argument.",
+        "add a keyword argument with a default value for each option, or remove the option",
+        _accepts_its_options,
     ),
     Rule(
         "reporter-escapes",
