@@ -137,6 +137,7 @@ class Run:
         backend: str | None = None,
         device: str = "auto",
         on_bad_row: Literal["error", "skip"] | None = None,
+        encoding: str | None = None,
         keep: Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
@@ -153,6 +154,8 @@ class Run:
             Device. ``"auto"`` selects the run's device or, if `backend` is specified, the first device of this backend.
         on_bad_row : {"error", "skip"}, optional
             Handling of bad rows. By default, the setting used in training is kept.
+        encoding : str, optional
+            Encoding of the text file. By default, that of the training data.
         keep : sequence of str, optional
             Columns of the data that are added to the table, such as identifiers.
         timeout_s : float, default=3600.0
@@ -193,6 +196,7 @@ class Run:
                 backend=backend,
                 device=device,
                 on_bad_row=on_bad_row,
+                encoding=encoding,
                 keep=keep,
                 timeout_s=timeout_s,
             )

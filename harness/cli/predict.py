@@ -88,6 +88,11 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     type=click.Choice(["error", "skip"]),
     help=options.with_default("How to handle bad rows: error lists them, skip drops them.", "as in training"),
 )
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help=options.with_default("Encoding of a text file, such as windows-1252 or utf-8.", "as in training"),
+)
 @options.names("--keep", "Columns of DATA that are added to the table, such as identifiers.")
 @options.formats("csv", "parquet")
 @output
@@ -99,6 +104,7 @@ def predict(
     backend: str | None,
     device: str | None,
     on_bad_row: Any,
+    encoding: str | None,
     keep: tuple[str, ...],
     format_: str,
     output: str | None,
@@ -135,6 +141,7 @@ def predict(
         backend=backend,
         device=device or "auto",
         on_bad_row=on_bad_row,
+        encoding=encoding,
         keep=keep,
         timeout_s=timeout,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.user_files.encodings import encodable
 from harness.errors import UsageError
 from harness.records import IGNORED, DataInfo, Failure, Success, samples
 from harness.records.store import StoredRun
@@ -127,7 +128,7 @@ def table(
             raise UsageError(
                 f"the table already has a column {name!r}; rename the column in the data, or do not keep it"
             )
-        plain = [cell if cell is None or isinstance(cell, str | int | float) else str(cell) for cell in cells]
+        plain = [cell if cell is None or isinstance(cell, int | float) else encodable(str(cell)) for cell in cells]
         found.insert(place, name, pd.Series(plain, dtype=object))
     return found
 

@@ -343,6 +343,97 @@ def test_values_that_do_not_occur_in_training_give_warnings(catalog: Catalog, tm
     ]
 
 
+@pytest.mark.parametrize(
+    ("trained", "new", "warnings"),
+    [
+        (
+            "2021-{:02d}-01T10:00:00+01:00",
+            "2021-{:02d}-01T10:00:00Z",
+            [
+                "column 'sold': the dates of 5 new rows have a time zone (+0000) that does not occur in the training "
+                "data (+0100); dates are not converted to another time zone"
+            ],
+        ),
+        (
+            "2021-{:02d}-01T10:00:00",
+            "2021-{:02d}-01T10:00:00-05:00",
+            [
+                "column 'sold': the dates of 5 new rows have a time zone (-0500) that does not occur in the training "
+                "data (none); dates are not converted to another time zone"
+            ],
+        ),
+        (
+            "2021-{:02d}-01",
+            "2021-{:02d}-01T10:00:00",
+            [
+                "column 'sold': the time of day in 5 new rows is ignored, because the dates in the training data have "
+                "none"
+            ],
+        ),
+        ("2021-{:02d}-01T10:00:00+01:00", "2021-{:02d}-01T23:30:00+01:00", []),
+        ("2021-{:02d}-01", "2021-{:02d}-01T00:00:00", []),
+    ],
+)
+def test_dates_in_another_form_than_in_training_give_warnings(
+    catalog: Catalog, tmp_path: Path, trained: str, new: str, warnings: list[str]
+) -> None:
+    columns = sold_houses()
+    columns["sold"] = [trained.format(1 + number % 12) for number in range(60)]
+    options = {"target_column": "price", "date_columns": ["sold"]}
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    rows = rows_of(columns, TEST[:5], "price") | {"sold": [new.format(1 + number) for number in range(5)]}
+    found = read_new(preprocessing, write_csv(tmp_path / "new.csv", rows))
+    assert list(found.warnings) == warnings
+
+
+@pytest.mark.parametrize(
+    ("trained", "new"),
+    [
+        (["1.0", "2.0", "3.0"], [1, 2, 3]),
+        (["1", "2", "3"], [1.0, 2.0, 3.0]),
+        (["1.50", "2.5", "3"], [1.5, 2.5, 3.0]),
+        (["true", "FALSE", "other"], [True, False, "other"]),
+    ],
+)
+def test_typed_categories_match_the_spelling_of_the_training_data(
+    catalog: Catalog, tmp_path: Path, trained: list[str], new: list[Any]
+) -> None:
+    columns = sold_houses()
+    columns["zone"] = [trained[number % 3] for number in range(60)]
+    options = {"target_column": "price", "date_columns": ["sold"], "categorical_columns": ["zone"]}
+    preprocessing, data = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    rows = rows_of(columns, TEST, "price") | {"zone": [new[number % 3] for number in TEST]}
+    names = list(rows)
+    objects = [dict(zip(names, cells, strict=True)) for cells in zip(*rows.values(), strict=True)]
+    found = read_new(preprocessing, write_jsonl(tmp_path / "new.jsonl", objects))
+    assert found.warnings == ()
+    assert_same_inputs(data, transformed(preprocessing, found.inputs, catalog))
+
+
+def test_typed_category_with_several_spellings_is_not_guessed(catalog: Catalog, tmp_path: Path) -> None:
+    columns = sold_houses()
+    columns["zone"] = [["2.0", "2.00", "3"][number % 3] for number in range(60)]
+    options = {"target_column": "price", "date_columns": ["sold"], "categorical_columns": ["zone"]}
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    row = {name: cells[0] for name, cells in rows_of(columns, [0], "price").items()} | {"zone": 2}
+    (warning,) = read_new(preprocessing, write_jsonl(tmp_path / "new.jsonl", [row])).warnings
+    assert warning.startswith("column 'zone': the categories of 1 new row do not occur in the training split ('2')")
+
+
+def test_new_file_may_have_another_encoding(results: Path, run: StoredRun, tmp_path: Path) -> None:
+    rows = rows_of(sold_houses(), TEST, "price")
+    rows["town"] = ["Köln" if town == rows["town"][0] else town for town in rows["town"]]
+    new = write_csv(tmp_path / "utf8.csv", rows)
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes(new.read_text().encode("windows-1252"))
+    expected = harness_cli("predict", run.record.run_id, str(new), results=results).stdout
+    assert "pass --encoding" in harness_cli("predict", run.record.run_id, str(latin), results=results, status=1).stderr
+    chosen = ("--encoding", "windows-1252")
+    assert harness_cli("predict", run.record.run_id, str(latin), *chosen, results=results).stdout == expected
+    with pytest.raises(UsageError, match="encoding 'utf8-sig-x' is unknown"):
+        harness.load(results).runs[0].predict(latin, encoding="utf8-sig-x")
+
+
 def test_table_of_a_dataset_without_column_names_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     preprocessing, _ = prepared(
         write_csv(tmp_path / "all.csv", houses()), "regression", catalog, {"target_column": "price"}
