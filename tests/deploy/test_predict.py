@@ -20,6 +20,7 @@ import harness
 from harness.api.stored_run import readable
 from harness.data.user_files.dataset import UserDataset
 from harness.deploy.predict import predict, read_new, transformed
+from harness.deploy.predictions import table as predictions_table
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.execute.preparation import load_and_prepare
 from harness.plugins import discover
@@ -130,6 +131,23 @@ def test_predictions_of_classes_contain_labels_and_probabilities(tmp_path: Path)
     file = tmp_path / "table.parquet"
     harness_cli("predictions", run.record.run_id, "--format", "parquet", "--output", str(file), results=tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(file), table)
+
+
+def test_target_with_the_name_of_another_column_keeps_all_columns(tmp_path: Path, run: StoredRun) -> None:
+    targets = ("row", "seed", "predicted_row", "true_row", "price")
+    info = run.record.provenance.data
+    assert info is not None
+    info = msgspec.structs.replace(
+        info, outputs=5, label_names=targets, target_mean=(0.0,) * 5, target_scale=(1.0,) * 5
+    )
+    outputs = np.arange(10, dtype=np.float32).reshape(2, 5)
+    numbers = {name: [100.0 + place, 200.0 + place] for place, name in enumerate(targets)}
+    found = predictions_table(info, outputs, np.array([7, 9]), numbers=numbers)
+    true = ["true_true_row", "true_seed", "true_predicted_row", "true_row", "price"]
+    assert found.columns.tolist() == ["row", *true, *(f"predicted_{name}" for name in targets)]
+    assert found.row.tolist() == [7, 9]
+    assert found[true].to_numpy().tolist() == np.array(list(numbers.values())).T.tolist()
+    assert found.iloc[:, 6:].to_numpy().tolist() == outputs.tolist()
 
 
 # ---- new data ----------------------------------------------------------------------------------------------

@@ -298,7 +298,8 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     otherwise.
 
     Missing numbers become NaN, and missing strings become empty strings. Whitespace in strings is collapsed to single
-    spaces, and strings are truncated to `SLICE_LETTERS` characters.
+    spaces, and strings are truncated to `SLICE_LETTERS` characters. Different strings that start with the same
+    characters are numbered.
     """
     cells = table.columns[column]
     finding = examined(cells, notation)
@@ -308,13 +309,23 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     known = [value for value in values if value is not None]
     if len(known) == len(cells) and not names:
         return known
-    return ["" if is_missing(cell) else _one_line(cell) for cell in cells]
+    return _truncated(["" if is_missing(cell) else _one_line(cell) for cell in cells])
 
 
 def _one_line(cell: Any) -> str:
-    text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
-    text = encodable(text)
-    return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
+    return encodable(" ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split()))
+
+
+def _truncated(texts: Sequence[str]) -> list[str]:
+    starts: dict[str, list[str]] = {}
+    for text in sorted({text for text in texts if len(text) > SLICE_LETTERS}):
+        starts.setdefault(text[:SLICE_LETTERS], []).append(text)
+    short = {
+        text: f"{start}..." + (f" ({number})" if len(members) > 1 else "")
+        for start, members in starts.items()
+        for number, text in enumerate(members, start=1)
+    }
+    return [short.get(text, text) for text in texts]
 
 
 def shown(cell: Any) -> str:

@@ -76,3 +76,11 @@ def test_load_invisible_cell_is_a_missing_value_in_every_column(tmp_path: Path, 
     first = data.train.inputs["features"][0]
     assert pd.isna(first).all()
     assert data.train.inputs["categories"][0].tolist() == [None]
+
+
+def test_load_long_slices_that_start_alike_are_different(tmp_path: Path) -> None:
+    start = "z" * 60
+    data = load(table(tmp_path, part=[f"{start}b", f"{start}a", "y" * 61, "x"] * 10), slice_columns=("part",))
+    parts = dict(zip(data.test.rows.tolist(), data.test.groups["part"].tolist(), strict=True))
+    names = [f"{start}... (2)", f"{start}... (1)", f"{'y' * 60}...", "x"]
+    assert parts == {row: names[(row - 1) % 4] for row in parts}
