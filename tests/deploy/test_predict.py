@@ -428,6 +428,27 @@ def test_typed_categories_match_the_spelling_of_the_training_data(
     assert_same_inputs(data, transformed(preprocessing, found.inputs, catalog))
 
 
+@pytest.mark.parametrize(
+    ("trained", "new"),
+    [
+        (["True", "False"], [True, False]),
+        (["1.0", "2.0"], [1, 2]),
+        (["1", "2"], [1.0, 2.0]),
+        (["1.50", "a"], [1.5, "a"]),
+    ],
+)
+def test_typed_labels_match_the_spelling_of_the_training_data(
+    catalog: Catalog, tmp_path: Path, trained: list[str], new: list[Any]
+) -> None:
+    columns = houses(60) | {"label": [trained[number % 2] for number in range(60)]}
+    preprocessing, _ = prepared(
+        write_csv(tmp_path / "all.csv", columns), "tabular", catalog, {"target_column": "label"}
+    )
+    rows = [{name: cells[n] for name, cells in columns.items()} | {"label": new[n % 2]} for n in range(4)]
+    found = read_new(preprocessing, write_jsonl(tmp_path / "new.jsonl", rows))
+    assert found.labels == trained * 2
+
+
 def test_typed_category_with_several_spellings_is_not_guessed(catalog: Catalog, tmp_path: Path) -> None:
     columns = sold_houses()
     columns["zone"] = [["2.0", "2.00", "3"][number % 3] for number in range(60)]

@@ -319,7 +319,7 @@ def categories(
     rare: Counter[str] = Counter()
     missing = notation.missing - MISSING
     known: dict[str, str] = {}
-    spellings = _spellings(trained or ())
+    written = spellings(trained or ())
     for where, cell in zip(table.where, table.columns[column], strict=True):
         if type(cell) is str and cell in known:
             found.append(known[cell])
@@ -339,7 +339,7 @@ def categories(
             rare[str(cell).strip()] += 1
             found.append(None)
         else:
-            found.append(cell.strip() if isinstance(cell, str) else _spelled(cell, spellings))
+            found.append(cell.strip() if isinstance(cell, str) else _category(cell, written))
             if type(cell) is str:
                 known[cell] = cell.strip()
     if trained is not None:
@@ -367,22 +367,29 @@ def categories(
     return found, warnings
 
 
-def _spellings(categories: Iterable[str | None]) -> dict[float | str, list[str]]:
-    """Return the spellings of each number, and of ``true`` and ``false``, among the categories."""
+def spellings(names: Iterable[str | None]) -> dict[float | str, list[str]]:
+    """Return the spellings of each number, and of ``true`` and ``false``, among the names of categories or classes."""
     found: dict[float | str, list[str]] = {}
-    for name in categories:
+    for name in names:
         if name is not None:
             number = PLAIN.number(name)
             found.setdefault(name.lower() if number is None else number, []).append(name)
     return found
 
 
-def _spelled(cell: float, spellings: Mapping[float | str, Sequence[str]]) -> str:
-    """Return a number or boolean as a category, spelled as in `spellings` if there is only one spelling."""
-    known = spellings.get(str(cell).lower() if isinstance(cell, bool) else cell, ())
-    if len(known) == 1:
-        return known[0]
+def _category(cell: float, known: Mapping[float | str, Sequence[str]]) -> str:
+    """Return a number or boolean as a category, spelled as in `known` if there is only one spelling."""
+    if (name := spelled_as(cell, known)) is not None:
+        return name
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def spelled_as(cell: Any, known: Mapping[float | str, Sequence[str]]) -> str | None:
+    """Return the only spelling of a number or boolean in `known`, which `spellings` returned, or None."""
+    if not isinstance(cell, int | float):
+        return None
+    names = known.get(str(cell).lower() if isinstance(cell, bool) else cell, ())
+    return names[0] if len(names) == 1 else None
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:

@@ -274,13 +274,15 @@ class Reader:
         if not names or not all(name in table.columns for name in names):
             return None, None
         if self.objective == "classification":
-            return [reading_columns.label(cell) for cell in table.columns[names[0]]], None
+            written = values.spellings(self.label_names)
+            cells = table.columns[names[0]]
+            return [values.spelled_as(cell, written) or reading_columns.label(cell) for cell in cells], None
         found = {}
         for name in names:
             known = self.reading.get("numbers", {}).get(name)
             notation = PLAIN if known is None else Notation.from_json(known)
-            cells = [notation.number(cell) for cell in table.columns[name]]
-            found[name] = [math.nan if cell is None else cell for cell in cells]
+            numbers = [notation.number(cell) for cell in table.columns[name]]
+            found[name] = [math.nan if number is None else number for number in numbers]
         return None, found
 
     def _from_folder(self, root: Path, problems: Problems) -> Rows:
