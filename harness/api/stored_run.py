@@ -138,7 +138,7 @@ class Run:
         device: str = "auto",
         on_bad_row: Literal["error", "skip"] | None = None,
         encoding: str | None = None,
-        keep: Sequence[str] = (),
+        keep: str | Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
         """Predict new data with the run's weights and preprocessing.
@@ -156,7 +156,7 @@ class Run:
             Handling of bad rows. By default, the setting used in training is kept.
         encoding : str, optional
             Encoding of the text file. By default, that of the training data.
-        keep : sequence of str, optional
+        keep : str or sequence of str, optional
             Columns of the data that are added to the table, such as identifiers.
         timeout_s : float, default=3600.0
             Maximum duration of the computation, in seconds.
@@ -197,7 +197,7 @@ class Run:
                 device=device,
                 on_bad_row=on_bad_row,
                 encoding=encoding,
-                keep=keep,
+                keep=(keep,) if isinstance(keep, str) else keep,
                 timeout_s=timeout_s,
             )
         for warning in dict.fromkeys((*warnings, *found.warnings)):

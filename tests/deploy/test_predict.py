@@ -221,6 +221,18 @@ def test_kept_columns_follow_the_row_numbers(results: Path, catalog: Catalog, tm
     (run,) = harness.load(results).runs
     with pytest.raises(UsageError, match="the table already has a column 'row'"):
         run.predict(pd.DataFrame({**sold_houses(), "row": 1}), keep=["row"])
+    assert run.predict(pd.DataFrame(sold_houses()), keep="town").columns[1] == "town"
+
+
+def test_examples_that_are_not_scored_are_reported_with_the_reason(
+    run: StoredRun, catalog: Catalog, tmp_path: Path
+) -> None:
+    columns = rows_of(sold_houses(), TEST)
+    columns["price"][:2] = ["", "cheap"]
+    found = predict(run, write_csv(tmp_path / "new.csv", columns), catalog)
+    assert found.scores is not None
+    assert found.scores.examples == 13
+    assert found.warnings == ("2 of 15 examples were not scored, because a target value is missing or is not a number",)
 
 
 def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:
