@@ -235,6 +235,23 @@ def test_examples_that_are_not_scored_are_reported_with_the_reason(
     assert found.warnings == ("2 of 15 examples were not scored, because a target value is missing or is not a number",)
 
 
+def test_output_that_cannot_be_written_is_refused_before_anything_is_computed(
+    results: Path, run: StoredRun, tmp_path: Path
+) -> None:
+    new = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST))
+    before = new.read_bytes()
+    link = tmp_path / "link.csv"
+    link.symlink_to(new)
+    for data in (new, link):
+        error = harness_cli("predict", run.record.run_id, data, "--output", new, results=results, status=2).stderr
+        assert f"--output {new} would replace the data; write the predictions to another file" in error
+    assert new.read_bytes() == before
+    missing = tmp_path / "absent" / "table.csv"
+    for arguments in (("predict", run.record.run_id, new), ("predictions", run.record.run_id)):
+        error = harness_cli(*arguments, "--output", missing, results=results, status=2).stderr
+        assert f"there is no folder '{missing.parent}'; create it, or change the path" in error
+
+
 def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST, "town"))
     with pytest.raises(UnknownNameError, match="unknown column 'town'"):
