@@ -17,6 +17,7 @@ from harness.data.user_files.encodings import INCOMPLETE, is_encodable
 from harness.data.user_files.notations import MISSING, PLAIN, Finding, Notation, examined
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.tables import Table
+from harness.data.user_files.training_values import spelled_as, spellings
 from harness.errors import DataError
 
 LARGEST = 1e100
@@ -367,29 +368,11 @@ def categories(
     return found, warnings
 
 
-def spellings(names: Iterable[str | None]) -> dict[float | str, list[str]]:
-    """Return the spellings of each number, and of ``true`` and ``false``, among the names of categories or classes."""
-    found: dict[float | str, list[str]] = {}
-    for name in names:
-        if name is not None:
-            number = PLAIN.number(name)
-            found.setdefault(name.lower() if number is None else number, []).append(name)
-    return found
-
-
 def _category(cell: float, known: Mapping[float | str, Sequence[str]]) -> str:
     """Return a number or boolean as a category, spelled as in `known` if there is only one spelling."""
     if (name := spelled_as(cell, known)) is not None:
         return name
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-
-
-def spelled_as(cell: Any, known: Mapping[float | str, Sequence[str]]) -> str | None:
-    """Return the only spelling of a number or boolean in `known`, which `spellings` returned, or None."""
-    if not isinstance(cell, int | float):
-        return None
-    names = known.get(str(cell).lower() if isinstance(cell, bool) else cell, ())
-    return names[0] if len(names) == 1 else None
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:

@@ -24,7 +24,7 @@ from harness.data.user_files.options import OPTIONS, ImageOptions, TableOptions,
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.table_examples import PATHS, TARGETS, TEXTS, resolved
 from harness.data.user_files.tables import Table, check_lines, read_table
-from harness.data.user_files.training_values import CATEGORIES, new_values
+from harness.data.user_files.training_values import CATEGORIES, new_values, spelled_as, spellings
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.interfaces import RawData
 from harness.records.reading import read_named
@@ -274,9 +274,8 @@ class Reader:
         if not names or not all(name in table.columns for name in names):
             return None, None
         if self.objective == "classification":
-            written = values.spellings(self.label_names)
-            cells = table.columns[names[0]]
-            return [values.spelled_as(cell, written) or reading_columns.label(cell) for cell in cells], None
+            written = spellings(self.label_names)
+            return [spelled_as(cell, written) or reading_columns.label(cell) for cell in table.columns[names[0]]], None
         found = {}
         for name in names:
             known = self.reading.get("numbers", {}).get(name)
