@@ -137,7 +137,8 @@ class Run:
         backend: str | None = None,
         device: str = "auto",
         on_bad_row: Literal["error", "skip"] | None = None,
-        keep: Sequence[str] = (),
+        encoding: str | None = None,
+        keep: str | Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
         """Predict new data with the run's weights and preprocessing.
@@ -153,7 +154,9 @@ class Run:
             Device. ``"auto"`` selects the run's device or, if `backend` is specified, the first device of this backend.
         on_bad_row : {"error", "skip"}, optional
             Handling of bad rows. By default, the setting used in training is kept.
-        keep : sequence of str, optional
+        encoding : str, optional
+            Encoding of the text file. By default, that of the training data.
+        keep : str or sequence of str, optional
             Columns of the data that are added to the table, such as identifiers.
         timeout_s : float, default=3600.0
             Maximum duration of the computation, in seconds.
@@ -193,7 +196,8 @@ class Run:
                 backend=backend,
                 device=device,
                 on_bad_row=on_bad_row,
-                keep=keep,
+                encoding=encoding,
+                keep=(keep,) if isinstance(keep, str) else keep,
                 timeout_s=timeout_s,
             )
         for warning in dict.fromkeys((*warnings, *found.warnings)):

@@ -58,7 +58,7 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
-    _check_format(format_, output)
+    _check_output(format_, output)
     store = Store(results_dir(results))
     found = [store.find(run) for run in dict.fromkeys(runs)]
     if all_splits:
@@ -88,6 +88,11 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     type=click.Choice(["error", "skip"]),
     help=options.with_default("How to handle bad rows: error lists them, skip drops them.", "as in training"),
 )
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help=options.with_default("Encoding of a text file, such as windows-1252 or utf-8.", "as in training"),
+)
 @options.names("--keep", "Columns of DATA that are added to the table, such as identifiers.")
 @options.formats("csv", "parquet")
 @output
@@ -99,6 +104,7 @@ def predict(
     backend: str | None,
     device: str | None,
     on_bad_row: Any,
+    encoding: str | None,
     keep: tuple[str, ...],
     format_: str,
     output: str | None,
@@ -126,7 +132,7 @@ def predict(
     from harness.deploy.predict import predict as predicted
     from harness.records.store import Store, results_dir
 
-    _check_format(format_, output)
+    _check_output(format_, output, Path(data))
     stored = Store(results_dir(results)).find(run)
     found = predicted(
         stored,
@@ -135,6 +141,7 @@ def predict(
         backend=backend,
         device=device or "auto",
         on_bad_row=on_bad_row,
+        encoding=encoding,
         keep=keep,
         timeout_s=timeout,
     )
@@ -145,11 +152,18 @@ def predict(
     write_table(found.table, format_, output)
 
 
-def _check_format(format_: str, output: str | None) -> None:
+def _check_output(format_: str, output: str | None, data: Path | None = None) -> None:
+    """Raise `harness.UsageError` if the table cannot be written, or if it would replace the file `data`."""
+    from harness.errors import UsageError
+
+    if output is not None:
+        folder = Path(output).parent
+        if not folder.is_dir():
+            raise UsageError(f"--output {output}: there is no folder {str(folder)!r}; create it, or change the path")
+        if data is not None and data.exists() and Path(output).exists() and data.samefile(output):
+            raise UsageError(f"--output {output} would replace the data; write the predictions to another file")
     if format_ == "parquet":
         from importlib.util import find_spec
-
-        from harness.errors import UsageError
 
         if output is None:
             raise UsageError("--format parquet needs --output FILE")
@@ -158,7 +172,7 @@ def _check_format(format_: str, output: str | None) -> None:
 
 
 def write_table(table: pd.DataFrame, format_: str, output: str | None) -> None:
-    from harness.records.files import replacing
+    from harness.records.files import write_whole
     from harness.report.csv_json import no_formula
 
     if format_ == "parquet":
@@ -172,8 +186,7 @@ def write_table(table: pd.DataFrame, format_: str, output: str | None) -> None:
     if output is None:
         echo_data(content.decode(), nl=False)
         return
-    with replacing(Path(output)) as file:
-        file.write(content)
+    write_whole(Path(output), content)
     say(f"Wrote {counted(len(table), 'row')} to {output}")
 
 

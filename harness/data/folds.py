@@ -114,6 +114,7 @@ def _check_units(
     unit (``[N]``).
     """
     if units < count:
+        what = what.removesuffix("s") if units == 1 else what
         raise DataError(f"{units} {what} cannot be divided into {count} folds; use fewer folds")
     if classes is None:
         return

@@ -48,7 +48,8 @@ def new_scores(
         targets = (values - mean) / scale
     else:
         return None
-    warnings = _warnings(len(known), int(known.sum()), sorted(unknown))
+    missing = "their label is missing" if new.labels is not None else "a target value is missing or is not a number"
+    warnings = _warnings(len(known), int(known.sum()), sorted(unknown), missing)
     if not known.any():
         return NewScores({}, 0, warnings)
     primary = catalog.primary_metric(spec)
@@ -63,10 +64,11 @@ def described(scores: NewScores) -> str:
     return f"scores of {scores.examples:,} {'example' if scores.examples == 1 else 'examples'}: {', '.join(known)}"
 
 
-def _warnings(examples: int, scored: int, unknown: Sequence[str]) -> tuple[str, ...]:
+def _warnings(examples: int, scored: int, unknown: Sequence[str], missing: str) -> tuple[str, ...]:
+    """Return a warning about examples without a score. `missing` is the reason if there are no `unknown` labels."""
     if scored == examples:
         return ()
     names = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-    reason = f", because their label is missing or is not a class of the model ({names})" if unknown else ""
     left = examples - scored
-    return (f"{left:,} of {examples:,} examples {'was' if left == 1 else 'were'} not scored{reason}",)
+    reason = f"their label is missing or is not a class of the model ({names})" if unknown else missing
+    return (f"{left:,} of {examples:,} examples {'was' if left == 1 else 'were'} not scored, because {reason}",)

@@ -119,6 +119,7 @@ def predict(
     backend: str | None = None,
     device: str = "auto",
     on_bad_row: Literal["error", "skip"] | None = None,
+    encoding: str | None = None,
     keep: Sequence[str] = (),
     timeout_s: float = 3600.0,
 ) -> Predicted:
@@ -126,14 +127,14 @@ def predict(
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
     is applied. Labels are optional; predictions for examples with labels are scored. By default, the run's `backend`
-    and `device` are used, and `on_bad_row` has the same value as for the training data. The columns of the data in
-    `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if the
-    data are invalid, and `harness.HarnessError` if the backend fails.
+    and `device` are used, and `on_bad_row` and `encoding` have the same values as for the training data. The columns of
+    the data in `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used,
+    `harness.DataError` if the data are invalid, and `harness.HarnessError` if the backend fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
     catalog = catalog.for_run(run.record.provenance.plugins)
-    new = read_new(preprocessing, source, on_bad_row, keep)
+    new = read_new(preprocessing, source, on_bad_row, keep, encoding)
     check_kept(preprocessing.info, new)
     prepared = transformed(preprocessing, new.inputs, catalog)
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
@@ -207,18 +208,28 @@ def read_new(
     source: Path | Table,
     on_bad_row: Literal["error", "skip"] | None = None,
     keep: Sequence[str] = (),
+    encoding: str | None = None,
 ) -> NewData:
     """Return the raw inputs in `source`, which is read like the training data."""
-    return reader_of(preprocessing, on_bad_row).read(source, keep)
+    return reader_of(preprocessing, on_bad_row, encoding).read(source, keep)
 
 
-def reader_of(preprocessing: Preprocessing, on_bad_row: Literal["error", "skip"] | None = None) -> Reader:
-    """Return the reader for new data; see `harness.data.user_files.new_data.reader`."""
-    options = dict(preprocessing.dataset_options)
-    if on_bad_row is not None:
-        options["on_bad_row"] = on_bad_row
+def reader_of(
+    preprocessing: Preprocessing,
+    on_bad_row: Literal["error", "skip"] | None = None,
+    encoding: str | None = None,
+) -> Reader:
+    """Return the reader for new data; see `harness.data.user_files.new_data.reader`.
+
+    Raises `harness.UsageError` if the encoding is unknown.
+    """
+    changed = {"on_bad_row": on_bad_row, "encoding": encoding}
+    options = preprocessing.dataset_options | {name: value for name, value in changed.items() if value is not None}
     info = preprocessing.info
-    return reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
+    try:
+        return reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from None
 
 
 def transformed(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.user_files.encodings import encodable
 from harness.errors import UsageError
 from harness.records import IGNORED, DataInfo, Failure, Success, samples
 from harness.records.store import StoredRun
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.data.user_files.new_data import NewData
+
+
+RESERVED = ("row", "path", "split", "seed")
+"""Columns of the tables that do not contain labels, values or predictions."""
 
 
 def stored_predictions(run: StoredRun) -> pd.DataFrame:
@@ -113,7 +118,7 @@ def table(
 
     The first column is ``row`` or ``path``, followed by the columns in `kept`. For classification, the next columns are
     ``label`` (if `labels` are given), ``predicted``, and ``probability_<class>`` for each class. For regression, the
-    next columns are the true values, named after the targets (if `numbers` are given), and the predictions
+    next columns are the true values (if `numbers` are given), named by `true_column`, and the predictions
     ``predicted_<target>``. All of these values are in the target's unit. `outputs` are logits ``[N, C]`` or
     standardized predictions ``[N, T]``.
 
@@ -127,7 +132,7 @@ def table(
             raise UsageError(
                 f"the table already has a column {name!r}; rename the column in the data, or do not keep it"
             )
-        plain = [cell if cell is None or isinstance(cell, str | int | float) else str(cell) for cell in cells]
+        plain = [cell if cell is None or isinstance(cell, int | float) else encodable(str(cell)) for cell in cells]
         found.insert(place, name, pd.Series(plain, dtype=object))
     return found
 
@@ -152,7 +157,7 @@ def _predicted(
     columns: dict[str, Any] = {"path" if rows.dtype.kind == "U" else "row": rows}
     names = names_of(info)
     if info.objective == "regression":
-        columns |= dict(numbers or {})
+        columns |= {true_column(name, names): values for name, values in (numbers or {}).items()}
         values = info.in_target_unit(outputs)
         columns |= {f"predicted_{name}": values[:, number] for number, name in enumerate(names)}
         return pd.DataFrame(columns)
@@ -161,6 +166,19 @@ def _predicted(
     columns["predicted"] = [names[number] for number in outputs.argmax(axis=1)]
     columns |= {f"probability_{name}": column for name, column in zip(names, probabilities(outputs).T, strict=True)}
     return pd.DataFrame(columns)
+
+
+def true_column(target: str, targets: Sequence[str]) -> str:
+    """Return the name of the column with the true values of a regression target.
+
+    This is the name of the target, unless another column of the table has this name. In this case, the name is preceded
+    by ``true_``.
+    """
+    taken = {*RESERVED, *(f"predicted_{name}" for name in targets)}
+    name = target
+    while name in taken or (name != target and name in targets):
+        name = f"true_{name}"
+    return name
 
 
 def _by_position(info: DataInfo, outputs: NDArray[Any], targets: NDArray[Any], rows: NDArray[Any]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import harness
 from harness.api.stored_run import readable
 from harness.data.user_files.dataset import UserDataset
 from harness.deploy.predict import predict, read_new, transformed
+from harness.deploy.predictions import table as predictions_table
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.execute.preparation import load_and_prepare
 from harness.plugins import discover
@@ -132,6 +133,23 @@ def test_predictions_of_classes_contain_labels_and_probabilities(tmp_path: Path)
     pd.testing.assert_frame_equal(pd.read_parquet(file), table)
 
 
+def test_target_with_the_name_of_another_column_keeps_all_columns(tmp_path: Path, run: StoredRun) -> None:
+    targets = ("row", "seed", "predicted_row", "true_row", "price")
+    info = run.record.provenance.data
+    assert info is not None
+    info = msgspec.structs.replace(
+        info, outputs=5, label_names=targets, target_mean=(0.0,) * 5, target_scale=(1.0,) * 5
+    )
+    outputs = np.arange(10, dtype=np.float32).reshape(2, 5)
+    numbers = {name: [100.0 + place, 200.0 + place] for place, name in enumerate(targets)}
+    found = predictions_table(info, outputs, np.array([7, 9]), numbers=numbers)
+    true = ["true_true_row", "true_seed", "true_predicted_row", "true_row", "price"]
+    assert found.columns.tolist() == ["row", *true, *(f"predicted_{name}" for name in targets)]
+    assert found.row.tolist() == [7, 9]
+    assert found[true].to_numpy().tolist() == np.array(list(numbers.values())).T.tolist()
+    assert found.iloc[:, 6:].to_numpy().tolist() == outputs.tolist()
+
+
 # ---- new data ----------------------------------------------------------------------------------------------
 
 
@@ -203,6 +221,35 @@ def test_kept_columns_follow_the_row_numbers(results: Path, catalog: Catalog, tm
     (run,) = harness.load(results).runs
     with pytest.raises(UsageError, match="the table already has a column 'row'"):
         run.predict(pd.DataFrame({**sold_houses(), "row": 1}), keep=["row"])
+    assert run.predict(pd.DataFrame(sold_houses()), keep="town").columns[1] == "town"
+
+
+def test_examples_that_are_not_scored_are_reported_with_the_reason(
+    run: StoredRun, catalog: Catalog, tmp_path: Path
+) -> None:
+    columns = rows_of(sold_houses(), TEST)
+    columns["price"][:2] = ["", "cheap"]
+    found = predict(run, write_csv(tmp_path / "new.csv", columns), catalog)
+    assert found.scores is not None
+    assert found.scores.examples == 13
+    assert found.warnings == ("2 of 15 examples were not scored, because a target value is missing or is not a number",)
+
+
+def test_output_that_cannot_be_written_is_refused_before_anything_is_computed(
+    results: Path, run: StoredRun, tmp_path: Path
+) -> None:
+    new = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST))
+    before = new.read_bytes()
+    link = tmp_path / "link.csv"
+    link.symlink_to(new)
+    for data in (new, link):
+        error = harness_cli("predict", run.record.run_id, data, "--output", new, results=results, status=2).stderr
+        assert f"--output {new} would replace the data; write the predictions to another file" in error
+    assert new.read_bytes() == before
+    missing = tmp_path / "absent" / "table.csv"
+    for arguments in (("predict", run.record.run_id, new), ("predictions", run.record.run_id)):
+        error = harness_cli(*arguments, "--output", missing, results=results, status=2).stderr
+        assert f"there is no folder '{missing.parent}'; create it, or change the path" in error
 
 
 def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:
@@ -341,6 +388,118 @@ def test_values_that_do_not_occur_in_training_give_warnings(catalog: Catalog, tm
         "column 'rooms': 2 new rows have no value, but all training rows have one",
         "column 'sold': 1 new row has no value, but all training rows have one",
     ]
+
+
+@pytest.mark.parametrize(
+    ("trained", "new", "warnings"),
+    [
+        (
+            "2021-{:02d}-01T10:00:00+01:00",
+            "2021-{:02d}-01T10:00:00Z",
+            [
+                "column 'sold': the dates of 5 new rows have a time zone (+0000) that does not occur in the training "
+                "data (+0100); dates are not converted to another time zone"
+            ],
+        ),
+        (
+            "2021-{:02d}-01T10:00:00",
+            "2021-{:02d}-01T10:00:00-05:00",
+            [
+                "column 'sold': the dates of 5 new rows have a time zone (-0500) that does not occur in the training "
+                "data (none); dates are not converted to another time zone"
+            ],
+        ),
+        (
+            "2021-{:02d}-01",
+            "2021-{:02d}-01T10:00:00",
+            [
+                "column 'sold': the time of day in 5 new rows is ignored, because the dates in the training data have "
+                "none"
+            ],
+        ),
+        ("2021-{:02d}-01T10:00:00+01:00", "2021-{:02d}-01T23:30:00+01:00", []),
+        ("2021-{:02d}-01", "2021-{:02d}-01T00:00:00", []),
+    ],
+)
+def test_dates_in_another_form_than_in_training_give_warnings(
+    catalog: Catalog, tmp_path: Path, trained: str, new: str, warnings: list[str]
+) -> None:
+    columns = sold_houses()
+    columns["sold"] = [trained.format(1 + number % 12) for number in range(60)]
+    options = {"target_column": "price", "date_columns": ["sold"]}
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    rows = rows_of(columns, TEST[:5], "price") | {"sold": [new.format(1 + number) for number in range(5)]}
+    found = read_new(preprocessing, write_csv(tmp_path / "new.csv", rows))
+    assert list(found.warnings) == warnings
+
+
+@pytest.mark.parametrize(
+    ("trained", "new"),
+    [
+        (["1.0", "2.0", "3.0"], [1, 2, 3]),
+        (["1", "2", "3"], [1.0, 2.0, 3.0]),
+        (["1.50", "2.5", "3"], [1.5, 2.5, 3.0]),
+        (["true", "FALSE", "other"], [True, False, "other"]),
+    ],
+)
+def test_typed_categories_match_the_spelling_of_the_training_data(
+    catalog: Catalog, tmp_path: Path, trained: list[str], new: list[Any]
+) -> None:
+    columns = sold_houses()
+    columns["zone"] = [trained[number % 3] for number in range(60)]
+    options = {"target_column": "price", "date_columns": ["sold"], "categorical_columns": ["zone"]}
+    preprocessing, data = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    rows = rows_of(columns, TEST, "price") | {"zone": [new[number % 3] for number in TEST]}
+    names = list(rows)
+    objects = [dict(zip(names, cells, strict=True)) for cells in zip(*rows.values(), strict=True)]
+    found = read_new(preprocessing, write_jsonl(tmp_path / "new.jsonl", objects))
+    assert found.warnings == ()
+    assert_same_inputs(data, transformed(preprocessing, found.inputs, catalog))
+
+
+@pytest.mark.parametrize(
+    ("trained", "new"),
+    [
+        (["True", "False"], [True, False]),
+        (["1.0", "2.0"], [1, 2]),
+        (["1", "2"], [1.0, 2.0]),
+        (["1.50", "a"], [1.5, "a"]),
+    ],
+)
+def test_typed_labels_match_the_spelling_of_the_training_data(
+    catalog: Catalog, tmp_path: Path, trained: list[str], new: list[Any]
+) -> None:
+    columns = houses(60) | {"label": [trained[number % 2] for number in range(60)]}
+    preprocessing, _ = prepared(
+        write_csv(tmp_path / "all.csv", columns), "tabular", catalog, {"target_column": "label"}
+    )
+    rows = [{name: cells[n] for name, cells in columns.items()} | {"label": new[n % 2]} for n in range(4)]
+    found = read_new(preprocessing, write_jsonl(tmp_path / "new.jsonl", rows))
+    assert found.labels == trained * 2
+
+
+def test_typed_category_with_several_spellings_is_not_guessed(catalog: Catalog, tmp_path: Path) -> None:
+    columns = sold_houses()
+    columns["zone"] = [["2.0", "2.00", "3"][number % 3] for number in range(60)]
+    options = {"target_column": "price", "date_columns": ["sold"], "categorical_columns": ["zone"]}
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    row = {name: cells[0] for name, cells in rows_of(columns, [0], "price").items()} | {"zone": 2}
+    (warning,) = read_new(preprocessing, write_jsonl(tmp_path / "new.jsonl", [row])).warnings
+    assert warning.startswith("column 'zone': the categories of 1 new row do not occur in the training split ('2')")
+
+
+def test_new_file_may_have_another_encoding(results: Path, run: StoredRun, tmp_path: Path) -> None:
+    rows = rows_of(sold_houses(), TEST, "price")
+    rows["town"] = ["Köln" if town == rows["town"][0] else town for town in rows["town"]]
+    new = write_csv(tmp_path / "utf8.csv", rows)
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes(new.read_text().encode("windows-1252"))
+    expected = harness_cli("predict", run.record.run_id, str(new), results=results).stdout
+    assert "pass --encoding" in harness_cli("predict", run.record.run_id, str(latin), results=results, status=1).stderr
+    chosen = ("--encoding", "windows-1252")
+    assert harness_cli("predict", run.record.run_id, str(latin), *chosen, results=results).stdout == expected
+    with pytest.raises(UsageError, match="encoding 'utf8-sig-x' is unknown"):
+        harness.load(results).runs[0].predict(latin, encoding="utf8-sig-x")
 
 
 def test_table_of_a_dataset_without_column_names_is_refused(catalog: Catalog, tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from harness.data.resampling import MAX_SPLITS
+from harness.data.user_files.encodings import INCOMPLETE, encodable, is_encodable
 from harness.data.user_files.notations import ERRORS, MISSING, PLAIN, Notation, examined, words_for_missing
 from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
-from harness.data.user_files.spelling import visible
+from harness.data.user_files.spelling import is_invisible
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table
 from harness.errors import UnknownNameError, UsageError
 
-SURROGATES = re.compile("[\ud800-\udfff]")
 SPLIT_NAME = re.compile(
     r"split|fold|k_?fold|partition|subset|(is|in)[_ ]?(train|training|test|validation|val|valid|dev|holdout)"
 )
@@ -138,7 +138,7 @@ class Columns:
 def is_missing(cell: Any) -> bool:
     """Return whether a cell is empty or consists only of blanks and invisible characters."""
     if isinstance(cell, str):
-        return not cell or cell.isspace() or (not cell.isprintable() and not visible(cell))
+        return is_invisible(cell)
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
@@ -183,8 +183,8 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
             problems.add(where, f"the text in column {column!r} is empty")
         elif not isinstance(cell, str):
             problems.add(where, f"column {column!r} contains {shown(cell)}, which is not text")
-        elif not cell.isascii() and SURROGATES.search(cell):
-            problems.add(where, f"the text in column {column!r} contains an incomplete character (a lone surrogate)")
+        elif not is_encodable(cell):
+            problems.add(where, f"the text in column {column!r} contains {INCOMPLETE}")
     return [cell if isinstance(cell, str) else "" for cell in cells]
 
 
@@ -208,6 +208,8 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
             problems.add(
                 where, f"the {what} in column {column!r} is {shown(cell)}, which is neither text nor an integer"
             )
+        elif isinstance(cell, str) and not is_encodable(cell):
+            problems.add(where, f"the {what} in column {column!r} contains {INCOMPLETE}")
         elif type(cell) is not usual:
             problems.add(
                 where,
@@ -296,7 +298,8 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     otherwise.
 
     Missing numbers become NaN, and missing strings become empty strings. Whitespace in strings is collapsed to single
-    spaces, and strings are truncated to `SLICE_LETTERS` characters.
+    spaces, and strings are truncated to `SLICE_LETTERS` characters. Different strings that start with the same
+    characters are numbered.
     """
     cells = table.columns[column]
     finding = examined(cells, notation)
@@ -306,12 +309,23 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     known = [value for value in values if value is not None]
     if len(known) == len(cells) and not names:
         return known
-    return ["" if is_missing(cell) else _one_line(cell) for cell in cells]
+    return _truncated(["" if is_missing(cell) else _one_line(cell) for cell in cells])
 
 
 def _one_line(cell: Any) -> str:
-    text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
-    return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
+    return encodable(" ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split()))
+
+
+def _truncated(texts: Sequence[str]) -> list[str]:
+    starts: dict[str, list[str]] = {}
+    for text in sorted({text for text in texts if len(text) > SLICE_LETTERS}):
+        starts.setdefault(text[:SLICE_LETTERS], []).append(text)
+    short = {
+        text: f"{start}..." + (f" ({number})" if len(members) > 1 else "")
+        for start, members in starts.items()
+        for number, text in enumerate(members, start=1)
+    }
+    return [short.get(text, text) for text in texts]
 
 
 def shown(cell: Any) -> str:

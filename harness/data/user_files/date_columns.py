@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime, time
 
 from harness.data.user_files import dates
 from harness.data.user_files.columns import shown
@@ -14,18 +15,11 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 
-def date_parts(
-    table: Table,
-    column: str,
-    problems: Problems,
-    form: str | None,
-    notation: Notation,
-    names: Sequence[str] | None = None,
-) -> tuple[dict[str, list[float]], list[str]]:
-    """Return the numeric features of a date or time column, keyed by part name, such as ``month``, and warnings.
-
-    If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if the column
-    contains no dates. Rows whose cell is neither missing nor a date are added to `problems`.
+def date_values(
+    table: Table, column: str, problems: Problems, form: str | None, notation: Notation
+) -> list[datetime | time | None]:
+    """Return the date or time in each cell of a column, or None for a missing value. Rows whose cell is neither missing
+    nor a date are added to `problems`.
     """
     values = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
@@ -36,14 +30,47 @@ def date_parts(
                 where, f"column {column!r} contains {shown(cell)}, which is not a date in {form or 'ISO 8601'}"
             )
         values.append(value)
-    if names is not None:
-        return {name: dates.named_part(values, name) for name in names}, []
+    return values
+
+
+def date_parts(
+    table: Table, column: str, values: Sequence[datetime | time | None], form: str | None
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Return the numeric features of a column with the dates `values`, keyed by part name, such as ``month``, and
+    warnings. Raises `harness.DataError` if the column contains no dates.
+    """
     if not any(values):
         raise DataError(
             f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; specify the "
             "format in dataset.date_format, such as %d/%m/%Y"
         )
     return dates.parts(values), in_dates(column, table.columns[column], values)
+
+
+def new_date_parts(
+    column: str, values: Sequence[datetime | time | None], parts: Sequence[str], zones: Sequence[str] | None
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Return the given `parts` of the dates in a column of new data, keyed by part name, and warnings.
+
+    `zones` contains the time zones of the dates in the training data, as returned by `dates.zone`, or is None if they
+    are unknown.
+    """
+    warnings = []
+    other = [dates.zone(value) for value in values if isinstance(value, datetime) and zones is not None]
+    other = [zone for zone in other if zone not in (zones or ())]
+    if other:
+        warnings.append(
+            f"column {column!r}: the dates of {len(other):,} new row{'s' * (len(other) != 1)} have a time zone "
+            f"({', '.join(dict.fromkeys(other))}) that does not occur in the training data ({', '.join(zones or ())}); "
+            "dates are not converted to another time zone"
+        )
+    timed = 0 if "hour" in parts else sum(value is not None and bool(dates.hour(value)) for value in values)
+    if timed:
+        warnings.append(
+            f"column {column!r}: the time of day in {timed:,} new row{'s' * (timed != 1)} is ignored, because the "
+            "dates in the training data have none"
+        )
+    return {name: dates.named_part(values, name) for name in parts}, warnings
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:

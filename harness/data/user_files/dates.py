@@ -124,6 +124,11 @@ def moment(value: datetime | time | None) -> float | None:
     return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
 
 
+def zone(value: datetime) -> str:
+    """Return the offset of a date from UTC, such as ``+0200``, or ``none`` for a date without a time zone."""
+    return value.strftime("%z") or "none"
+
+
 def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
     """Return the year, month, day, weekday (0 is Monday) and hour of each value, or NaN for None.
 
@@ -131,7 +136,7 @@ def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
     only the hour is returned.
     """
     dated = any(isinstance(value, datetime) for value in values)
-    timed = any(value is not None and _hour(value) for value in values)
+    timed = any(value is not None and hour(value) for value in values)
     names = [*(PARTS[:4] if dated else ()), *(PARTS[4:] if timed or not dated else ())]
     return {name: named_part(values, name) for name in names}
 
@@ -147,13 +152,14 @@ def _part(value: datetime | time | None, name: str) -> float:
     if value is None:
         return math.nan
     if name == "hour":
-        return _hour(value)
+        return hour(value)
     if not isinstance(value, datetime):
         return math.nan
     return float(value.weekday() if name == "weekday" else getattr(value, name))
 
 
-def _hour(value: datetime | time) -> float:
+def hour(value: datetime | time) -> float:
+    """Return the hour of a date or time, including minutes and seconds as a fraction."""
     return value.hour + value.minute / 60 + (value.second + value.microsecond / 1e6) / 3600
 
 

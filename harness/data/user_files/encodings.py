@@ -18,6 +18,8 @@ MARKS = (
 )
 """Byte order marks. UTF-32 must be listed first, because its byte order mark starts with the mark of UTF-16."""
 MARK = "\ufeff"
+SURROGATE = re.compile("[\ud800-\udfff]")
+INCOMPLETE = "an incomplete character (a lone surrogate)"
 GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
 """Typical results of decoding UTF-8 as Windows-1252, such as two characters in place of an accented letter."""
 COMMON = (
@@ -100,11 +102,22 @@ def is_utf8(text: str) -> bool:
     return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
 
 
+def is_encodable(text: str) -> bool:
+    """Return whether a string can be encoded as UTF-8, which is impossible for half of a surrogate pair."""
+    return text.isascii() or SURROGATE.search(text) is None
+
+
+def encodable(text: str) -> str:
+    """Return a string in which halves of surrogate pairs are replaced with escape sequences, such as ``\\ud800``."""
+    return text if is_encodable(text) else text.encode("utf-8", "backslashreplace").decode()
+
+
 def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str]]:
     name = codecs.lookup(encoding).name
     if data.startswith(codecs.BOM_UTF8) and not name.startswith("utf-8"):
         raise DataError(
-            f"{source}: the file starts with the byte order mark of UTF-8, not of {encoding}; remove dataset.encoding"
+            f"{source}: the file starts with the byte order mark of UTF-8, not of {encoding}; "
+            "pass --encoding utf-8 (dataset.encoding)"
         )
     try:
         text = data.decode(encoding)

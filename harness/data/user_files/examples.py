@@ -68,6 +68,8 @@ class Examples:
     """Notation of each numeric column, including the targets."""
     date_parts: dict[str, list[str]] = field(default_factory=dict)
     """Names of the features derived from each date column."""
+    time_zones: dict[str, list[str]] = field(default_factory=dict)
+    """Time zones of the dates in each date column; see `harness.data.user_files.dates.zone`."""
     names: list[str] = field(default_factory=list)
     """Path of each file, as written in the metadata file or relative to the folder."""
     times: list[float] | None = None
@@ -134,6 +136,7 @@ class Examples:
         return {
             "numbers": {name: notation.as_json() for name, notation in self.notations.items()},
             "dates": self.date_parts,
+            "time_zones": self.time_zones,
             "categories": list(self.category_names),
         }
 

@@ -7,15 +7,17 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
 from harness.data.user_files import dates
 from harness.data.user_files.columns import is_missing, listed, shown, word_warnings
+from harness.data.user_files.encodings import INCOMPLETE, is_encodable
 from harness.data.user_files.notations import MISSING, PLAIN, Finding, Notation, examined
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.tables import Table
+from harness.data.user_files.training_values import spelled_as, spellings
 from harness.errors import DataError
 
 LARGEST = 1e100
@@ -279,11 +281,8 @@ def numbers(
         _check_rare(table, column, texts, "numbers", advice)
     words = Counter(cell.strip() for cell in table.columns[column] if _is_word(cell) and notation.is_missing(cell))
     count = sum(words.values())
-    read = (
-        f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read "
-        "as missing values"
-    )
-    return found, [read] if words else []
+    how = "cell with {} was read as a missing value" if count == 1 else "cells with {} were read as missing values"
+    return found, [f"column {column!r}: {count:,} {how.format(listed(words))}"] if words else []
 
 
 def _is_word(cell: Any) -> bool:
@@ -301,26 +300,37 @@ def weights(table: Table, column: str, problems: Problems, notation: Notation = 
 
 
 def categories(
-    table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool, new: bool = False
+    table: Table,
+    column: str,
+    problems: Problems,
+    notation: Notation = PLAIN,
+    *,
+    declared: bool,
+    trained: Collection[str | None] | None = None,
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column (None for missing values), and a list of warnings.
 
     Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Rows with
     numbers are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several
-    rows contain numbers, or if nearly every row contains a different string. For `new` data passed to a trained model,
-    the error is not raised.
+    rows contain numbers, or if nearly every row contains a different string. For new data, `trained` contains the
+    categories that the model knows, and the error is not raised. Numbers and booleans in files with typed cells are
+    then spelled like these categories, for example 2 as ``2.0``.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
     missing = notation.missing - MISSING
     known: dict[str, str] = {}
+    written = spellings(trained or ())
     for where, cell in zip(table.where, table.columns[column], strict=True):
         if type(cell) is str and cell in known:
             found.append(known[cell])
         elif is_missing(cell) or str(cell).strip().lower() in missing:
             found.append(None)
-        elif not isinstance(cell, str | int | float) or (isinstance(cell, float) and not cell.is_integer()):
+        elif not isinstance(cell, str | int | float) or (isinstance(cell, float) and not math.isfinite(cell)):
             problems.add(where, f"column {column!r} contains {shown(cell)}, which is not a category")
+            found.append(None)
+        elif isinstance(cell, str) and not is_encodable(cell):
+            problems.add(where, f"the category in column {column!r} contains {INCOMPLETE}")
             found.append(None)
         elif not declared and not notation.is_missing(cell) and notation.number(cell) is not None:
             problems.add(
@@ -330,10 +340,10 @@ def categories(
             rare[str(cell).strip()] += 1
             found.append(None)
         else:
-            found.append(str(int(cell)) if isinstance(cell, float) else str(cell).strip())
+            found.append(cell.strip() if isinstance(cell, str) else _category(cell, written))
             if type(cell) is str:
                 known[cell] = cell.strip()
-    if new:
+    if trained is not None:
         return found, []
     _check_rare(table, column, rare, "text", "")
     distinct = len({cell for cell in found if cell is not None})
@@ -356,6 +366,13 @@ def categories(
             f"{_setting('categorical_columns', column)} if they are categories"
         )
     return found, warnings
+
+
+def _category(cell: float, known: Mapping[float | str, Sequence[str]]) -> str:
+    """Return a number or boolean as a category, spelled as in `known` if there is only one spelling."""
+    if (name := spelled_as(cell, known)) is not None:
+        return name
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.data.user_files.delimited import Row, check_decoded
-from harness.data.user_files.encodings import is_utf8
+from harness.data.user_files.encodings import INCOMPLETE, is_encodable, is_utf8
 from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
@@ -32,7 +32,8 @@ def read_json(
     """Return the column names, the rows and a list of warnings. Rows that cannot be read are added to `problems`.
 
     ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them. Raises
-    `harness.DataError` if nearly all cells of the table would be missing, because the rows have different keys. Raises
+    `harness.DataError` if a key contains half of a surrogate pair, or if nearly all cells of the table would be
+    missing, because the rows have different keys. Raises
     `TooManyRowsError` if there are more than `most_rows` rows, good or bad.
     """
     rows: list[Row] = []
@@ -61,6 +62,8 @@ def read_json(
                 problems.add(where, 'expected a JSON object, such as {"text": "...", "label": "..."}')
     check_decoded(source, undecoded, problems)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if broken := next((name for name in names if not is_encodable(name)), None):
+        raise DataError(f"{source}: the key {broken!r} contains {INCOMPLETE}; rename the key")
     if len(rows) * len(names) > max(MAX_CELLS, CELLS_PER_CHARACTER * len(text)):
         raise DataError(
             f"{source}: the {len(rows):,} rows have {len(names):,} different keys, and most rows contain few of them; "

@@ -366,4 +366,9 @@ def _plain(value: Any) -> str:
 
 def _is_exact(text: str, cell: date | time) -> bool:
     found = parsed(text, None)
-    return found == cell if isinstance(cell, datetime | time) else isinstance(found, datetime) and found.date() == cell
+    if found is None or not isinstance(cell, datetime | time):
+        return isinstance(found, datetime) and found.date() == cell
+    # Compare the offsets explicitly. Python considers a time in the hour that a time zone repeats when daylight saving
+    # time ends to be different from all times in other time zones.
+    same_clock = found.replace(tzinfo=None) == cell.replace(tzinfo=None)
+    return same_clock and found.utcoffset() == cell.utcoffset()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.user_files.dates import zone
 from harness.data.user_files.notations import PLAIN
 
 FAR = 5.0
@@ -122,7 +123,7 @@ def in_dates(name: str, cells: Sequence[Any], values: Sequence[datetime | time |
             )
     zones = {value.utcoffset() for value in known}
     if len(zones) > 1:
-        shown = ", ".join(sorted({value.strftime("%z") or "none" for value in known})[:4])
+        shown = ", ".join(sorted(set(map(zone, known)))[:4])
         found.append(
             f"column {name!r}: the dates have different time zones ({shown}), but their parts, such as the hour, were "
             "not converted to a common time zone; convert them to one time zone"

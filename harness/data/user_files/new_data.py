@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.user_files import columns as reading_columns
 from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
-from harness.data.user_files.date_columns import date_parts
+from harness.data.user_files.date_columns import date_values, new_date_parts
 from harness.data.user_files.encodings import decoded, is_utf8
 from harness.data.user_files.examples import row_number, unreadable
 from harness.data.user_files.folders import ignored_files, scan
@@ -24,7 +24,7 @@ from harness.data.user_files.options import OPTIONS, ImageOptions, TableOptions,
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.table_examples import PATHS, TARGETS, TEXTS, resolved
 from harness.data.user_files.tables import Table, check_lines, read_table
-from harness.data.user_files.training_values import new_values
+from harness.data.user_files.training_values import CATEGORIES, new_values, spelled_as, spellings
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.interfaces import RawData
 from harness.records.reading import read_named
@@ -225,13 +225,17 @@ class Reader:
         warnings: list[str] = []
         for name in names:
             if name in dates:
-                parts, _ = date_parts(table, name, problems, options.date_format, declared, dates[name])
+                known = date_values(table, name, problems, options.date_format, declared)
+                zones = self.reading.get("time_zones", {}).get(name)
+                parts, more = new_date_parts(name, known, dates[name], zones)
+                warnings += more
                 numbers += parts.values()
                 if parts:
                     first_parts[name] = next(iter(parts.values()))
             elif name in categorical:
                 is_declared = name in options.categorical_columns
-                cells, more = values.categories(table, name, problems, declared, declared=is_declared, new=True)
+                trained = self.reading.get(CATEGORIES, {}).get(name, ())
+                cells, more = values.categories(table, name, problems, declared, declared=is_declared, trained=trained)
                 categories[name] = [None if cell is None else unicodedata.normalize("NFC", cell) for cell in cells]
                 warnings += more
             else:
@@ -270,13 +274,14 @@ class Reader:
         if not names or not all(name in table.columns for name in names):
             return None, None
         if self.objective == "classification":
-            return [reading_columns.label(cell) for cell in table.columns[names[0]]], None
+            written = spellings(self.label_names)
+            return [spelled_as(cell, written) or reading_columns.label(cell) for cell in table.columns[names[0]]], None
         found = {}
         for name in names:
             known = self.reading.get("numbers", {}).get(name)
             notation = PLAIN if known is None else Notation.from_json(known)
-            cells = [notation.number(cell) for cell in table.columns[name]]
-            found[name] = [math.nan if cell is None else cell for cell in cells]
+            numbers = [notation.number(cell) for cell in table.columns[name]]
+            found[name] = [math.nan if number is None else number for number in numbers]
         return None, found
 
     def _from_folder(self, root: Path, problems: Problems) -> Rows:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from harness.data.user_files.spelling import is_invisible
+
 MISSING = frozenset(
     (
         *(
@@ -175,13 +177,14 @@ class Notation:
         """Return whether a cell is empty or contains a word that denotes a missing value."""
         if isinstance(cell, str):
             text = cell.strip()
-            return text.lower() in self.missing or (bool(self.codes) and self._parsed(text) in self.codes)
+            is_empty = text.lower() in self.missing or is_invisible(text)
+            return is_empty or (bool(self.codes) and self._parsed(text) in self.codes)
         if cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing:
             return True
         return isinstance(cell, int | float) and cell in self.codes
 
     def _parsed(self, text: str) -> float | None:
-        if text.lower() in self.missing:
+        if text.lower() in self.missing or is_invisible(text):
             return math.nan
         value = self._plain(text)
         if value is not None or not (self.affix or self.signs):

@@ -112,6 +112,11 @@ def visible(text: str) -> str:
     return " ".join(text.split())
 
 
+def is_invisible(text: str) -> bool:
+    """Return whether text is empty or consists only of blanks and invisible characters."""
+    return not text or text.isspace() or (not text.isprintable() and not visible(text))
+
+
 def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
     """Return a warning if there are more than two names and all of them mean true or false, such as ``true``, ``1`` and
     ``no``.

@@ -7,6 +7,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from harness.data.user_files import columns as reading
 from harness.data.user_files import dates
 from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
-from harness.data.user_files.date_columns import date_parts, moments
+from harness.data.user_files.date_columns import date_parts, date_values, moments
 from harness.data.user_files.examples import Examples, check_file, spelled, with_digest
 from harness.data.user_files.folders import Tree, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_metadata
@@ -294,9 +295,11 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
     """Add one feature column of a table. Raises `harness.DataError` if the column cannot be used as a feature."""
     declared = _declared(options)
     if name in options.date_columns:
-        parts, warnings = date_parts(table, name, found.problems, options.date_format, declared)
+        known = date_values(table, name, found.problems, options.date_format, declared)
+        parts, warnings = date_parts(table, name, known, options.date_format)
         found.warnings += warnings
         found.date_parts[name] = list(parts)
+        found.time_zones[name] = sorted({dates.zone(value) for value in known if isinstance(value, datetime)})
         found.features += parts.values()
         found.feature_names += [f"{name} ({part})" for part in parts]
         return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.data.names import in_order
+from harness.data.user_files.notations import PLAIN
 
 if TYPE_CHECKING:
     from harness.interfaces import RawData
@@ -39,6 +40,24 @@ def training_values(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Any]:
         if parts and not any(gaps[f"{name} ({part})"] for part in parts)
     ]
     return {**reading, CATEGORIES: known, COMPLETE: complete}
+
+
+def spellings(names: Iterable[str | None]) -> dict[float | str, list[str]]:
+    """Return the spellings of each number, and of ``true`` and ``false``, among the names of categories or classes."""
+    found: dict[float | str, list[str]] = {}
+    for name in names:
+        if name is not None:
+            number = PLAIN.number(name)
+            found.setdefault(name.lower() if number is None else number, []).append(name)
+    return found
+
+
+def spelled_as(cell: Any, known: Mapping[float | str, Sequence[str]]) -> str | None:
+    """Return the only spelling of a number or boolean in `known`, which `spellings` returned, or None."""
+    if not isinstance(cell, int | float):
+        return None
+    names = known.get(str(cell).lower() if isinstance(cell, bool) else cell, ())
+    return names[0] if len(names) == 1 else None
 
 
 def unknown_categories(column: str, cells: Sequence[str | None], known: Collection[str | None], rows: str) -> list[str]:

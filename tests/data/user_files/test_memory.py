@@ -61,6 +61,10 @@ FRAME = {
         pd.to_datetime([NOON, NOON, NOON]).tz_localize("Europe/Berlin"),
         ["2021-03-04T12:00:00.250000+01:00"] * 3,
     ),
+    "repeated hour": (
+        pd.date_range("2021-10-31 00:30", periods=3, freq="h", tz="UTC").tz_convert("Europe/Berlin"),
+        ["2021-10-31T02:30:00+02:00", "2021-10-31T02:30:00+01:00", "2021-10-31T03:30:00+01:00"],
+    ),
     "text": (np.array(["ß\u2028\x85\0", "\ud800", 'a"\\'], object), ["ß\u2028\x85\0", "\ud800", 'a"\\']),
 }
 
