@@ -217,8 +217,8 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
     if not answered:
         failed = Answers(failures=sum((client.answers.failures for client in clients), Counter()))
         raise HarnessError(
-            f"the service answered no query with status 200 ({failed.listed_failures()}); check its log, and that /ready "
-            "has status 200"
+            f"the service answered no query with status 200 ({failed.listed_failures()}); check its log, and that "
+            "/ready has status 200"
         )
     return answered / (time.perf_counter() - start)
 
