@@ -68,16 +68,7 @@ _OF_METHOD = {
     metavar="N",
     help="integrated-gradients: number of steps of the numerical integration.",
 )
-@click.option(
-    "--backend",
-    metavar="NAME",
-    help=options.with_default("Backend that computes the predictions.", "the backend of the run"),
-)
-@click.option(
-    "--device",
-    metavar="NAME",
-    help=options.with_default("Device: auto, cpu, cuda or cuda:N.", "the device of the run, or auto with --backend"),
-)
+@options.computed_by()
 @options.format_
 @options.timeout("Time limit for the explanation, in seconds.")
 @options.results

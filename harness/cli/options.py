@@ -450,6 +450,22 @@ def formats(*known: str) -> Callable[[F], F]:
 format_ = formats("text", "json")
 
 
+def computed_by(backend: str = "the backend of the run") -> Callable[[F], F]:
+    """Return the options ``--backend`` and ``--device`` of a command that computes predictions with a trained model.
+    `backend` describes the default backend."""
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--device",
+            metavar="NAME",
+            help=with_default("Device: auto, cpu, cuda or cuda:N.", "the device of the run, or auto with --backend"),
+        )(command)
+        help_ = with_default("Backend that computes the predictions.", backend)
+        return click.option("--backend", metavar="NAME", help=help_)(command)
+
+    return decorate
+
+
 def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
     """Return the ``--timeout`` option, whose value is in seconds."""
     return click.option(

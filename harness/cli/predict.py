@@ -73,16 +73,7 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
 @options.plugins
 @click.argument("run")
 @click.argument("data", type=click.Path(), metavar="DATA")
-@click.option(
-    "--backend",
-    metavar="NAME",
-    help=options.with_default("Backend that computes the predictions.", "the backend of the run"),
-)
-@click.option(
-    "--device",
-    metavar="NAME",
-    help=options.with_default("Device: auto, cpu, cuda or cuda:N.", "the device of the run, or auto with --backend"),
-)
+@options.computed_by()
 @click.option(
     "--on-bad-row",
     type=click.Choice(["error", "skip"]),

@@ -26,18 +26,7 @@ from harness.cli.output import echo
     metavar="FILE",
     help=options.with_default("File with the token that requests must contain.", "HARNESS_SERVE_TOKEN, if it is set"),
 )
-@click.option(
-    "--backend",
-    metavar="NAME",
-    help=options.with_default(
-        "Backend that computes the predictions.", "the backend of the run, or one that executes the exported model"
-    ),
-)
-@click.option(
-    "--device",
-    metavar="NAME",
-    help=options.with_default("Device: auto, cpu, cuda or cuda:N.", "the device of the run, or auto with --backend"),
-)
+@options.computed_by("the backend of the run, or one that executes the exported model")
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +138,18 @@ class Attributions(Struct, frozen=True, kw_only=True):
 Arrays = dict[str, "NDArray[Any]"]
 
 
+@contextmanager
+def _locked(folder: Path, operation: int) -> Iterator[None]:
+    """Hold a flock(2) lock on a folder, so that the two files of simultaneous explanations are not mixed."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some network file systems do not support locks
+            fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def save_attributions(run: StoredRun, found: Attributions, arrays: Arrays) -> Path:
     """Store attributions and their arrays with a run, and return the path of the file.
 
@@ -141,9 +157,10 @@ def save_attributions(run: StoredRun, found: Attributions, arrays: Arrays) -> Pa
     """
     make_directory(run.path / FOLDER)
     path = run.path / GRADIENTS
-    path.unlink(missing_ok=True)  # Earlier attributions must never be combined with the new arrays.
-    write_arrays(run.path / GRADIENT_ARRAYS, arrays)
-    write_json(path, found)
+    with _locked(path.parent, fcntl.LOCK_EX):
+        path.unlink(missing_ok=True)  # Earlier attributions must never be combined with the new arrays.
+        write_arrays(run.path / GRADIENT_ARRAYS, arrays)
+        write_json(path, found)
     return path
 
 
@@ -155,8 +172,9 @@ def stored_attributions(run: StoredRun) -> tuple[Attributions, Arrays] | None:
     path = run.path / GRADIENTS
     if not is_stored(path):
         return None
-    found = decode(read_stored(path, MAX_JSON_BYTES), Attributions, path)
-    arrays = read_arrays(run.path / GRADIENT_ARRAYS)
+    with _locked(path.parent, fcntl.LOCK_SH):
+        found = decode(read_stored(path, MAX_JSON_BYTES), Attributions, path)
+        arrays = read_arrays(run.path / GRADIENT_ARRAYS)
     for number, each in enumerate(found.found):
         if len(each.tokens) != len(each.scores):
             raise RecordError(f"{path}: not valid: attribution {number} has scores without tokens")

@@ -3,6 +3,7 @@ the run."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,7 +22,7 @@ from harness.records import samples
 from harness.records.arrays import read_arrays
 from harness.records.export import DESCRIPTION, Export
 from harness.records.files import write_new
-from harness.records.store import ARRAYS, PREPROCESSING, StoredRun, write_json
+from harness.records.store import ARRAYS, PREPROCESSING, StoredRun, indented_json, write_json
 
 CARD = "README.md"
 
@@ -43,7 +44,7 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
             exporter = exporter_for(format_, own.model(spec.model)[0].name, spec.backend, own, spec.env)
         except CombinationError as error:
             raise UsageError(f"run {run.record.run_id!r}: {error}") from None
-    if output.exists():
+    if output.exists() or output.is_symlink():
         raise UsageError(f"{output} already exists; pass a new folder with --output")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,8 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
         written = export_in_child(
             exporter_spec(spec, exporter), own, format_, scratch, timeout_s=timeout_s, option="--timeout"
         )
-        made = _compared(run, scratch, written)
+        prepared_by = hashlib.sha256(indented_json(preprocessing)).hexdigest()
+        made = msgspec.structs.replace(_compared(run, scratch, written), preprocessing_digest=prepared_by)
         write_json(scratch / MODEL / PREPROCESSING, preprocessing)
         write_json(scratch / MODEL / DESCRIPTION, made)
         write_new(scratch / MODEL / CARD, model_card(run, made, own).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ def stored_preprocessing(run: StoredRun) -> Preprocessing:
     """Return the fitted preprocessing of a run.
 
     Raises `harness.UsageError` if the run has no saved weights or its preprocessing was not saved with them, and
-    `harness.RecordError` if the file is damaged or has a different version.
+    `harness.RecordError` if the file is damaged, has a different version or does not match the record.
     """
     check_servable(run)
     path = run.path / PREPROCESSING
@@ -102,11 +103,17 @@ def stored_preprocessing(run: StoredRun) -> Preprocessing:
             f"run {run.record.run_id!r} was recorded before the preprocessing was saved with the weights; train it "
             "again with `harness run ... --save-weights`"
         )
-    found = decode(read_stored(path, MAX_JSON_BYTES), Preprocessing, path)
+    content, origin = read_stored(path, MAX_JSON_BYTES), run.record.provenance
+    found = decode(content, Preprocessing, path)
     if found.version != PREPROCESSING_VERSION:
         raise RecordError(
             f"{path}: version {found.version} cannot be read; this version of harness reads only "
             f"version {PREPROCESSING_VERSION}"
+        )
+    recorded = origin.preprocessing_digest  # None for runs of earlier versions
+    if found.info != origin.data or recorded not in (None, hashlib.sha256(content).hexdigest()):
+        raise RecordError(
+            f"{path}: the file has changed since run {run.record.run_id!r} was recorded; restore it, or repeat the run"
         )
     return found
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import math
 import os
 import time
@@ -78,7 +79,7 @@ from harness.records import (
 )
 from harness.records.arrays import write_arrays
 from harness.records.scratch import save as save_file
-from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, write_json
+from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, indented_json, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -461,6 +462,7 @@ class Run:
             fitted=dict(data.fitted),
             reading=dict(data.reading),
         )
+        self.learn(preprocessing_digest=hashlib.sha256(indented_json(preprocessing)).hexdigest())
         save_file(self._directory, PREPROCESSING, lambda path: write_json(path, preprocessing))
 
     def _summarize(

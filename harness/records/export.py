@@ -11,15 +11,17 @@ import msgspec
 
 from harness.errors import RecordError
 from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
+from harness.records.store import PREPROCESSING
 
 DESCRIPTION = "export.json"
 """Name of the file with the description."""
+EXPORT_VERSION = 2
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
     """Contents of ``export.json``, the description of the exported files."""
 
-    version: int = 2
+    version: int = EXPORT_VERSION
     run: str
     """Id of the run that trained the model."""
     format: str
@@ -30,6 +32,9 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 (hex) of the names and contents of the files."""
     weights_digest: str
     """SHA-256 (hex) of the canonical weights."""
+    preprocessing_digest: str = ""
+    """SHA-256 (hex) of ``preprocessing.json``. Empty for models in the cache and for models exported by earlier
+    versions."""
     exporter: str
     """Backend that exported the model."""
     packages: dict[str, str]
@@ -73,10 +78,19 @@ def is_export(folder: Path) -> bool:
 def read_export(folder: Path) -> Export:
     """Read the description of an exported model and verify the files.
 
-    Raises `harness.RecordError` if the description cannot be read or a file has changed.
+    Raises `harness.RecordError` if the description cannot be read, its version is newer, or a file has changed.
     """
     path = folder / DESCRIPTION
     made = decode(read_stored(path, MAX_JSON_BYTES), Export, path)
+    if made.version > EXPORT_VERSION:
+        raise RecordError(
+            f"{path}: version {made.version} cannot be read; this version of harness reads versions up to "
+            f"{EXPORT_VERSION}"
+        )
     if files_digest(folder, made.files) != made.digest:
         raise RecordError(f"{folder}: the files of the exported model have changed; export the model again")
+    if made.preprocessing_digest:
+        content = read_stored(folder / PREPROCESSING, MAX_JSON_BYTES)
+        if hashlib.sha256(content).hexdigest() != made.preprocessing_digest:
+            raise RecordError(f"{folder / PREPROCESSING}: the file has changed; export the model again")
     return made

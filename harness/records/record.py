@@ -472,6 +472,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """SHA-256 (hex) of the canonical weights before training."""
     final_weights_digest: str | None = None
     """SHA-256 (hex) of the canonical weights after training."""
+    preprocessing_digest: str | None = None
+    """SHA-256 (hex) of ``preprocessing.json``, or None if the weights were not saved."""
     plugins: list[PluginRef] = []
     """Plugins that the run loaded."""
     data: DataInfo | None = None

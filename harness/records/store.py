@@ -168,9 +168,14 @@ def write_json(path: Path, value: object, *, linked_folder: bool = False) -> Non
     """
     try:
         with replacing(path, linked_folder=linked_folder) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
+            file.write(indented_json(value))
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def indented_json(value: object) -> bytes:
+    """Return a value as indented JSON, as written by `write_json`."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1)
 
 
 def record_schema() -> str:

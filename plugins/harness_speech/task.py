@@ -157,7 +157,7 @@ class Speech(Task[SpeechOptions]):
 
         (samples,), rate_hz = info.inputs["input_values"].shape, int(info.details["sample_rate_hz"])
         pairs = zip(inputs["waveform"], _rates(inputs, details), strict=True)
-        waveforms = [resample(waveform, from_hz, rate_hz) for waveform, from_hz in pairs]
+        waveforms = [resample(waveform, from_hz, rate_hz, samples) for waveform, from_hz in pairs]
         return {"input_values": fixed_length(waveforms, samples, normalized=options.normalize)}
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:

@@ -22,20 +22,27 @@ def _low_pass(rate: int) -> Any:
     return firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))
 
 
-def resample(waveform: NDArray[Any], from_hz: int, to_hz: int) -> Waveform:
+def resample(waveform: NDArray[Any], from_hz: int, to_hz: int, most: int | None = None) -> Waveform:
     """Return `waveform` at a different sample rate, as float32, resampled with scipy's polyphase anti-aliasing
-    filter."""
+    filter.
+
+    If only the first `most` samples of the result are needed, the others are not computed. Otherwise, a short file with
+    a low sample rate could become a waveform that does not fit into memory.
+    """
     import math
 
     import numpy as np
     from scipy.signal import resample_poly
 
     if from_hz == to_hz:
-        return np.asarray(waveform, np.float32)
+        return np.asarray(waveform[:most], np.float32)
     divisor = math.gcd(from_hz, to_hz)
     up, down = to_hz // divisor, from_hz // divisor
+    if most is not None:
+        # The filter covers 10 * max(up, down) samples, at the rate `up * from_hz`, on each side of a sample.
+        waveform = waveform[: (most * down + 10 * max(up, down)) // up + 2]
     resampled = resample_poly(np.asarray(waveform, np.float64), up, down, window=_low_pass(max(up, down)))
-    return np.asarray(resampled, np.float32)
+    return np.asarray(resampled[:most], np.float32)
 
 
 def normalize(waveform: Waveform) -> Waveform:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from toy_plugin import SET_FAST, install_toy
 
 from harness.api.stored_run import Run
 from harness.deploy import attributions as module
+from harness.deploy import explanations
 from harness.deploy.explanations import (
     GRADIENT_ARRAYS,
     GRADIENTS,
@@ -389,3 +393,28 @@ def test_paths_name_the_examples_of_a_folder(tmp_path: Path) -> None:
     outputs = {"test_outputs": np.zeros((2, 2), np.float32), "test_targets": np.zeros(2, np.int64)}
     write_arrays(run.path / "arrays.npz", {**outputs, "test_rows": np.array(["a/1.png", "b/2.png"])})
     assert module.positions_of(run, ["b/2.png", "b/2.png"]) == {"b/2.png": 1}
+
+
+def test_simultaneous_explanations_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = StoredRun(tmp_path, None)  # type: ignore[arg-type]
+    second_is_saved = threading.Event()
+    write_json = explanations.write_json
+
+    def delayed(path: Path, found: Attributions) -> None:
+        if found.run == "first":
+            second_is_saved.wait(0.5)  # with a lock, the second explanation is saved later
+        write_json(path, found)
+
+    monkeypatch.setattr(explanations, "write_json", delayed)
+    named = [Attributions(run=n, method="", steps=2, backend="", device="", found=[]) for n in ("first", "second")]
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(save_attributions, run, named[0], {"saved": np.array([0.0])})
+        while not (tmp_path / explanations.GRADIENT_ARRAYS).exists():
+            time.sleep(0.01)
+        pool.submit(save_attributions, run, named[1], {"saved": np.array([1.0])}).add_done_callback(
+            lambda _: second_is_saved.set()
+        )
+        first.result()
+    found = stored_attributions(run)
+    assert found is not None
+    assert found[0].run == named[int(found[1]["saved"][0])].run

@@ -14,13 +14,13 @@ from toy_plugin import SET_FAST, install_toy
 
 from harness.deploy.card import model_card
 from harness.deploy.export import export
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, RecordError, UsageError
 from harness.execute.weights import load
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 from harness.records import Preprocessing
 from harness.records.arrays import read_arrays, write_arrays
-from harness.records.export import Export
+from harness.records.export import Export, read_export
 from harness.records.store import ARRAYS, Store, StoredRun
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -66,6 +66,14 @@ def test_export_writes_weights_preprocessing_and_a_card(run: StoredRun, results:
     made = msgspec.json.decode((folder / "export.json").read_bytes(), type=Export)
     assert (made.run, made.format, made.examples, made.same_labels) == (run.record.run_id, "safetensors", 16, None)
     done = harness_cli(*words, results=results, status=2)
+    assert "already exists" in done.stderr
+    assert read_export(folder) == made
+    (folder / "preprocessing.json").write_bytes((folder / "preprocessing.json").read_bytes() + b" ")
+    with pytest.raises(RecordError, match=r"preprocessing\.json: the file has changed; export the model again"):
+        read_export(folder)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "absent")
+    done = harness_cli(*words[:-1], str(link), results=results, status=2)
     assert "already exists" in done.stderr
 
 

@@ -208,6 +208,8 @@ def test_changed_or_foreign_folders_are_refused(
         ),
         ({"files": ["../model/weights.npz", "../../x"]}, RecordError, "is not in the folder"),
         ({"files": ["absent"]}, RecordError, "cannot be read"),
+        ({"version": 9}, RecordError, "version 9 cannot be read; this version of harness reads versions up to 2"),
+        ({"preprocessing_digest": "0"}, RecordError, "preprocessing.json: cannot be read"),
     ):
         (folder / "export.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(made, **change)))
         with pytest.raises(error, match=message):

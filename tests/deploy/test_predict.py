@@ -19,7 +19,7 @@ from toy_plugin import SET_FAST, install_toy
 import harness
 from harness.api.stored_run import readable
 from harness.data.user_files.dataset import UserDataset
-from harness.deploy.predict import predict, read_new, transformed
+from harness.deploy.predict import predict, read_new, stored_preprocessing, transformed
 from harness.deploy.predictions import table as predictions_table
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
 from harness.execute.preparation import load_and_prepare
@@ -265,11 +265,19 @@ def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, t
         (PREPROCESSING, None, UsageError, "--save-weights"),
         (PREPROCESSING, "{", RecordError, "not valid"),
         (PREPROCESSING, '"version": 2', RecordError, "version 2 cannot be read"),
+        (PREPROCESSING, ('"price"', '"rent"'), RecordError, "the file has changed since run"),
+        (PREPROCESSING, ('"mean": [', '"mean": [ '), RecordError, "the file has changed since run"),
         (WEIGHTS, "changed", harness.HarnessError, "do not match the record of run"),
     ],
 )
 def test_missing_or_changed_file_is_an_error(
-    run: StoredRun, catalog: Catalog, tmp_path: Path, name: str, content: str | None, error: type, message: str
+    run: StoredRun,
+    catalog: Catalog,
+    tmp_path: Path,
+    name: str,
+    content: str | tuple[str, str] | None,
+    error: type,
+    message: str,
 ) -> None:
     from harness.execute.weights import load, save
 
@@ -279,6 +287,9 @@ def test_missing_or_changed_file_is_an_error(
         path.unlink()
     elif content == "changed":
         save(path, {key: -array for key, array in load(path).items()})
+    elif isinstance(content, tuple):
+        assert content[0] in path.read_text()
+        path.write_text(path.read_text().replace(*content))
     else:
         path.write_text(path.read_text().replace('"version": 1', content) if "version" in content else content)
     file = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST))
@@ -500,6 +511,17 @@ def test_new_file_may_have_another_encoding(results: Path, run: StoredRun, tmp_p
     assert harness_cli("predict", run.record.run_id, str(latin), *chosen, results=results).stdout == expected
     with pytest.raises(UsageError, match="encoding 'utf8-sig-x' is unknown"):
         harness.load(results).runs[0].predict(latin, encoding="utf8-sig-x")
+
+
+def test_preprocessing_of_an_earlier_version_is_compared_with_the_record(run: StoredRun, tmp_path: Path) -> None:
+    earlier = msgspec.structs.replace(run.record.provenance, preprocessing_digest=None)
+    record = msgspec.structs.replace(run.record, provenance=earlier)
+    copy = StoredRun(Path(shutil.copytree(run.path, tmp_path / run.path.name)), record)
+    path = copy.path / PREPROCESSING
+    assert stored_preprocessing(copy).info.label_names == ("price",)
+    path.write_text(path.read_text().replace('"price"', '"rent"'))
+    with pytest.raises(RecordError, match="the file has changed since run"):
+        stored_preprocessing(copy)
 
 
 def test_table_of_a_dataset_without_column_names_is_refused(catalog: Catalog, tmp_path: Path) -> None:

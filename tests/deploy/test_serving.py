@@ -99,12 +99,13 @@ def test_requests_that_arrive_together_get_their_own_answers(server: Server) -> 
         (b"", 400, "not valid JSON"),
         (b'{"instances": [', 400, "not valid JSON"),
         (b'{"instances": [{"rooms": "\xff"}]}', 400, "UTF-8"),
-        (b'{"instances": ' + b"[" * 100_000, 422, "the expected form"),
-        (b'{"instances": [NaN]}', 400, "not valid JSON"),
+        (b'{"instances": ' + b"[" * 100_000, 422, "example 0: Expected `object`, got `array`"),
+        (b'{"instances": [NaN]}', 400, "it contains NaN"),
+        (b'{"instances": [{"rooms": "\\ud800 rooms"}]}', 400, "an unpaired surrogate"),
         (b"[]", 422, "the expected form"),
         (b'{"instances": "text"}', 422, "the expected form"),
-        (b'{"instances": [1]}', 422, "the expected form"),
-        (b'{"instances": [{"rooms": [1]}]}', 422, "the expected form"),
+        (b'{"instances": [1]}', 422, "example 0: Expected `object`, got `int`"),
+        (b'{"instances": [{}, {"rooms": [1]}]}', 422, "example 1: Expected"),
         (b'{"instances": [], "more": 1}', 422, "the expected form"),
         (b'{"instances": []}', 422, "the list of instances is empty"),
         (b'{"instances": [{}]}', 422, "example 0: the column 'rooms' is missing"),
@@ -118,6 +119,8 @@ def test_requests_that_arrive_together_get_their_own_answers(server: Server) -> 
 def test_bad_json_is_answered_with_the_reason(server: Server, body: bytes, status: int, words: str) -> None:
     found, answer, _ = server.request("POST", "/predict", body, JSON)
     assert (found, words in answer["detail"]) == (status, True), answer
+    if answer["detail"].startswith("example"):
+        assert answer["detail"].startswith(f"example {answer['errors'][0]['index']}: {answer['errors'][0]['message']}")
 
 
 @pytest.mark.parametrize(
@@ -146,13 +149,16 @@ def test_bad_file_is_answered_with_the_reason(
         ("text/html", b"<p>", 415),
         ("", b"{}", 415),
         ("multipart/form-data", b"--x", 400),
-        ("multipart/form-data; boundary=x", b"", 422),
+        ("multipart/form-data; boundary=x", b"", 400),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", 422),
         (
             "multipart/form-data; boundary=x",
             b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--\r\n",
             422,
         ),
         ("text/csv", b"", 422),
+        ("text/csv; charset=iso-8859-1", b"rooms\n1\n", 415),
+        ('text/csv; charset="UTF-8"', b"rooms\n1\n", 422),
         (
             "multipart/form-data; boundary=x; charset=unicode_escape",
             b'--x\r\nContent-Disposition: form-data; name=a; filename="\\ud800.csv"\r\n\r\n1\r\n--x--\r\n',
@@ -162,6 +168,23 @@ def test_bad_file_is_answered_with_the_reason(
 )
 def test_other_content_is_refused(server: Server, content_type: str, body: bytes, status: int) -> None:
     assert server.request("POST", "/predict", body, {"Content-Type": content_type})[0] == status
+
+
+def test_compressed_body_is_refused(server: Server) -> None:
+    status, answer, _ = server.request("POST", "/predict", b"{}", {**JSON, "Content-Encoding": "gzip"})
+    assert (status, answer["detail"]) == (415, "unsupported content encoding 'gzip'; send the body uncompressed")
+
+
+@pytest.mark.parametrize(
+    "end", [b"", b"--x\r\n", b"--x\r\nContent-Disposition: form-data; name=f; filename=b.csv\r\n\r\nro"]
+)
+def test_incomplete_form_is_refused(server: Server, end: bytes) -> None:
+    content = ",".join(ROW).encode() + b"\n" + ",".join(map(str, ROW.values())).encode() + b"\n"
+    part = b"--x\r\nContent-Disposition: form-data; name=f; filename=a.csv\r\n\r\n" + content + b"\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert server.request("POST", "/predict", part + b"--x--\r\n", kind)[0] == 200
+    status, answer, _ = server.request("POST", "/predict", part + end, kind)
+    assert (status, answer["detail"][:23]) == (400, "the form is incomplete:")
 
 
 def test_unknown_path_and_method_are_refused(server: Server) -> None:

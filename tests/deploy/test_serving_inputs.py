@@ -7,6 +7,7 @@ import io
 import socket
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -260,15 +261,33 @@ def test_harmful_recording_is_refused_with_the_reason(sounds: Example) -> None:
     wav, flac = io.BytesIO(), io.BytesIO()
     soundfile.write(wav, np.zeros(400), 8000, format="WAV")
     soundfile.write(flac, np.zeros(20_000), 8000, format="FLAC")
+    fast = io.BytesIO()
+    soundfile.write(fast, np.zeros(400), 2**31 - 1, format="WAV")
     for content, status, words in (
         (wav.getvalue()[:300], 422, "the file is truncated"),
         (flac.getvalue()[:30], 422, "cannot be decoded"),
         (flac.getvalue(), 413, "the recording has 20,000 samples; send at most 10,000"),
         (b"", 422, "it is empty"),
         (b"RIFF", 422, "cannot be decoded"),
+        (fast.getvalue(), 422, "states a sample rate of 2,147,483,647 Hz; resample it to at most 768,000 Hz"),
     ):
         found, detail = sounds.refusal(Part(files=[File("sound", content)]))
         assert (found, words in detail) == (status, True), detail
+
+
+@pytest.mark.plugins("speech")
+def test_recording_with_a_low_sample_rate_needs_little_memory(sounds: Example) -> None:
+    import soundfile
+
+    slow = io.BytesIO()
+    soundfile.write(slow, np.random.default_rng(0).uniform(-1, 1, 9000), 1, format="WAV")
+    tracemalloc.start()
+    try:
+        assert sounds.prepared(Part(files=[File("a.wav", slow.getvalue())])).counts == [1]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 50e6  # the whole resampled recording would have more than 70 million samples
 
 
 @pytest.mark.plugins("vision")

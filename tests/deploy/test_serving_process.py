@@ -67,6 +67,44 @@ def test_signal_while_the_model_loads_stops_the_loading() -> None:
     assert asyncio.run(main()) == (False, True)
 
 
+def service(limits: Limits) -> Service:
+    job = Job(SimpleNamespace(spec=SimpleNamespace(env=None)), limits=limits)
+    described = Description(
+        run="a", task="", kind="text", objective="", outputs=(), backend="", model="", device="", threads=1,
+        batch_size=1, max_examples=1,
+    )  # fmt: skip
+    return Service(job, described)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ends", "problem"), [(False, "the model was not loaded within 0.2 s"), (True, "ended: killed by SIGKILL")]
+)
+def test_model_that_does_not_load_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, ends: bool, problem: str
+) -> None:
+    started = []
+
+    def loading(function: Any, job: Any, **_: Any) -> Stopped | Failure:
+        started.append(job)
+        with socket.socket(fileno=os.dup(job.connection)) as connection:
+            if not ends:
+                connection.recv(1)  # wait until the other end is closed
+        return Failure(kind="crash", phase="", message="killed by SIGKILL")
+
+    async def main() -> None:
+        running = service(Limits(load_s=60 if ends else 0.2))
+        with pytest.raises(ModelEndedError, match=problem):
+            await running.start()
+        await asyncio.sleep(0.1)
+        await running.stop()
+
+    monkeypatch.setattr(process, "call_in_child", loading)
+    monkeypatch.setattr(process, "child_environment", lambda spec: {})
+    monkeypatch.setattr(process, "interpreter", lambda env: None)
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert len(started) == 1
+
+
 class Models:
     """Replacement for `call_in_child`. The first model receives batches, but never answers them. If it `ends`, it ends
     with a failure instead of waiting.
@@ -96,23 +134,7 @@ def test_process_that_does_not_answer_is_started_again(
     models = Models(ends=ends)
 
     async def main() -> list[Any]:
-        job = Job(SimpleNamespace(spec=SimpleNamespace(env=None)), limits=Limits(batch_s=60 if ends else 0.5))
-        running = Service(
-            job,  # type: ignore[arg-type]
-            Description(
-                run="a",
-                task="",
-                kind="text",
-                objective="",
-                outputs=(),
-                backend="",
-                model="",
-                device="",
-                threads=1,
-                batch_size=1,
-                max_examples=1,
-            ),
-        )
+        running = service(Limits(batch_s=60 if ends else 0.5))
         await running.start()
         try:
             part = msgspec.Raw(msgspec.msgpack.encode(Part(instances=["a"])))

@@ -323,6 +323,7 @@ provenances = st.builds(
     dataset_digest=optional_text,
     initial_weights_digest=optional_text,
     final_weights_digest=optional_text,
+    preprocessing_digest=optional_text,
     plugins=st.lists(plugin_refs, max_size=2),
     data=st.none() | data_infos,
     device_name=optional_text,

@@ -30,15 +30,16 @@ def bodies(
 
     `inputs` contains the raw inputs, such as ``{"text": texts}``. `details` and `reading` are attributes of
     `harness.RawData`, and `columns` contains the names of a table's feature columns. Images are sent as PNG, and
-    recordings as WAV with 32-bit floating-point samples, so that the service decodes exactly the same values. Raises
-    `harness.UsageError` if examples of this kind cannot be sent.
+    recordings as WAV with 32-bit floating-point samples, so that the service decodes exactly the same values. If the
+    maximum value of a pixel, ``details["pixel_max"]``, is not 255, the pixels are scaled to the range 0 to 255 and
+    rounded, because image files have this range. Raises `harness.UsageError` if examples of this kind cannot be sent.
     """
     if kind == "text":
         return JSON, [_json(str(text)) for text in inputs["text"]]
     if kind == "table":
         return JSON, [_json(row) for row in rows(inputs, reading, columns)]
     if kind == "image":
-        return "image/png", [_png(image) for image in inputs["image"]]
+        return "image/png", [_png(image, details.get("pixel_max", 255)) for image in inputs["image"]]
     if kind == "audio":
         rates_hz = inputs.get("sample_rate_hz", [details.get("sample_rate_hz")] * len(inputs["waveform"]))
         return "audio/wav", [_wav(*pair) for pair in zip(inputs["waveform"], rates_hz, strict=True)]
@@ -85,13 +86,15 @@ def _date(parts: Mapping[str, float]) -> str | None:
 _DAY = (("year", 4), ("month", 2), ("day", 2))
 
 
-def _png(pixels: Array) -> bytes:
-    """Encode an image ``[H, W, C]`` of 8-bit pixels losslessly."""
+def _png(pixels: Array, pixel_max: float) -> bytes:
+    """Encode an image ``[H, W, C]`` of 8-bit pixels, losslessly if `pixel_max` is 255."""
     import numpy as np
     from PIL import Image
 
     if pixels.dtype != np.uint8:
         raise UsageError("images with more than 8 bits cannot be sent to a service; measure the run without --target")
+    if pixel_max != 255:
+        pixels = np.round(pixels * (255 / pixel_max)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()

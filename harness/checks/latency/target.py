@@ -126,14 +126,23 @@ def peak_memory(target: Target) -> dict[str, int]:
 class Answers:
     """Answers received from a service. All methods can be called from several threads."""
 
-    contents: dict[int, bytes] = field(default_factory=dict)
-    """Last answer for each sample."""
+    contents: list[tuple[int, bytes]] = field(default_factory=list)
+    """Sample and content of each answer with status 200. Equal contents are stored once."""
     failures: Counter[str] = field(default_factory=Counter)
     """Number of queries that failed, by reason."""
     failed_s: list[float] = field(default_factory=list)
     """Latency of each query that failed, in seconds, as measured by LoadGen."""
     timings: list[str] = field(default_factory=list)
     """Values of the ``Server-Timing`` header."""
+    _known: dict[bytes, bytes] = field(default_factory=dict)
+
+    def add(self, sample: int, content: bytes) -> None:
+        """Store an answer."""
+        self.contents.append((sample, self._known.setdefault(content, content)))
+
+    def listed_failures(self) -> str:
+        """Return the reasons of the failed queries and their numbers, in order of decreasing number."""
+        return ", ".join(f"{reason}: {count}" for reason, count in self.failures.most_common())
 
     def parts_ms(self) -> dict[str, float]:
         """Return the median duration of each part of the service's work, in milliseconds, as reported by the
@@ -175,7 +184,7 @@ class Client:
             finally:
                 self._used_s = time.monotonic()
             if response.status == 200:
-                self.answers.contents[sample] = content
+                self.answers.add(sample, content)
                 self.answers.timings.append(response.headers.get("server-timing", ""))
             else:
                 self.answers.failures[f"status {response.status}"] += 1
@@ -208,33 +217,65 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
         thread.join()
     answered = sum(counts) - sum(client.answers.failures.total() for client in clients)
     if not answered:
-        raise HarnessError("the service did not answer any query; check that /ready returns status 200")
+        failed = Answers(failures=sum((client.answers.failures for client in clients), Counter()))
+        raise HarnessError(
+            f"the service did not answer any query with status 200 ({failed.listed_failures()}); check its log, and "
+            "that /ready returns status 200"
+        )
     return answered / (time.perf_counter() - start)
 
 
+class _Prediction(msgspec.Struct):
+    """Prediction for one example, as in the answers of `harness serve`."""
+
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    values: dict[str, float] | None = None
+
+
+class _Body(msgspec.Struct):
+    predictions: list[_Prediction]
+
+
+_BODY = msgspec.json.Decoder(_Body)
+
+
 def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the indices of the answered samples, and the answers as model outputs, float32 ``[N, outputs]``. For
+    """Return the index of the sample of each answer, and the answers as model outputs, float32 ``[N, outputs]``. For
     classification, the outputs are the logarithms of the probabilities, which can be used as logits. For regression,
     the outputs are standardized targets.
 
-    Raises `harness.HarnessError` if an answer does not contain the outputs of the run's model.
+    Raises `harness.HarnessError` if an answer does not contain exactly one prediction with the outputs of the run's
+    model, or if its label does not have the highest probability.
     """
-    indices, found = [], []
-    for sample, content in sorted(answers.contents.items()):
-        try:
-            prediction = msgspec.json.decode(content)["predictions"][0]
-            values = prediction["values" if info.objective == "regression" else "probabilities"]
-            found.append([float(values[name]) for name in names])
-        except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise HarnessError(
-                f"the service's answers differ from the outputs of the run's model ({type(error).__name__}: {error}); "
-                "check that "
-                "it serves this run"
-            ) from None
-        indices.append(sample)
-    values = np.array(found, np.float64).reshape(len(found), len(names))
+    rows: dict[bytes, list[float]] = {}
+    for sample, content in answers.contents:
+        if content not in rows:
+            try:
+                rows[content] = _row(content, info, names)
+            except (msgspec.DecodeError, ValueError) as error:
+                raise HarnessError(
+                    f"an answer of the service for test example {sample} is not a prediction of the run's model: "
+                    f"{error}; check that the service serves this run"
+                ) from None
+    found = np.array([rows[content] for _, content in answers.contents], np.float64).reshape(-1, len(names))
     if info.objective == "regression":
-        values = (values - np.array(info.target_mean)) / np.array(info.target_scale)
+        found = (found - np.array(info.target_mean)) / np.array(info.target_scale)
     else:
-        values = np.log(np.maximum(values, np.finfo(np.float64).tiny))
-    return np.array(indices, np.int64), values.astype(np.float32)
+        found = np.log(np.maximum(found, np.finfo(np.float64).tiny))
+    return np.array([sample for sample, _ in answers.contents], np.int64), found.astype(np.float32)
+
+
+def _row(content: bytes, info: DataInfo, names: Sequence[str]) -> list[float]:
+    """Return the outputs in an answer, in the order of `names`. Raises `ValueError` if the answer is not valid."""
+    predictions = _BODY.decode(content).predictions
+    if len(predictions) != 1:
+        raise ValueError(f"it contains {len(predictions)} predictions instead of 1")
+    (prediction,) = predictions
+    kind = "values" if info.objective == "regression" else "probabilities"
+    found = getattr(prediction, kind)
+    if found is None or found.keys() != set(names):
+        raise ValueError(f"its {kind} do not have the names {', '.join(names)}")
+    if kind == "probabilities" and found.get(prediction.label) != max(found.values()):
+        raise ValueError(f"the label {prediction.label!r} does not have the highest probability")
+    return [found[name] for name in names]

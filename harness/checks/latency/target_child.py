@@ -84,7 +84,7 @@ class Quality:
         is_regression = info.objective == "regression"
         same = None if is_regression or not len(indices) else float((found.argmax(1) == predicted.argmax(1)).mean())
         return {
-            "examples": len(indices),
+            "examples": len(np.unique(indices)),
             "metric": self._judge.primary,
             "score": score,
             "run_score": run_score,
@@ -196,8 +196,7 @@ def _judged(measured: Measured, latencies: list[float], settings: Settings, answ
     """Add reasons why the result is invalid that LoadGen cannot detect: failed queries and wrong answers."""
     reasons = [problem] if problem else []
     if answers.failures and late(latencies, answers.failed_s, settings) > LATE * len(latencies):
-        listed = ", ".join(f"{reason}: {count}" for reason, count in answers.failures.most_common())
-        reasons.append(f"some queries failed and are counted as late ({listed})")
+        reasons.append(f"some queries failed and are counted as late ({answers.listed_failures()})")
     valid = measured.valid if not reasons else False
     return msgspec.structs.replace(measured, valid=valid, reasons=[*measured.reasons, *reasons])
 

@@ -61,8 +61,10 @@ def check_header(path: Path, kind: str) -> None:
                 raise UnreadableError(
                     f"the format {path.suffix.lower()} cannot be read; {REMEDIES[path.suffix.lower()]}"
                 )
-            if not soundfile.info(source).frames:
+            info = soundfile.info(source)
+            if not info.frames:
                 raise UnreadableError("the recording has no samples")
+            _check_rate(info.samplerate)
 
 
 def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
@@ -206,6 +208,7 @@ def read_audio(path: Path, notes: Counter[str] | None = None) -> tuple[NDArray[n
         channels, rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
         if not len(channels):
             raise UnreadableError("the recording has no samples")
+        _check_rate(rate_hz)
         waveform = channels.mean(axis=1, dtype=np.float32)
         if not np.isfinite(waveform).all():
             raise UnreadableError("the recording contains samples that are not finite")
@@ -214,6 +217,13 @@ def read_audio(path: Path, notes: Counter[str] | None = None) -> tuple[NDArray[n
         if notes is not None and _power(waveform) < FAINT**2 * _power(channels):
             notes["channels that nearly cancel out when they are averaged"] += 1
     return waveform.clip(-1, 1), int(rate_hz)
+
+
+def _check_rate(rate_hz: int) -> None:
+    if rate_hz > MAX_RATE_HZ:
+        raise UnreadableError(
+            f"its header states a sample rate of {rate_hz:,} Hz; resample it to at most {MAX_RATE_HZ:,} Hz"
+        )
 
 
 def _power(samples: NDArray[np.float32]) -> float:
@@ -227,6 +237,9 @@ CANCELED = 1e-3
 """Minimum ratio of the peak of the averaged channels to the peak of the individual channels. Below this ratio, the
 channels are considered to cancel each other out.
 """
+MAX_RATE_HZ = 768_000
+"""Maximum sample rate, which is the highest rate of audio hardware. The filter that changes the sample rate has up to
+20 coefficients per hertz."""
 STREAMED = 0x7FFF0000
 """Size in the header of a WAV file above which the file is assumed to have been written to a stream. Programs that
 cannot update the header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.

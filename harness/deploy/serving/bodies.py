@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,6 @@ from harness.deploy.serving.limits import Limits
 from harness.deploy.serving.requests import RefusedError
 
 if TYPE_CHECKING:
-    from starlette.datastructures import FormData
-
     from harness.deploy.serving.guard import Receive
 
 FILE_TYPES: dict[str, dict[str, str]] = {
@@ -30,6 +30,9 @@ FILE_TYPES: dict[str, dict[str, str]] = {
 """File suffix for each content type of a request body that consists of a single file, keyed by the kind of raw input.
 """
 
+
+CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
+INSTANCE = re.compile(r"`\$\.instances\[(\d+)\]")
 
 DISCARDED = 4
 """Multiple of the maximum body size up to which an oversized body is received and discarded. For larger bodies, the
@@ -117,8 +120,11 @@ class Bodies:
         return bytes(body)
 
     async def _parsed(self, scope: Any, body: bytes) -> Part:
-        header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        content_type = header.decode("latin-1").partition(";")[0].strip().lower()
+        encoding = _header(scope, b"content-encoding").strip().lower()
+        if encoding not in ("", "identity"):
+            raise RefusedError(415, f"unsupported content encoding {encoding[:100]!r}; send the body uncompressed")
+        header = _header(scope, b"content-type")
+        content_type = header.partition(";")[0].strip().lower()
         if content_type == "application/json":
             return self._from_json(body)
         if content_type == "multipart/form-data":
@@ -127,6 +133,9 @@ class Bodies:
             if content_type == known or (known.endswith("*") and content_type.startswith(known[:-1])):
                 if not body:
                     raise RefusedError(422, "the body is empty; send a file")
+                charset = CHARSET.search(header)
+                if self._kind not in MEDIA and charset and charset[1].lower() not in ("utf-8", "us-ascii"):
+                    raise RefusedError(415, f"unsupported charset {charset[1][:100]!r}; encode the text as UTF-8")
                 return Part(files=[File(f"body{suffix}", body)])
         known_types = ", ".join(["application/json", "multipart/form-data", *FILE_TYPES[self._kind]])
         raise RefusedError(415, f"unsupported content type {content_type[:100]!r}; send one of: {known_types}")
@@ -135,11 +144,15 @@ class Bodies:
         try:
             instances = DECODERS[self._kind].decode(body).instances
         except msgspec.ValidationError as error:
+            reason, _, place = str(error).partition(" - at ")
+            if instance := INSTANCE.match(place):
+                number = int(instance[1])
+                raise RefusedError(422, f"example {number}: {reason}", [{"index": number, "message": reason}]) from None
             raise RefusedError(422, f"the body does not have the expected form: {error}") from None
         except UnicodeDecodeError:
             raise RefusedError(400, "the body is not encoded as UTF-8") from None
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
-            raise RefusedError(400, f"the body is not valid JSON: {error}") from None
+            raise RefusedError(400, f"the body is not valid JSON: {_not_strict(body) or error}") from None
         if not instances:
             raise RefusedError(422, "the list of instances is empty; send at least one")
         if len(instances) > self._limits.request_examples:
@@ -161,6 +174,20 @@ class Bodies:
         return len(part.files) if self._kind in MEDIA else self._limits.batch_size
 
 
+def _header(scope: Any, wanted: bytes) -> str:
+    return next((value for name, value in scope["headers"] if name == wanted), b"").decode("latin-1")
+
+
+def _not_strict(body: bytes) -> str:
+    """Return the reason why only a lenient parser reads the body, or an empty string. msgspec does not name the
+    reason."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    return "it contains NaN, an infinite number or an unpaired surrogate"
+
+
 def _encoded(part: Part) -> msgspec.Raw:
     try:
         return msgspec.Raw(msgspec.msgpack.encode(part))
@@ -171,20 +198,31 @@ def _encoded(part: Part) -> msgspec.Raw:
 
 
 async def _uploaded(scope: Any, body: bytes, limits: Limits) -> list[File]:
-    """Return the files in a form. Raises `RefusedError` if the form is invalid or contains no files."""
-    from starlette.exceptions import HTTPException
-    from starlette.formparsers import MultiPartException
-    from starlette.requests import Request
+    """Return the files in a form. Raises `RefusedError` if the form is invalid, incomplete or contains no files."""
+    from starlette.datastructures import Headers
+    from starlette.formparsers import MultiPartException, MultiPartParser
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+    class Parser(MultiPartParser):
+        """Parser that records whether it found the boundary that ends the form. Without it, the last file may be
+        missing."""
 
+        is_complete = False
+
+        def on_end(self) -> None:
+            self.is_complete = True
+
+    async def stream() -> AsyncGenerator[bytes]:
+        yield body
+
+    parser = Parser(Headers(scope=scope), stream(), max_files=limits.request_examples, max_fields=16)
     try:
-        form: FormData = await Request(scope, receive).form(max_files=limits.request_examples, max_fields=16)
-    except (HTTPException, MultiPartException, UnicodeError) as error:
-        raise RefusedError(400, f"the form is not valid: {getattr(error, 'detail', error)}") from None
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError) as error:
+        raise RefusedError(400, f"the form is not valid: {getattr(error, 'message', error)}") from None
     files = []
     try:
+        if not parser.is_complete:
+            raise RefusedError(400, "the form is incomplete: the boundary that ends it is missing; send it again")
         for _, value in form.multi_items():
             if isinstance(value, str):
                 raise RefusedError(422, "the form contains a field that is not a file; send only files")

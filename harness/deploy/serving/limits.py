@@ -26,6 +26,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Maximum time for receiving the head of a request, in seconds."""
     answer_s: float = 30.0
     """Maximum time between receiving a request and its answer, in seconds."""
+    load_s: float = 600.0
+    """Maximum time for loading the model, in seconds. If this time is exceeded, the process is stopped."""
     batch_s: float = 60.0
     """Maximum time between two answers from the model's process while batches are being computed, in seconds. If this
     time is exceeded, the process is stopped and started again."""

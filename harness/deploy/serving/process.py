@@ -62,7 +62,8 @@ class ModelProcess(asyncio.Protocol):
         return self.ready is not None and self._transport is not None and not self._transport.is_closing()
 
     async def start(self) -> Ready:
-        """Start the process and wait until the model is loaded. Raises `ModelEndedError` if it fails."""
+        """Start the process and wait until the model is loaded. Raises `ModelEndedError` if it fails or if the
+        model is not loaded within `Limits.load_s`."""
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         here, there = socket.socketpair()
@@ -86,7 +87,12 @@ class ModelProcess(asyncio.Protocol):
             here.setblocking(False)
             await loop.create_connection(lambda: self, sock=here)
             self._ended.add_done_callback(lambda _: loop.call_soon_threadsafe(self._on_end))
-            return await self._ready
+            try:
+                async with asyncio.timeout(self._job.limits.load_s):
+                    return await self._ready
+            except TimeoutError:
+                self.problem = f"the model was not loaded within {self._job.limits.load_s:g} s"
+                raise ModelEndedError(self.problem) from None
 
     def send(self, work: Work) -> asyncio.Future[Done]:
         """Send a batch, and return a future for its answers."""

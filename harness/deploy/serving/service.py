@@ -86,9 +86,10 @@ class Service:
         return {"http": os.getpid(), **({"model": ready.pid} if ready is not None and self._process.is_open else {})}
 
     def _changed(self) -> None:
-        if not self._process.is_open and not self.is_stopping and self._restarting is None:
-            if self._process.ready is not None:  # otherwise, `start` raises an exception
-                note(f"{self._process.problem}; it will be started again")
+        has_ended = self._process.ready is not None and not self._process.is_open
+        # If the model has never been loaded, `start` raises an exception.
+        if has_ended and not self.is_stopping and self._restarting is None:
+            note(f"{self._process.problem}; it will be started again")
             self._restarting = asyncio.get_running_loop().create_task(self._restart())
         self.batches.pump()
 

@@ -110,6 +110,14 @@ def test_a_clip_is_at_most_an_hour_long(seconds: float) -> None:
         SpeechOptions(seconds=seconds)
 
 
+@pytest.mark.parametrize(("from_hz", "to_hz"), [(44100, 8000), (8000, 16000), (11025, 16000), (3, 8000), (8000, 8000)])
+@pytest.mark.parametrize("most", [1, 100, 4000])
+def test_first_samples_are_the_same_as_those_of_the_whole_waveform(from_hz: int, to_hz: int, most: int) -> None:
+    waveform = np.random.default_rng(0).normal(size=3000).astype(np.float32)
+    whole = resample(waveform, from_hz, to_hz)
+    np.testing.assert_array_equal(resample(waveform, from_hz, to_hz, most), whole[:most])
+
+
 def test_each_waveform_is_resampled_from_its_own_rate() -> None:
     time_s = np.arange(8000) / 16000
     waveforms = np.empty(2, object)

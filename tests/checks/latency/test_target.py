@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import math
 import threading
@@ -153,7 +154,7 @@ def test_client_keeps_answers_and_counts_failures(url: str) -> None:
     client = Client(Target(url), JSON, [json.dumps({"instances": [n]}).encode() for n in range(20)], answers)
     assert client.answer([3, 13, 4, 17, 5]) == 2
     client.close()
-    assert sorted(answers.contents) == [3, 4, 5]
+    assert [sample for sample, _ in answers.contents] == [3, 4, 5]
     assert answers.failures == {"status 503": 1, "RemoteDisconnected": 1}
     assert answers.parts_ms() == {"queue": 1.5, "model": 2.0}
     indices, values = outputs(answers, INFO, ("price",))
@@ -170,7 +171,7 @@ def test_capacity_excludes_failures(url: str) -> None:
             clients[0].close()
 
     assert measured(3) > 0
-    with pytest.raises(HarnessError, match="did not answer any query; check that /ready"):
+    with pytest.raises(HarnessError, match=r"did not answer any query with status 200 \(status 503: \d+\); check"):
         measured(13)
 
 
@@ -195,7 +196,7 @@ def test_quality_of_a_regression_compares_values(catalog: Catalog, values: list[
     split = Split(inputs={}, targets=predicted)
     data = PreparedData(train=split, validation=split, test=split, info=info)
     judge = scorer(info, "rmse", [catalog.metric("rmse")])
-    contents = {n: json.dumps({"predictions": [{"values": {"height": x}}]}).encode() for n, x in enumerate(values)}
+    contents = [(n, json.dumps({"predictions": [{"values": {"height": x}}]}).encode()) for n, x in enumerate(values)]
     quality = Quality(data, judge, predicted)
     assert quality.problem(Answers(contents)).startswith("the answers" if words else "")
     assert words in quality.problem(Answers(contents))
@@ -210,13 +211,18 @@ def test_fast_service_with_wrong_labels_is_not_valid(catalog: Catalog, wrong: in
     split = Split(inputs={}, targets=targets)
     data = PreparedData(train=split, validation=split, test=split, info=info)
     judge = scorer(info, "accuracy", [catalog.metric("accuracy")])
-    outputs = {True: b'{"predictions": [{"probabilities": {"a": 1, "b": 0}}]}'}
-    outputs[False] = b'{"predictions": [{"probabilities": {"a": 0, "b": 1}}]}'
-    answers = Answers({n: outputs[n >= wrong] for n in range(100)})
+    outputs = {True: b'{"predictions": [{"label": "a", "probabilities": {"a": 1, "b": 0}}]}'}
+    outputs[False] = b'{"predictions": [{"label": "b", "probabilities": {"a": 0, "b": 1}}]}'
+    # The service answers 50 queries for each of two examples, and answers the last query for each example correctly.
+    answers = Answers()
+    for query in range(100):
+        answers.add(query % 2, outputs[query >= wrong])
     quality = Quality(data, judge, np.tile(np.array([[1, 0]], np.float32), (100, 1)))
     assert quality.problem(answers).startswith(words)
     assert bool(quality.problem(answers)) == bool(words)
     assert quality.values(answers)["score"] == pytest.approx(1 - wrong / 100)
+    assert quality.values(answers)["examples"] == 2
+    assert len(set(map(id, [content for _, content in answers.contents]))) == 2
 
 
 def test_memory_of_a_service_is_read_with_the_token(url: str) -> None:
@@ -232,17 +238,47 @@ def test_service_that_does_not_answer_is_reported() -> None:
 
 def test_probabilities_become_logits_with_the_same_softmax() -> None:
     info = DataInfo(kind="tokens", inputs={}, objective="classification", outputs=2, label_names=("a", "b"))
-    answers = Answers({0: b'{"predictions": [{"label": "b", "probabilities": {"b": 0.75, "a": 0.25}}]}'})
+    answers = Answers([(0, b'{"predictions": [{"label": "b", "probabilities": {"b": 0.75, "a": 0.25}}]}')])
     _, values = outputs(answers, info, ("a", "b"))
     np.testing.assert_allclose(values, [[math.log(0.25), math.log(0.75)]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b'{"predictions": []}', b'{"predictions": [{"values": {"rent": 1}}]}', b"[]", b"1"]
+    ("content", "reason"),
+    [
+        (b"", "truncated"),
+        (b"{}", "missing required field `predictions`"),
+        (b'{"predictions": []}', "contains 0 predictions instead of 1"),
+        (b'{"predictions": [{"values": {"price": 1}}, {"values": {"price": 1}}]}', "contains 2 predictions"),
+        (b'{"predictions": [{"values": {"rent": 1}}]}', "its values do not have the names price"),
+        (b'{"predictions": [{"values": {"price": 1, "rent": 1}}]}', "its values do not have the names price"),
+        (b'{"predictions": [{"values": {"price": null}}]}', "Expected `float`, got `null`"),
+        (b"[]", "Expected `object`"),
+        (b"1", "Expected `object`"),
+    ],
 )
-def test_answer_of_another_service_is_reported(content: bytes) -> None:
-    with pytest.raises(HarnessError, match="answers differ from the outputs of the run's model"):
-        outputs(Answers({0: content}), INFO, ("price",))
+def test_answer_of_another_service_is_reported(content: bytes, reason: str) -> None:
+    with pytest.raises(HarnessError, match=f"for test example 7 is not a prediction of the run's model: .*{reason}"):
+        outputs(Answers([(7, content)]), INFO, ("price",))
+
+
+@pytest.mark.parametrize("label", [b'"a"', b'"c"', b"null"])
+def test_label_that_contradicts_the_probabilities_is_reported(label: bytes) -> None:
+    info = DataInfo(kind="tokens", inputs={}, objective="classification", outputs=2, label_names=("a", "b"))
+    content = b'{"predictions": [{"label": %b, "probabilities": {"b": 0.75, "a": 0.25}}]}' % label
+    with pytest.raises(HarnessError, match="does not have the highest probability"):
+        outputs(Answers([(0, content)]), info, ("a", "b"))
+
+
+def test_images_are_scaled_to_the_range_of_image_files() -> None:
+    from PIL import Image
+
+    image = np.arange(17, dtype=np.uint8).reshape(1, 1, 17, 1)
+    _, (scaled,) = bodies("image", {"image": image}, {"pixel_max": 16}, {}, ())
+    pixels = np.asarray(Image.open(io.BytesIO(scaled)))
+    np.testing.assert_allclose(pixels / 255, image[0, :, :, 0] / 16, atol=0.5 / 255)
+    _, (same,) = bodies("image", {"image": image}, {}, {}, ())
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(same))), image[0, :, :, 0])
 
 
 @pytest.mark.parametrize(
