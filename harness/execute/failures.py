@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadResultError, HarnessError, RecordError, UnsupportedError
 from harness.execute.memory_limit import OPTION, MemoryWatch, size_text
+from harness.plugins.failures import place
 from harness.records import Failure, FailureKind
 from harness.records.reading import MAX_LOG_BYTES, open_stored
 
@@ -58,6 +59,8 @@ class Ended:
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
     """Return a failure with the kind of an exception and the first line of its message.
 
+    For an unexpected exception, the message ends with its location in the code of a plugin.
+
     The traceback is written to the log.
     """
     kind: FailureKind = "error"
@@ -69,8 +72,9 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
     elif isinstance(error, MemoryError) or (backend is not None and backend.is_out_of_memory(error)):
         kind = "oom"
     elif not isinstance(error, HarnessError):
-        text = f"{type(error).__name__}: {error}"
-    return Failure(kind=kind, message=text.splitlines()[0][:500], phase=phase)
+        where = place(error)
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:500] + (f" ({where})" if where else "")
+    return Failure(kind=kind, message=text.splitlines()[0][:600], phase=phase)
 
 
 def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option: str = "") -> Failure:

@@ -313,10 +313,10 @@ class Training:
         for handle in pending:
             self.losses.append(float(self._session.fetch(handle)))
             if not math.isfinite(self.losses[-1]):
-                raise BadResultError(
-                    f"the training loss became {self.losses[-1]} at step {len(self.losses)}; "
-                    "try a lower recipe.learning_rate, or recipe.clip_norm=1"
-                )
+                advice = "try a lower recipe.learning_rate, or recipe.clip_norm=1"
+                if len(self.losses) == 1:  # The recipe has no effect on the loss of the first step.
+                    advice = "check the network's outputs, initial weights and inputs, which no update has changed yet"
+                raise BadResultError(f"the training loss became {self.losses[-1]} at step {len(self.losses)}; {advice}")
 
     def _emit_progress(self, epoch: int, steps: int, seconds: float) -> None:
         self._emit(

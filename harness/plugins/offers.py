@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from harness.errors import PluginError
+from harness.errors import PluginError, UnknownNameError
 from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import MetricInfo, PluginRef
+from harness.records import MetricInfo, Objective, PluginRef
 
 _TASK = ("name", "kind", "produces", "objective", "summary", "default_dataset", "default_model", "metric", "metrics")
 YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
@@ -27,6 +27,9 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
 }
 """Description, type and required attributes of the objects that each hook yields."""
 
+_SEQUENCES = ("metrics", "accepts", "objectives", "packages", "label_names")
+"""Attributes that contain several names. A string instead of a tuple would be read as a sequence of letters."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -38,15 +41,32 @@ class Offer(NamedTuple):
     value: Any
 
 
+def check_result(hook: str, values: Any) -> None:
+    """Raise `harness.PluginError` if the result of a hook is not an iterable of objects."""
+    if not isinstance(values, Iterable):
+        expected = YIELDS[hook][1].__name__
+        raise PluginError(
+            f"{hook} returned an object of type {type(values).__name__} instead of an iterable of harness.{expected} "
+            "objects; use yield instead of return"
+        )
+
+
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if an object does not have the type that its hook requires or lacks a required
-    attribute."""
+    """Raise `harness.PluginError` if an object does not have the type that its hook requires, or if a required
+    attribute is missing or not valid."""
     _, kind, attributes = YIELDS[hook]
+    if isinstance(value, type) and issubclass(value, kind):
+        raise PluginError(f"{hook} yielded the class {value.__name__}; yield an instance, {value.__name__}()")
     if not isinstance(value, kind):
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
-        raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}; define them")
+        raise PluginError(
+            f"the class {type(value).__name__}, yielded by {hook}, does not define "
+            f"{'the attribute' if len(absent) == 1 else 'the attributes'} {', '.join(absent)} of "
+            f"harness.{kind.__name__}; define {'it' if len(absent) == 1 else 'them'} in the class"
+        )
+    _check_values(YIELDS[hook][0], value)
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:
@@ -68,6 +88,21 @@ def check_offer(hook: str, value: Any) -> None:
             f"task {value.name!r} cannot count {value.counts!r}, because reports use this name for a column; choose "
             "another name"
         )
+
+
+def _check_values(kind: str, value: Any) -> None:
+    """Raise `harness.PluginError` if an object has an unknown objective, or a string instead of a tuple of names."""
+    for name in _SEQUENCES:
+        found = getattr(value, name, ())
+        if isinstance(found, str):
+            raise PluginError(
+                f"{kind} {value.name!r}: {name} is the string {found!r}; write a tuple, such as {name} = ({found!r},)"
+            )
+    declared = getattr(value, "objectives", ()) or (getattr(value, "objective", None),)
+    for objective in declared:
+        if objective is not None and objective not in get_args(Objective):
+            error = UnknownNameError("objective", str(objective), get_args(Objective))
+            raise PluginError(f"{kind} {value.name!r}: {error}")
 
 
 RESERVED = frozenset(
