@@ -139,6 +139,12 @@ def test_loss_that_is_not_finite_names_its_step(bad: float) -> None:
         trained(session, make_spec(epochs=3))
 
 
+def test_loss_that_is_not_finite_before_the_first_update_does_not_blame_the_recipe() -> None:
+    session = Doubler(losses=lambda step: math.nan)
+    with pytest.raises(BadResultError, match="became nan at step 1; check the network's outputs, initial weights and"):
+        trained(session, make_spec(epochs=1))
+
+
 def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
     spec = make_spec(epochs=1, window_s=1.0, min_steady_windows=6, min_steady_s=5.0, throughput_budget_s=1000)

@@ -410,7 +410,7 @@ def test_unknown_default_of_a_task_names_the_task(catalog: Catalog, changes: dic
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipes": {"toy-linear": {"lr": 0.1}}}, "model 'toy-linear': unknown option 'recipe.lr'"),
+        ({"recipes": {"toy-linear": {"lr": 0.1}}}, "model 'toy': unknown option 'recipe.lr'"),
         ({"variants": {"toy-linear": {"widht": 2}}}, "model 'toy-linear': unknown option 'model.widht'"),
     ],
 )

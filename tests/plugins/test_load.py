@@ -55,7 +55,7 @@ BROKEN = {
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
         "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "the class B, yielded by harness_backends, does not define the attributes requires, packages of harness.Backend",
+        "the class B, yielded by harness_backends, does not define the attributes requires, packages",
     ),
     "exception in a hook": (
         "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
@@ -70,7 +70,7 @@ BROKEN = {
     ),
     "unknown objective": (metric("x").replace("regression", "regresion"), "did you mean 'regression'?"),
     "string instead of a tuple": (
-        "import harness\nclass M(harness.Model):\n    name, summary, accepts, objectives = 'm', '', 'image', ('regression',)\n"
+        "import harness\nclass M(harness.Model):\n    name, summary, accepts = 'm', '', 'image'\n    objectives = ('regression',)\n"
         "    Config, variants = harness.NoOptions, {'m': {}}\n"
         "    def parameters(self, config, info): ...\n    def flops_per_sample(self, config, info): ...\n"
         "@harness.hookimpl\ndef harness_models():\n    yield M()\n",
