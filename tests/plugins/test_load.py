@@ -70,7 +70,8 @@ BROKEN = {
     ),
     "unknown objective": (metric("x").replace("regression", "regresion"), "did you mean 'regression'?"),
     "string instead of a tuple": (
-        "import harness\nclass M(harness.Model):\n    name, summary, accepts = 'm', '', 'image'\n    objectives = ('regression',)\n"
+        "import harness\nclass M(harness.Model):\n    name, summary, accepts = 'm', '', 'image'\n"
+        "    objectives = ('regression',)\n"
         "    Config, variants = harness.NoOptions, {'m': {}}\n"
         "    def parameters(self, config, info): ...\n    def flops_per_sample(self, config, info): ...\n"
         "@harness.hookimpl\ndef harness_models():\n    yield M()\n",
