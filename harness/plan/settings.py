@@ -55,6 +55,7 @@ def recipe_for(
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.
     """
+    layers: list[tuple[Model | Dataset, Mapping[str, Any]]]
     if fine_tuning:
         layers = [(model, model.fine_tuning), (dataset, dataset.fine_tuning.get(model.name, {}))]
     else:
