@@ -257,7 +257,7 @@ def transformed(
         raise PluginError(
             f"the task {task.name!r} failed to prepare the data: {described_with_place(error)}"
         ) from error
-    check_inputs("new", prepared, len(next(iter(inputs.values()))), info)
+    check_inputs("new", prepared, len(next(iter(inputs.values()))), info, task.name)
     return prepared
 
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from harness.errors import HarnessError, PluginError
 from harness.interfaces import BuildNetwork, Network, NetworkRef, PreparedData, Session
 from harness.plugins import resolve
+from harness.plugins.failures import described_with_place
 from harness.records import DataInfo, RunSpec
 
 
-def checked_build(network: NetworkRef) -> BuildNetwork:
-    """Return the function that builds a network. The returned function raises `harness.PluginError` if its result is
-    not a network."""
+def checked_build(
+    network: NetworkRef, is_out_of_memory: Callable[[Exception], bool] = lambda error: False
+) -> BuildNetwork:
+    """Return the function that builds a network. The returned function raises `harness.PluginError` if building fails
+    or the result is not a network."""
     build = resolve(network.build)
+    subject = f"the network of model {network.model!r} for backend {network.backend!r}"
 
     def checked(config: Any, info: DataInfo, dropout: float) -> Network:
-        built = build(config, info, dropout)
+        try:
+            built = build(config, info, dropout)
+        except (HarnessError, MemoryError):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise PluginError(f"{subject} cannot be built: {described_with_place(error)}") from error
         if not isinstance(built, Network):
             raise PluginError(
-                f"the network of model {network.model!r} for backend {network.backend!r} cannot be used: "
-                f"{network.build} returned {type(built).__name__}, but it must return a harness.Network"
+                f"{subject} cannot be used: {network.build} returned {type(built).__name__}, but it must return a "
+                "harness.Network"
             )
         return built
 

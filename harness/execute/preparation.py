@@ -129,7 +129,7 @@ def _model_source(
         network = catalog.network(model.name, spec.backend)
         if network is None:
             raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
-        return checked_build(network), None, {}
+        return checked_build(network, catalog.backend(spec.backend).is_out_of_memory), None, {}
     if executable is None or spec.weights is None or spec.weights.exported is None:
         raise UnsupportedError(
             f"backend {spec.backend!r} executes exported models; use it with `harness run --weights RUN`"
@@ -291,7 +291,7 @@ def load_and_prepare(
         near = () if own else between_splits(raw, dataset.kind)
     data = weighted(writable(_by_task(task, read_only_raw(raw), task_options)), raw)
     with _naming(dataset, f"the task {task.name!r}"):
-        check(data)  # Detect errors of the task and non-finite values in the dataset.
+        check(data, task.name)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},

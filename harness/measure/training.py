@@ -315,11 +315,12 @@ class Training:
         for handle in pending:
             self.losses.append(fetched_loss(self._session, handle))
             if not math.isfinite(self.losses[-1]):
-                advice = (
-                    "try a lower recipe.learning_rate, or recipe.clip_norm=1"
-                    if self._by_steps
-                    else "Session.train_step must return the mean training loss of the fitted model"
-                )
+                if not self._by_steps:
+                    advice = "Session.train_step must return the mean training loss of the fitted model"
+                elif len(self.losses) == 1:  # The recipe has no effect on the loss of the first step.
+                    advice = "check the network's outputs, initial weights and inputs, which no update has changed yet"
+                else:
+                    advice = "try a lower recipe.learning_rate, or recipe.clip_norm=1"
                 raise BadResultError(f"the training loss became {self.losses[-1]} at step {len(self.losses)}; {advice}")
 
     def _emit_progress(self, epoch: int, steps: int, seconds: float) -> None:

@@ -21,7 +21,7 @@ from harness.plan.checkpoint import model_options, read_config
 from harness.plan.devices import check_devices, device_counts, threads_per_process
 from harness.plan.distillation import check_student, teacher_of
 from harness.plan.exporter import ExportedRun
-from harness.plan.overrides import as_overrides, combinations, parse_overrides
+from harness.plan.overrides import as_overrides, combinations, declared_by, parse_overrides
 from harness.plan.own_data import model_by_size
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings
@@ -139,8 +139,11 @@ def _expanded(
     specs: dict[str, RunSpec] = {}
     for task_name in selection.tasks:
         task = catalog.task(task_name)
-        for metric in task.metrics:
-            catalog.metric(metric)
+        with declared_by(f"task {task.name!r}"):
+            for metric in task.metrics:
+                catalog.metric(metric)
+            if not selection.datasets:
+                catalog.dataset(task.default_dataset)
         primary = _primary_metric(selection.metric, task, catalog)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
@@ -153,6 +156,8 @@ def _expanded(
                 source = data.of(variants[0]["dataset"])[0].source
                 size = source.training_examples if source else None
                 default_model = _default_model(task, selection.pretrained, size, catalog)
+                with declared_by(f"task {task.name!r}"):
+                    catalog.model(default_model)
             for model_name in selection.models or (default_model,):
                 settings = [
                     (overrides, data.of(overrides["dataset"]), backend, env, training)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -148,6 +149,15 @@ def _converted(value: Any) -> Any:
         if hasattr(value, convert):
             return getattr(value, convert)()
     raise TypeError
+
+
+@contextmanager
+def declared_by(owner: str) -> Iterator[None]:
+    """Name the plugin object that declares an invalid setting, because the user did not write this setting."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{owner}: {error}") from None
 
 
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:

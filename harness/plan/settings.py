@@ -15,7 +15,7 @@ from harness.data.user_files.divided_rows import DividedRows
 from harness.errors import CombinationError, DataError, UsageError
 from harness.interfaces import Backend, Dataset, Model, Task
 from harness.plan.checkpoint import model_options
-from harness.plan.overrides import merge
+from harness.plan.overrides import declared_by, merge
 from harness.plan.own_data import epochs_note, model_by_size, model_note, with_enough_steps
 from harness.plan.recipe_checks import check_recipe
 from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
@@ -55,13 +55,23 @@ def recipe_for(
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.
     """
+    layers: list[tuple[Model | Dataset, Mapping[str, Any]]]
     if fine_tuning:
-        layers = [model.fine_tuning, dataset.fine_tuning.get(model.name, {})]
+        layers = [(model, model.fine_tuning), (dataset, dataset.fine_tuning.get(model.name, {}))]
     else:
-        layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
+        layers = [
+            (source, source.recipes.get(name, {})) for source in (model, dataset) for name in (model.name, variant)
+        ]
     # The user's own data have no published recipe with a suitable number of epochs.
     own = {"keep_best": True} if isinstance(dataset, UserDataset) else {}
-    recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), own, *layers, changes)
+    declared = msgspec.to_builtins(task.recipe)
+    try:
+        recipe: Recipe = merge(Recipe, "recipe", declared, own, *(layer for _, layer in layers), changes)
+    except UsageError:
+        for source, layer in layers:
+            with declared_by(f"{'model' if source is model else 'dataset'} {source.name!r}"):
+                merge(Recipe, "recipe", declared, layer)
+        raise
     if recipe.dropout and not model.has_dropout:
         if changes.get("dropout"):
             raise CombinationError(f"model {variant!r} has no dropout; remove recipe.dropout")
@@ -121,6 +131,8 @@ class ComparisonSettings:
         """
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
+            with declared_by(f"model {variant!r}"):
+                merge(model.Config, "model", sizes)
         else:
             sizes = model_options(self.checkpoint, model)
             preparation = self.checkpoint_options()

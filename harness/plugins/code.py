@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import PluginError
+from harness.errors import PluginError, UnknownNameError
 from harness.plugins.failures import describe
 from harness.plugins.hookspecs import API_VERSION
 from harness.records import PluginRef
@@ -53,10 +53,18 @@ def resolve(reference: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
-        raise PluginError(f"{reference!r} cannot be imported: {describe(error)}") from error
+        # A file that is loaded as a plugin can import only itself and other loaded or installed modules.
+        advice = (
+            "; install the module, add its file to --plugin, or move the function into the plugin's file"
+            if isinstance(error, ModuleNotFoundError) and error.name == module_name
+            else ""
+        )
+        raise PluginError(f"{reference!r} cannot be imported: {describe(error)}{advice}") from error
     value: Callable[..., Any] | None = getattr(module, attribute, None)
     if value is None:
-        raise PluginError(f"{reference!r}: module {module_name!r} has no attribute {attribute!r}")
+        near = UnknownNameError("function", attribute, vars(module)).near
+        suggestion = "" if near is None else f"; did you mean {near!r}?"
+        raise PluginError(f"{reference!r}: module {module_name!r} has no attribute {attribute!r}{suggestion}")
     return value
 
 

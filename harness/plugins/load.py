@@ -20,7 +20,7 @@ from harness.plugins.code import check_api_version, import_object
 from harness.plugins.containment import contained, report
 from harness.plugins.failures import PluginFailure, described_with_place
 from harness.plugins.find import core, disabled, find, named
-from harness.plugins.offers import YIELDS, Offer, check_offer, enter
+from harness.plugins.offers import YIELDS, Offer, check_offer, check_result, enter
 from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
@@ -104,11 +104,7 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
     offers = []
     for hook in YIELDS:
         for values in getattr(manager.hook, hook)():
-            if not isinstance(values, Iterable):
-                raise PluginError(
-                    f"{hook} returned an object of type {type(values).__name__}; yield each object instead: `yield "
-                    "...` in place of `return ...`"
-                )
+            check_result(hook, values)
             for value in values:
                 check_offer(hook, value)
                 offers.append(Offer(ref, hook, value))

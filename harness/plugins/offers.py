@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from harness.errors import PluginError
+from harness.errors import PluginError, UnknownNameError
 from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
 from harness.plugins.attributes import check_attributes
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import MetricInfo, PluginRef
+from harness.records import MetricInfo, Objective, PluginRef
 
 _TASK = ("name", "kind", "produces", "objective", "summary", "default_dataset", "default_model", "metric", "metrics")
 YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
@@ -39,9 +39,19 @@ class Offer(NamedTuple):
     value: Any
 
 
+def check_result(hook: str, values: Any) -> None:
+    """Raise `harness.PluginError` if the result of a hook is not an iterable of objects."""
+    if not isinstance(values, Iterable):
+        expected = YIELDS[hook][1].__name__
+        raise PluginError(
+            f"{hook} returned an object of type {type(values).__name__} instead of an iterable of harness.{expected} "
+            "objects; use yield instead of return"
+        )
+
+
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if an object does not have the type that its hook requires or lacks a required
-    attribute."""
+    """Raise `harness.PluginError` if an object does not have the type that its hook requires, or if a required
+    attribute is missing or not valid."""
     _, kind, attributes = YIELDS[hook]
     if isinstance(value, type) and issubclass(value, kind):
         raise PluginError(f"{hook} yielded the class {value.__name__}; yield an instance: {value.__name__}()")
@@ -53,8 +63,9 @@ def check_offer(hook: str, value: Any) -> None:
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
         raise PluginError(
-            f"{hook} yielded an instance of {type(value).__name__} without {', '.join(absent)}; define "
-            f"{'this attribute' if len(absent) == 1 else 'these attributes'} of {type(value).__name__}"
+            f"the class {type(value).__name__}, yielded by {hook}, does not define "
+            f"{'the attribute' if len(absent) == 1 else 'the attributes'} {', '.join(absent)} of "
+            f"harness.{kind.__name__}; define {'it' if len(absent) == 1 else 'them'} in the class"
         )
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
@@ -120,6 +131,9 @@ def _check_metric(metric: Metric) -> None:
     """
     if metric.name in RESERVED or _RATE.fullmatch(metric.name):
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")
+    if metric.objective not in get_args(Objective):
+        error = UnknownNameError("objective", str(metric.objective), get_args(Objective))
+        raise PluginError(f"metric {metric.name!r}: {error}")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
     fields |= {"title": metric.title, "summary": metric.summary, "in_tables": metric.in_tables}
     try:

@@ -359,6 +359,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     inputs: dict[str, InputSpec]
     """Shape and dtype of each input, by name."""
     objective: Objective
+    """Training objective."""
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()

@@ -101,5 +101,5 @@ def test_reference_has_every_hook_with_its_arguments() -> None:
 
 def test_every_page_is_linked() -> None:
     index = (PAGES / "README.md").read_text()
-    assert {path.stem for path in PAGES.glob("*.md")} == {*NEEDS, "reference"}
+    assert {path.stem for path in PAGES.glob("*.md")} == {*NEEDS, "attributes", "reference"}
     assert all(f"({path.name})" in index for path in PAGES.glob("*.md") if path.stem != "README")

@@ -22,6 +22,14 @@ def nothing(config: Any, info: DataInfo, dropout: float) -> None:
     return None
 
 
+def unbuildable(config: Any, info: DataInfo, dropout: float) -> Network:
+    return Network(module=config.hidden_size, bindings={})
+
+
+def too_large(config: Any, info: DataInfo, dropout: float) -> Network:
+    raise RuntimeError("out of memory")
+
+
 def a_network(config: Any, info: DataInfo, dropout: float) -> Network:
     return Network(module=config, bindings={})
 
@@ -50,6 +58,21 @@ def test_build_that_returns_no_network_raises() -> None:
     message = r"model 'mlp' for backend 'torch' cannot be used: .*:nothing returned NoneType, but it must return"
     with pytest.raises(PluginError, match=message):
         build("nothing")
+
+
+def test_build_that_raises_names_the_network_and_the_line() -> None:
+    message = (
+        r"the network of model 'mlp' for backend 'torch' cannot be built: AttributeError: 'str' object has no "
+        r"attribute 'hidden_size' \(test_networks.py, line \d+, in unbuildable\)"
+    )
+    with pytest.raises(PluginError, match=message):
+        build("unbuildable")
+
+
+def test_build_that_runs_out_of_memory_raises_the_same_error() -> None:
+    ref = NetworkRef(model="mlp", backend="torch", build=f"{__name__}:too_large")
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        checked_build(ref, lambda error: "out of memory" in str(error))("config", INFO, 0.0)
 
 
 def test_build_that_returns_a_network_returns_it() -> None:

@@ -198,7 +198,7 @@ def test_log_is_kept_in_memory_if_it_cannot_be_written(runs: Runs, monkeypatch: 
     monkeypatch.setattr("harness.execute.channel.Log._write", lambda _self, _data: 0)
     (record,) = runs("toy-value-error")
     assert isinstance(record.outcome, Failure)
-    assert record.outcome.message == "ValueError: the toy broke"
+    assert record.outcome.message.startswith("ValueError: the toy broke (harness_toy_faults.py, line ")
 
 
 def test_rescue_without_a_writable_directory_is_reported(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

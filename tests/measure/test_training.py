@@ -141,6 +141,12 @@ def test_loss_that_is_not_finite_names_its_step(bad: float) -> None:
         trained(session, make_spec(epochs=3))
 
 
+def test_loss_that_is_not_finite_before_the_first_update_does_not_blame_the_recipe() -> None:
+    session = Doubler(losses=lambda step: math.nan)
+    with pytest.raises(BadResultError, match="became nan at step 1; check the network's outputs, initial weights and"):
+        trained(session, make_spec(epochs=1))
+
+
 def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
     spec = make_spec(epochs=1, window_s=1.0, min_steady_windows=6, min_steady_s=5.0, throughput_budget_s=1000)
@@ -193,15 +199,14 @@ def test_loss_that_is_not_a_number_names_the_method(handle: Any, fetched: Any, s
 
 
 @pytest.mark.parametrize(
-    ("by_steps", "said"), [(True, "try a lower recipe.learning_rate"), (False, "Session.train_step must return")]
+    ("by_steps", "step", "said"),
+    [
+        (True, 1, "check the network's outputs"),
+        (True, 2, "try a lower recipe.learning_rate"),
+        (False, 1, "Session.train_step must return"),
+    ],
 )
-def test_loss_that_is_not_finite_states_what_to_do(by_steps: bool, said: str) -> None:
-    class Nan(Doubler):
-        def train_step(self, batch: Batch, rate: float) -> Any:
-            return math.nan
-
-        def fetch(self, handle: Any) -> Any:
-            return handle
-
+def test_loss_that_is_not_finite_states_what_to_do(by_steps: bool, step: int, said: str) -> None:
+    session = Doubler(losses=lambda number: math.nan if number == step else 1.0)
     with pytest.raises(BadResultError, match=said):
-        trained(Nan(), make_spec(epochs=1), by_steps=by_steps)
+        trained(session, make_spec(epochs=1), by_steps=by_steps)

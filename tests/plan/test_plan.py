@@ -388,8 +388,38 @@ def test_metric_without_implementation_raises(catalog: Catalog) -> None:
         name, metrics = "odd", ("rmse", "r3")
 
     provide(catalog, task=Odd())
-    with pytest.raises(UnknownNameError, match="unknown metric 'r3'"):
+    with pytest.raises(UsageError, match="task 'odd': unknown metric 'r3'"):
         plan(catalog, tasks=("odd",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"default_dataset": "toy-lines"}, "task 'odd': unknown dataset 'toy-lines'"),
+        ({"default_model": "toy-liner"}, "task 'odd': unknown model 'toy-liner'"),
+    ],
+)
+def test_unknown_default_of_a_task_names_the_task(catalog: Catalog, changes: dict[str, str], message: str) -> None:
+    from harness_toy import ToyRegression
+
+    provide(catalog, task=type("Odd", (ToyRegression,), {"name": "odd", **changes})())
+    with pytest.raises(UsageError, match=message):
+        plan(catalog, tasks=("odd",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipes": {"toy-linear": {"lr": 0.1}}}, "model 'toy': unknown option 'recipe.lr'"),
+        ({"variants": {"toy-linear": {"widht": 2}}}, "model 'toy-linear': unknown option 'model.widht'"),
+    ],
+)
+def test_invalid_setting_of_a_model_names_the_model(catalog: Catalog, changes: dict[str, Any], message: str) -> None:
+    from harness_toy import ToyLinear
+
+    provide(catalog, model=type("Odd", (ToyLinear,), {"variants": {"toy-linear": {}}, **changes})())
+    with pytest.raises(UsageError, match=message):
+        plan(catalog, models=("toy-linear",))
 
 
 def test_dropout_of_the_recipe_is_ignored_for_a_model_without_dropout(catalog: Catalog) -> None:

@@ -50,6 +50,16 @@ def test_resolve_returns_the_object_or_raises() -> None:
             resolve(reference)
 
 
+def test_resolve_of_a_misspelled_function_suggests_the_name() -> None:
+    with pytest.raises(PluginError, match="module 'math' has no attribute 'sqr'; did you mean 'sqrt'"):
+        resolve("math:sqr")
+
+
+def test_resolve_of_a_missing_module_says_how_to_provide_it() -> None:
+    with pytest.raises(PluginError, match="No module named 'no_such_module'; install the module, add its file to"):
+        resolve("no_such_module:f")
+
+
 def test_resolve_of_a_broken_module_raises_its_error(install: Install) -> None:
     ref = install("import math\nmath.no_such\n")
     with pytest.raises(AttributeError, match="no_such"):

@@ -55,7 +55,7 @@ BROKEN = {
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
         "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "an instance of B without requires, packages; define these attributes of B",
+        "the class B, yielded by harness_backends, does not define the attributes requires, packages",
     ),
     "exception in a hook": (
         "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
@@ -65,7 +65,17 @@ BROKEN = {
     "exception after the first yield": (metric("half") + "    raise OSError('torn')\n", "OSError", "torn"),
     "hook that returns no iterable": (
         "import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n",
-        "harness_tasks returned an object of type int; yield each object instead",
+        "harness_tasks returned an object of type int instead of an iterable of harness.Task objects",
+        "use yield instead of return",
+    ),
+    "unknown objective": (metric("x").replace("regression", "regresion"), "did you mean 'regression'?"),
+    "string instead of a tuple": (
+        "import harness\nclass M(harness.Model):\n    name, summary, accepts = 'm', '', 'image'\n"
+        "    objectives = ('regression',)\n"
+        "    Config, variants = harness.NoOptions, {'m': {}}\n"
+        "    def parameters(self, config, info): ...\n    def flops_per_sample(self, config, info): ...\n"
+        "@harness.hookimpl\ndef harness_models():\n    yield M()\n",
+        "the attribute accepts of M is 'image'; write a tuple, such as ('image',)",
     ),
     "name that is not a string": (metric("x").replace("'x'", "['x']"), "['x']", "use only letters, digits"),
     "name that is a path": (metric("../x"), "'../x'", "use only letters, digits"),

@@ -106,6 +106,15 @@ def test_metric_with_a_missing_function_does_not_resolve(faults: ModuleType, cat
     assert "has no attribute 'nothing'" in findings[0].seen
 
 
+def test_task_is_not_checked_if_its_dataset_returns_no_raw_data(catalog: Catalog) -> None:
+    from harness_toy import ToyNumbers
+
+    put(catalog, "dataset", type("Empty", (ToyNumbers,), {"load": lambda self, options: None})())
+    findings = list(apply_rules(Subject("task", "toy-regress"), catalog))
+    assert not broken(findings)
+    assert any("'toy-numbers' returns no RawData" in finding.seen for finding in findings)
+
+
 def accuracy_of_positions(targets: Any, outputs: Any, info: Any) -> float:
     return float((outputs.argmax(axis=-1) == targets)[targets != IGNORED].mean())
 

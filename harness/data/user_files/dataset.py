@@ -67,7 +67,8 @@ class UserDataset(Dataset[UserOptions]):
     def __init__(self, path: Path, kind: str, objective: Objective) -> None:
         if kind not in OPTIONS:
             raise CombinationError(
-                f"{path}: tasks on {kind!r} data cannot read files; use a task on {', '.join(OPTIONS)} data"
+                f"{path}: tasks of kind {kind!r} read only datasets from plugins, not files; use a task of kind "
+                f"{' or '.join(OPTIONS)} (attribute kind of the task)"
             )
         if objective == "token_classification":
             raise CombinationError(

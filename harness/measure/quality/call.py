@@ -41,12 +41,21 @@ class Stream(Protocol):
         """Return the value for all batches, or None if the metric is undefined."""
 
 
+def located(metric: Metric, reference: str) -> Callable[..., Any]:
+    """Return a function of a metric. Raises `harness.PluginError`, which names the metric, if the function cannot be
+    imported."""
+    try:
+        return resolve(reference)
+    except PluginError as error:
+        raise PluginError(f"the metric {metric.name!r}: {error}") from error
+
+
 def function_of(metric: Metric) -> Function:
     """Return the function of a metric. For a streaming metric, the function adds all examples as a single batch.
 
     Raises `harness.PluginError` if the function cannot be imported.
     """
-    function = resolve(metric.function)
+    function = located(metric, metric.function)
     if not metric.streaming:
         return function
 

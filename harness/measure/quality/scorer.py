@@ -10,7 +10,7 @@ import msgspec
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
-from harness.measure.quality.call import Function, PerExample, call, check_info, function_of, values_of
+from harness.measure.quality.call import Function, PerExample, call, check_info, function_of, located, values_of
 from harness.measure.quality.streaming import (
     SlicedMetric,
     Streamed,
@@ -19,7 +19,6 @@ from harness.measure.quality.streaming import (
     streamed,
     update_all,
 )
-from harness.plugins import resolve
 from harness.records import IGNORED, ClassScore, DataInfo, MetricInfo, Scores, SliceScore, TargetScore
 from harness.records.arrays import digest
 
@@ -347,9 +346,9 @@ def scorer(
 ) -> Scorer:
     """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric function cannot be imported."""
     functions = {metric.name: function_of(metric) for metric in metrics}
-    streaming = {metric.name: resolve(metric.function) for metric in metrics if metric.streaming}
+    streaming = {metric.name: located(metric, metric.function) for metric in metrics if metric.streaming}
     declared = {metric.name: core_metrics.info_of(metric, info) for metric in metrics}
-    per_example = {metric.name: resolve(metric.per_example) for metric in metrics if metric.per_example}
+    per_example = {metric.name: located(metric, metric.per_example) for metric in metrics if metric.per_example}
     return Scorer(info, primary, functions, declared, announce, per_example, streaming)
 
 

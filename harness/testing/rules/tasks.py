@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.interfaces import PreparedData, RawData, Split, Task
 from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
 from harness.plugins.failures import described_with_place
-from harness.records import Objective
 from harness.testing.leaks import assert_nothing_leaks, same
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.rules.datasets import LoadedDataset
@@ -27,7 +26,10 @@ class PreparedTask:
     def raw(self) -> RawData:
         if self.task.default_dataset not in self.catalog.datasets:
             raise NotChecked(f"the dataset {self.task.default_dataset!r} is not installed")
-        return LoadedDataset(self.catalog.dataset(self.task.default_dataset)).data
+        data = LoadedDataset(self.catalog.dataset(self.task.default_dataset)).data
+        if not isinstance(data, RawData):
+            raise NotChecked(f"the dataset {self.task.default_dataset!r} returns no RawData")
+        return data
 
     @property
     def options(self) -> Any:
@@ -43,8 +45,6 @@ class PreparedTask:
 
 def _defaults_exist(case: PreparedTask) -> None:
     task, catalog = case.task, case.catalog
-    if task.objective not in get_args(Objective):
-        raise Broken(f"the objective {task.objective!r} is unknown; known: {', '.join(get_args(Objective))}")
     if task.metric not in task.metrics:
         raise Broken(f"the primary metric {task.metric!r} is not one of the task's metrics: {', '.join(task.metrics)}")
     try:
@@ -72,7 +72,7 @@ def _defaults_exist(case: PreparedTask) -> None:
 def _prepares_what_it_declares(case: PreparedTask) -> None:
     from harness.data.prepared import check
 
-    check(case.data)
+    check(case.data, case.task.name)
     info, task = case.data.info, case.task
     if (info.kind, info.objective) != (task.produces, task.objective):
         raise Broken(
@@ -157,7 +157,7 @@ def _augments_reproducibly(case: PreparedTask) -> None:
         before, after = array[:8], one.get(name)
         if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
             raise Broken(f"augment() removes the input {name!r} or changes its shape or dtype")
-        if not np.array_equal(after, again[name]):
+        if not same(after, again[name]):
             raise Broken(f"augment() changes {name!r} differently when called again with an rng in the same state")
 
 

@@ -58,7 +58,10 @@ def test_expand_missing_file_is_refused(catalog: Catalog, tmp_path: Path) -> Non
 
 
 def test_expand_task_without_file_support_is_refused(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(CombinationError, match="tasks on 'points' data cannot read files; use a task on text, table"):
+    with pytest.raises(
+        CombinationError,
+        match="tasks of kind 'points' read only datasets from plugins, not files; use a task of kind text or table or",
+    ):
         plan(catalog, "toy-regress", write_csv(tmp_path / "t.csv", houses()))
 
 
