@@ -42,6 +42,12 @@ _file = click.option(
     metavar="FILE",
     help="Requirements file to install.",
 )
+_upgrade = click.option(
+    "--upgrade",
+    is_flag=True,
+    help="Install the newest suitable versions of the packages that are not requirements, instead of the versions in "
+    "the current environment.",
+)
 
 
 @env.command(short_help="Create an environment.")
@@ -62,13 +68,22 @@ _file = click.option(
     is_flag=True,
     help="Install only the requirements, and import all other packages from the current environment.",
 )
+@_upgrade
 def create(
-    name: str, requirements: tuple[str, ...], file: Path | None, interpreter: str, installer: Any, inherit: bool
+    name: str,
+    requirements: tuple[str, ...],
+    file: Path | None,
+    interpreter: str,
+    installer: Any,
+    inherit: bool,
+    upgrade: bool,
 ) -> None:
     """Create the environment NAME, which contains the requirements, harness and the installed plugins.
 
-    Harness and the plugins are installed from the same sources as in the current environment. The exact versions of all
-    packages are saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
+    Harness and the plugins are installed from the same sources as in the current environment. Their dependencies and
+    those of the requirements have the same versions as in the current environment. A requirement without a version,
+    such as --with numpy, lets the installer choose another version of a package. The exact versions of all packages are
+    saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
     interrupted, no environment is created.
 
     \b
@@ -89,6 +104,7 @@ def create(
         interpreter=interpreter,
         installer=installer,
         inherit=inherit,
+        upgrade=upgrade,
         say=lambda text: say(f"{name}: {text}"),
     )
     _created(made)
@@ -98,7 +114,8 @@ def create(
 @click.argument("name")
 @_with
 @_file
-def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
+@_upgrade
+def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade: bool) -> None:
     """Recreate the environment NAME from its requirements and the additional requirements given here.
 
     The current versions of harness and the plugins are installed. If the installation fails, the old environment is
@@ -111,7 +128,9 @@ def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
     """
     from harness.execute import environments
 
-    made = environments.update(name, _requirements(requirements, file), say=lambda text: say(f"{name}: {text}"))
+    made = environments.update(
+        name, _requirements(requirements, file), upgrade=upgrade, say=lambda text: say(f"{name}: {text}")
+    )
     _created(made)
 
 
@@ -203,5 +222,13 @@ def _requirements(given: tuple[str, ...], file: Path | None) -> list[str]:
 
 
 def _created(made: NamedEnvironment) -> None:
+    from tabulate import tabulate
+
+    from harness.plugins.environments import CURRENT, differing_packages
+
     count = sum(bool(line) and not line.startswith("#") for line in made.lock.splitlines())
     echo(f"environment {made.name}: {made.description.python}, {count} packages, lock {made.lock_digest[:8]}")
+    differing = [[package, *versions] for package, versions in differing_packages(["", made.name])]
+    if differing:
+        headers = ["package", CURRENT, made.name]
+        echo(tabulate(differing, headers=headers, tablefmt="simple", disable_numparse=True))

@@ -180,7 +180,7 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     pins, others = creation.pins(lock)
     if others:
         say(f"Warning: environment {env!r} is created without {', '.join(others)}: not available from a package index")
-    made = creation.create(env, pins, say=lambda text: say(f"{env}: {text}"))
+    made = creation.create(env, pins, upgrade=True, say=lambda text: say(f"{env}: {text}"))
     if made.lock != lock:
         say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")
 

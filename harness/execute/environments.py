@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from harness.errors import HarnessError, UsageError
 from harness.execute.child import run_program
+from harness.execute.constraints import advice, conflicting, constraints
 from harness.plugins import environments
 from harness.plugins.environments import (
     DESCRIPTION,
@@ -32,7 +33,7 @@ from harness.plugins.environments import (
     check_name,
     interpreter_in,
 )
-from harness.plugins.requirements import DISTRIBUTION, install_arguments
+from harness.plugins.requirements import DISTRIBUTION, install_arguments, normalized
 from harness.records.files import write_new
 from harness.records.locations import environments_dir
 from harness.records.store import write_json
@@ -113,6 +114,7 @@ def create(
     interpreter: str = "",
     installer: Installer = "pip",
     inherit: bool = False,
+    upgrade: bool = False,
     replace: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> NamedEnvironment:
@@ -120,8 +122,9 @@ def create(
 
     The environment contains the distributions in `requirements`, the lines of a requirements file. The environment also
     contains harness and the plugin distributions, which are installed from the sources used in this process's
-    environment. If `inherit` is true, only `requirements` are installed. All other packages are imported from this
-    process's environment. If `replace` is true, an existing environment is replaced.
+    environment. Packages that `requirements` do not name have the same versions as in this process's environment,
+    unless `upgrade` is true. If `inherit` is true, only `requirements` and their dependencies are installed. All other
+    packages are imported from this process's environment. If `replace` is true, an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
@@ -148,7 +151,7 @@ def create(
         shutil.rmtree(partial, ignore_errors=True)  # an earlier creation was killed
         try:
             partial.mkdir()
-            _build(partial, requirements, interpreter, installer, inherit, say)
+            _build(partial, requirements, interpreter, installer, inherit, upgrade, say)
             if target.exists():
                 old = root / f".{name}.old"
                 shutil.rmtree(old, ignore_errors=True)
@@ -162,10 +165,17 @@ def create(
     return environments.load(name)
 
 
-def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] = lambda _: None) -> NamedEnvironment:
+def update(
+    name: str,
+    added: Sequence[str] = (),
+    *,
+    upgrade: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> NamedEnvironment:
     """Recreate an environment from its requirements and `added`, and return the new environment.
 
-    Raises the same exceptions as `create`.
+    The environment is created with `upgrade` if this argument is true or was true before. Raises the same exceptions as
+    `create`.
     """
     known = environments.load(name).description
     return create(
@@ -174,6 +184,7 @@ def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] =
         interpreter=known.interpreter,
         installer=known.installer,
         inherit=known.inherit,
+        upgrade=known.upgrade or upgrade,
         replace=True,
         say=say,
     )
@@ -201,12 +212,12 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     untrusted source. The distributions of harness and of the installed plugins are omitted. `create` installs these
     distributions from the sources used in this process's environment.
     """
-    own = {_normal(name) for name in _own_distributions()}
+    own = {normalized(name) for name in _own_distributions()}
     wanted: list[str] = []
     others: list[str] = []
     for line in lock.splitlines():
         requirement, _, comment = map(str.strip, line.partition("#"))
-        if requirement and _normal(requirement.partition("==")[0]) not in own:
+        if requirement and normalized(requirement.partition("==")[0]) not in own:
             installable = _PINNED.fullmatch(requirement) and comment != _LOCAL
             (wanted if installable else others).append(requirement)
     return wanted, others
@@ -241,6 +252,7 @@ def _build(
     interpreter: str,
     installer: Installer,
     inherit: bool,
+    upgrade: bool,
     say: Callable[[str], None],
 ) -> None:
     """Create the virtual environment, install the packages, and write the lock and the description."""
@@ -266,15 +278,22 @@ def _build(
     report = directory / "report.json"
     if requirements or own:
         write_new(directory / "requirements.txt", "".join(f"{line}\n" for line in requirements).encode())
+        kept = [] if upgrade else constraints(requirements, _own_distributions(), urls=not inherit)
+        write_new(directory / "constraints.txt", "".join(f"{line}\n" for line in kept).encode())
         say(f"installing {', '.join(requirements) or 'harness'} with {installer}")
-        listed = [*own, "-r", str(directory / "requirements.txt")]
+        listed = [*own, "-c", str(directory / "constraints.txt"), "-r", str(directory / "requirements.txt")]
         if installer == "uv":
             command = ["uv", "pip", "install", "--python", python, *listed]
         else:
             pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
             quiet = ["--disable-pip-version-check", "--no-input", "--report", str(report)]
             command = [*pip, "install", *quiet, *listed]
-        _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
+        _run(
+            command,
+            f"{installer} could not install the packages",
+            INSTALL_LIMIT_S,
+            lambda output: advice(conflicting(output, kept)),
+        )
     probed = _probe(python)
     if not probed.modules.get("harness"):
         raise HarnessError("harness is not installed in the new environment, so the environment was not created")
@@ -285,6 +304,7 @@ def _build(
         requirements=tuple(requirements),
         installer=installer,
         inherit=inherit,
+        upgrade=upgrade,
         interpreter=interpreter,
         python=probed.python,
         path=path,
@@ -328,17 +348,18 @@ def _own_arguments() -> list[str]:
     ]
 
 
-def _run(command: Sequence[str], problem: str, limit_s: float) -> str:
+def _run(command: Sequence[str], problem: str, limit_s: float, advise: Callable[[str], str] = lambda output: "") -> str:
     """Run a program and return its output. Raises `harness.HarnessError` with the last lines of the output if the
-    program fails."""
+    program fails, followed by the advice that `advise` returns for the whole output."""
     variables: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     try:
         done = run_program(command, timeout_s=limit_s, environment=variables)
     except OSError as error:
         raise HarnessError(f"{problem}: {error}") from None
     if done.returncode != 0:
-        lines = f"{done.stdout}\n{done.stderr}".strip().splitlines()[-MAX_LINES:]
-        raise HarnessError("\n  ".join([f"{problem} (exit status {done.returncode}):", *lines]))
+        output = f"{done.stdout}\n{done.stderr}".strip()
+        shown = "\n  ".join([f"{problem} (exit status {done.returncode}):", *output.splitlines()[-MAX_LINES:]])
+        raise HarnessError("\n".join(filter(None, [shown, advise(output)])))
     return done.stdout
 
 
@@ -360,7 +381,7 @@ def _hashes(report: Path) -> dict[str, str]:
     for each in installed:
         archive = each.download_info.archive_info
         if archive is not None and "sha256" in archive.hashes:
-            hashes[_normal(str(each.metadata.get("name", "")))] = archive.hashes["sha256"]
+            hashes[normalized(str(each.metadata.get("name", "")))] = archive.hashes["sha256"]
     return hashes
 
 
@@ -371,13 +392,8 @@ def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
     The hashes of downloaded files are written as comments, because files for other platforms have other hashes.
     """
     lines = []
-    for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):
-        digest = hashes.get(_normal(name))
+    for name, version, origin in sorted(probed.packages, key=lambda package: normalized(package[0])):
+        digest = hashes.get(normalized(name))
         comment = _LOCAL if '"url"' in origin else f"sha256:{digest}" if digest else ""
         lines.append(f"{name}=={version}" + (f"  # {comment}" if comment else ""))
     return "\n".join([f"# {probed.python}", *lines, ""])
-
-
-def _normal(name: str) -> str:
-    """Return the normalized name of a distribution (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()

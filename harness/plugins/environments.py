@@ -47,6 +47,9 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     installer: Installer
     inherit: bool
     """True if packages can also be imported from the environment in which the command was executed."""
+    upgrade: bool = False
+    """False if the packages that are not requirements were installed with the versions of the environment in which the
+    command was executed."""
     interpreter: str
     """Python interpreter used to create the virtual environment. An empty string denotes the interpreter that executed
     the command."""
@@ -246,6 +249,34 @@ def check(name: str, refs: Collection[PluginRef]) -> None:
                 f"the code of {title} in environment {name!r} differs from that of this command; run: "
                 f"{update_command(name)}"
             )
+
+
+def packages(name: str) -> dict[str, str]:
+    """Return the versions of all packages in an environment, by normalized name.
+
+    If `name` is empty, return those of the current environment.
+    """
+    if name:
+        lines = [line.partition("#")[0].strip() for line in load(name).lock.splitlines()]
+        found = [tuple(line.split("==", 1)) for line in lines if "==" in line]
+    else:
+        found = [(str(each.metadata["Name"]), each.version) for each in importlib.metadata.distributions()]
+    versions: dict[str, str] = {}
+    for package, version in found:
+        versions.setdefault(requirements.normalized(package), version)
+    return versions
+
+
+def differing_packages(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return the packages that are installed in all of the environments, but not with the same version.
+
+    Each item contains the name of a package and its versions in the order of `names`. An empty name denotes the current
+    environment.
+    """
+    installed = [packages(name) for name in names]
+    common = sorted(set.intersection(*map(set, installed))) if installed else []
+    found = [(package, [each[package] for each in installed]) for package in common]
+    return [(package, versions) for package, versions in found if len(set(versions)) > 1]
 
 
 def interpreter(name: str) -> str | None:

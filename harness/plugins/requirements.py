@@ -50,16 +50,26 @@ def install_arguments(name: str, extras: str = "") -> list[str]:
 
     Return an empty list if the distribution was installed from an index or is not installed.
     """
-    origin = _origin(name)
-    url = str(origin.get("url", ""))
+    origin, url = _origin(name), direct_url(name)
     if "dir_info" in origin and url.startswith("file:"):
         editable = ["--editable"] if origin["dir_info"].get("editable") else []
         return [*editable, url2pathname(urlparse(url).path) + extras]
-    if url:
-        revision = origin.get("vcs_info", {})
-        source = f"{revision['vcs']}+{url}@{revision['commit_id']}" if revision else url
-        return [f"{name}{extras} @ {source}"]
-    return []
+    return [f"{name}{extras} @ {url}"] if url else []
+
+
+def direct_url(name: str) -> str:
+    """Return the URL from which a distribution was installed (PEP 610), including the revision of a repository.
+
+    Return an empty string if the distribution was installed from an index or is not installed.
+    """
+    origin = _origin(name)
+    url, revision = str(origin.get("url", "")), origin.get("vcs_info", {})
+    return f"{revision['vcs']}+{url}@{revision['commit_id']}" if url and revision else url
+
+
+def normalized(name: str) -> str:
+    """Return the normalized name of a distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:
