@@ -41,6 +41,7 @@ from harness.plugins.environments import DESCRIPTION, LOCK, EnvironmentFile
 from harness.records import Failure, PluginRef, RunSpec, Success
 from harness.records.plausible import problem
 from harness.records.store import RECORD, Store, write_json
+from harness.report.progress import planned_notes
 
 RUN = ("run", "--task", "toy-classify", "--backend", "tiny", "--threads", "1", *SET_FAST, "--quiet")
 VERSIONS = {"one": "1.0", "two": "2.0"}
@@ -409,6 +410,13 @@ def test_backend_runs_in_the_environments_that_have_its_packages(plans: Catalog,
         planned(plans, "one", backends=("toy-numpy",))
     with pytest.raises(CombinationError, match="environment 'two' contains none of the selected backends"):
         planned(plans, "current", "two", backends=("toy-numpy",))
+
+
+def test_packages_that_differ_between_environments_are_noted(plans: Catalog) -> None:
+    assert planned_notes(planned(plans, "one")) == []
+    assert planned_notes(planned(plans, "two", "one")) == [
+        f"Note: packages with different versions in the environments two, one: {PACKAGE} 2.0, 1.0"
+    ]
 
 
 def test_unknown_environment_is_reported_with_the_known_ones(plans: Catalog) -> None:
