@@ -159,6 +159,7 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     import shlex
 
     from harness.errors import UsageError
+    from harness.execute import environment_lock
     from harness.execute import environments as creation
     from harness.plugins import environments
 
@@ -177,10 +178,13 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
             f"the runs of the bundle used the environment {env!r}, which does not exist here; create it with: "
             f"{shlex.join(['harness', 'reproduce', str(bundle), '--create-envs'])}"
         )
-    pins, others = creation.pins(lock)
+    pins, others = environment_lock.pins(lock)
     if others:
         say(f"Warning: environment {env!r} is created without {', '.join(others)}: not available from a package index")
-    made = creation.create(env, pins, upgrade=True, say=lambda text: say(f"{env}: {text}"))
+    interpreter, warning = environment_lock.interpreter_of(lock)
+    if warning:
+        say(f"Warning: environment {env!r}: {warning}")
+    made = creation.create(env, pins, interpreter=interpreter, upgrade=True, say=lambda text: say(f"{env}: {text}"))
     if made.lock != lock:
         say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")
 

@@ -23,6 +23,7 @@ from msgspec import Struct
 from harness.errors import HarnessError, UsageError
 from harness.execute.child import run_program
 from harness.execute.constraints import advice, conflicting, constraints
+from harness.execute.environment_lock import lock_text
 from harness.plugins import environments
 from harness.plugins.environments import (
     DESCRIPTION,
@@ -33,7 +34,7 @@ from harness.plugins.environments import (
     check_name,
     interpreter_in,
 )
-from harness.plugins.requirements import DISTRIBUTION, install_arguments, normalized
+from harness.plugins.requirements import install_arguments, own_distributions
 from harness.records.files import write_new
 from harness.records.locations import environments_dir
 from harness.records.store import write_json
@@ -47,10 +48,6 @@ _MINIMUM = (3, 11)
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Environment variables that would make an interpreter or an installer use packages from a different environment."""
 _LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
-_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_LOCAL = "not from a package index"
-"""Comment in a lock file that marks a distribution installed from a folder, file or URL."""
-
 _PROBE = """
 import importlib.metadata, importlib.util, json, os, platform, sys
 standard = (os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload"))
@@ -86,25 +83,6 @@ class _Probed(Struct, frozen=True):
     packages: list[tuple[str, str, str]]
     """Name, version and ``direct_url.json`` content of each distribution."""
     modules: dict[str, str]
-
-
-class _Report(Struct, frozen=True):
-    """Fields of pip's installation report (``pip install --report``) that this module uses."""
-
-    install: list[_Installed] = []
-
-
-class _Installed(Struct, frozen=True):
-    metadata: dict[str, object]
-    download_info: _Download
-
-
-class _Download(Struct, frozen=True):
-    archive_info: _Archive | None = None
-
-
-class _Archive(Struct, frozen=True):
-    hashes: dict[str, str] = {}
 
 
 def create(
@@ -205,24 +183,6 @@ def remove(name: str) -> None:
         shutil.rmtree(hidden)
 
 
-def pins(lock: str) -> tuple[list[str], list[str]]:
-    """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
-
-    Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. The distributions of harness and of the installed plugins are omitted. `create` installs these
-    distributions from the sources used in this process's environment.
-    """
-    own = {normalized(name) for name in _own_distributions()}
-    wanted: list[str] = []
-    others: list[str] = []
-    for line in lock.splitlines():
-        requirement, _, comment = map(str.strip, line.partition("#"))
-        if requirement and normalized(requirement.partition("==")[0]) not in own:
-            installable = _PINNED.fullmatch(requirement) and comment != _LOCAL
-            (wanted if installable else others).append(requirement)
-    return wanted, others
-
-
 def _is_environment(directory: Path) -> bool:
     return not directory.is_symlink() and (directory / DESCRIPTION).is_file() and (directory / "venv").is_dir()
 
@@ -278,7 +238,7 @@ def _build(
     report = directory / "report.json"
     if requirements or own:
         write_new(directory / "requirements.txt", "".join(f"{line}\n" for line in requirements).encode())
-        kept = [] if upgrade else constraints(requirements, _own_distributions(), urls=not inherit)
+        kept = [] if upgrade else constraints(requirements, own_distributions(), urls=not inherit)
         write_new(directory / "constraints.txt", "".join(f"{line}\n" for line in kept).encode())
         say(f"installing {', '.join(requirements) or 'harness'} with {installer}")
         listed = [*own, "-c", str(directory / "constraints.txt"), "-r", str(directory / "requirements.txt")]
@@ -297,7 +257,7 @@ def _build(
     probed = _probe(python)
     if not probed.modules.get("harness"):
         raise HarnessError("harness is not installed in the new environment, so the environment was not created")
-    write_new(directory / LOCK, _lock(probed, _hashes(report)).encode())
+    write_new(directory / LOCK, lock_text(probed.python, probed.packages, report).encode())
     report.unlink(missing_ok=True)
     path = tuple(_inside(entry, directory) for entry in probed.path)
     description = EnvironmentFile(
@@ -326,24 +286,12 @@ def _inherited() -> str:
     return "".join(f"import site; site.addsitedir({entry!r})\n" for entry in sites)
 
 
-def _own_distributions() -> list[str]:
-    """Return the distributions that provide harness and the installed plugins."""
-    given = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    found = [DISTRIBUTION]
-    for point in importlib.metadata.entry_points(group="harness"):
-        distribution = point.dist
-        # Children import from the directories in PYTHONPATH, which nothing can be installed from.
-        if distribution is not None and Path(str(distribution.locate_file(""))).absolute() not in given:
-            found.append(distribution.name)
-    return list(dict.fromkeys(found))
-
-
 def _own_arguments() -> list[str]:
     """Return the installer arguments that install harness and its plugins from the sources used in this process's
     environment."""
     return [
         word
-        for name in _own_distributions()
+        for name in own_distributions()
         for word in install_arguments(name) or [f"{name}=={importlib.metadata.version(name)}"]
     ]
 
@@ -369,31 +317,3 @@ def _probe(python: str) -> _Probed:
         return msgspec.json.decode(output, type=_Probed)
     except ValueError as error:
         raise HarnessError(f"the interpreter {python} does not work: it printed {output[:200]!r} ({error})") from None
-
-
-def _hashes(report: Path) -> dict[str, str]:
-    """Return the SHA-256 digest of each downloaded distribution, by normalized name, as listed in pip's report."""
-    try:
-        installed = msgspec.json.decode(report.read_bytes(), type=_Report).install
-    except (OSError, ValueError):
-        return {}
-    hashes = {}
-    for each in installed:
-        archive = each.download_info.archive_info
-        if archive is not None and "sha256" in archive.hashes:
-            hashes[normalized(str(each.metadata.get("name", "")))] = archive.hashes["sha256"]
-    return hashes
-
-
-def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
-    """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
-    file.
-
-    The hashes of downloaded files are written as comments, because files for other platforms have other hashes.
-    """
-    lines = []
-    for name, version, origin in sorted(probed.packages, key=lambda package: normalized(package[0])):
-        digest = hashes.get(normalized(name))
-        comment = _LOCAL if '"url"' in origin else f"sha256:{digest}" if digest else ""
-        lines.append(f"{name}=={version}" + (f"  # {comment}" if comment else ""))
-    return "\n".join([f"# {probed.python}", *lines, ""])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -55,6 +57,18 @@ def install_arguments(name: str, extras: str = "") -> list[str]:
         editable = ["--editable"] if origin["dir_info"].get("editable") else []
         return [*editable, url2pathname(urlparse(url).path) + extras]
     return [f"{name}{extras} @ {url}"] if url else []
+
+
+def own_distributions() -> list[str]:
+    """Return the distributions that provide harness and the installed plugins."""
+    given = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    found = [DISTRIBUTION]
+    for point in importlib.metadata.entry_points(group="harness"):
+        distribution = point.dist
+        # Children import from the directories in PYTHONPATH, which nothing can be installed from.
+        if distribution is not None and Path(str(distribution.locate_file(""))).absolute() not in given:
+            found.append(distribution.name)
+    return list(dict.fromkeys(found))
 
 
 def direct_url(name: str) -> str:

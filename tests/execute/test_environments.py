@@ -28,6 +28,7 @@ from harness.analysis.grouping import rival_key
 from harness.checks.parity.verdict import ParityVerdict
 from harness.checks.parity.verdict import load as load_verdicts
 from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.execute import environment_lock
 from harness.execute import environments as creation
 from harness.execute.environment import collect_failed
 from harness.execute.resume import decide
@@ -174,7 +175,18 @@ def test_lock_pins_are_exact_versions_on_an_index_only() -> None:
     lines = ["# CPython 3.11.7", "a==1.0  # sha256:00", "b.c==2!1.0+cpu", "ml-harness==0.1.0"]
     bad = ["d @ https://example.org/d.whl", "--index-url=https://example.org", "-e .", "e==1.0 --x", "f", "./g==1"]
     local = ["h==1.0  # not from a package index"]
-    assert creation.pins("\n".join([*lines, *bad, *local])) == (["a==1.0", "b.c==2!1.0+cpu"], [*bad, "h==1.0"])
+    assert environment_lock.pins("\n".join([*lines, *bad, *local])) == (["a==1.0", "b.c==2!1.0+cpu"], [*bad, "h==1.0"])
+
+
+def test_interpreter_of_a_lock_is_that_of_its_minor_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for lock in (f"# CPython {here}.99\na==1\n", "a==1\n", "# PyPy 3.10.2\n", "# CPython 3.1;x.1\n"):
+        assert environment_lock.interpreter_of(lock) == ("", "")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    assert environment_lock.interpreter_of("# CPython 3.99.1\na==1\n") == ("python3.99", "")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    command, warning = environment_lock.interpreter_of("# CPython 3.99.1\na==1\n")
+    assert (command, f"python3.99 is not installed, so Python {here} is used" in warning) == ("", True)
 
 
 def test_runs_in_two_environments_are_compared_with_each_other(tmp_path: Path) -> None:
