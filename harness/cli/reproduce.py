@@ -121,10 +121,12 @@ def reproduce(
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
         own.metrics_of(record.spec)
-    for env in sorted({record.spec.env for record in chosen if record.spec.env}):
-        _provide(env, locks.get(env, ""), bundle, create=create_envs)
     copies = _copies(data, [record.spec for record in chosen])
     specs = [_with_data(spec, copies, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
+    envs = sorted({spec.env for spec in specs if spec.env})
+    absent = [env for env in envs if _is_absent(env, locks.get(env, ""), bundle, create=create_envs)]
+    for env in absent:
+        _create(env, locks[env])
     store = Store(Path(results) if results else results_dir() / REPRODUCED)
     inform(f"the new runs are saved in {store.path}")
     records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout, wait=wait)
@@ -150,8 +152,8 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
     }
 
 
-def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
-    """Create the named environment `env` from its lock file if it does not exist here and `create` is true.
+def _is_absent(env: str, lock: str, bundle: Path, *, create: bool) -> bool:
+    """Return whether the named environment `env` has to be created from its lock file, because it does not exist here.
 
     Raises `harness.UsageError` if the environment does not exist and `create` is false, or if its lock file is not in
     the bundle.
@@ -159,15 +161,13 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     import shlex
 
     from harness.errors import UsageError
-    from harness.execute import environment_lock
-    from harness.execute import environments as creation
     from harness.plugins import environments
 
     environments.check_name(env)  # the name comes from the bundle
     if env in environments.names():
         if lock and environments.load(env).lock != lock:
             say(f"Warning: the packages in environment {env!r} differ from those in the bundle; see the list below")
-        return
+        return False
     if not lock:
         raise UsageError(
             f"the environment {env!r}, which the runs of the bundle used, does not exist here, and its lock file is "
@@ -178,15 +178,31 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
             f"the runs of the bundle used the environment {env!r}, which does not exist here; create it with: "
             f"{shlex.join(['harness', 'reproduce', str(bundle), '--create-envs'])}"
         )
+    return True
+
+
+def _create(env: str, lock: str) -> None:
+    """Create the named environment `env` from its lock file."""
+    from harness.analysis.differences import changes
+    from harness.errors import HarnessError
+    from harness.execute import environment_lock
+    from harness.execute import environments as creation
+    from harness.plugins.environments import locked_packages
+
     pins, others = environment_lock.pins(lock)
     if others:
         say(f"Warning: environment {env!r} is created without {', '.join(others)}: not available from a package index")
     interpreter, warning = environment_lock.interpreter_of(lock)
     if warning:
         say(f"Warning: environment {env!r}: {warning}")
-    made = creation.create(env, pins, interpreter=interpreter, upgrade=True, say=lambda text: say(f"{env}: {text}"))
-    if made.lock != lock:
-        say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")
+    try:
+        made = creation.create(env, pins, interpreter=interpreter, upgrade=True, say=lambda text: say(f"{env}: {text}"))
+    except HarnessError as error:
+        raise HarnessError(f"environment {env!r} could not be created: {error}") from None
+    differing = changes(locked_packages(lock), locked_packages(made.lock))
+    if differing:
+        listed = "; ".join(f"{package} {then} -> {now}" for package, then, now in differing)
+        say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle: {listed}")
 
 
 def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:

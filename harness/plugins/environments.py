@@ -257,14 +257,18 @@ def packages(name: str) -> dict[str, str]:
     If `name` is empty, return those of the current environment.
     """
     if name:
-        lines = [line.partition("#")[0].strip() for line in load(name).lock.splitlines()]
-        found = [tuple(line.split("==", 1)) for line in lines if "==" in line]
-    else:
-        found = [(str(each.metadata["Name"]), each.version) for each in importlib.metadata.distributions()]
+        return locked_packages(load(name).lock)
     versions: dict[str, str] = {}
-    for package, version in found:
-        versions.setdefault(requirements.normalized(package), version)
+    for each in importlib.metadata.distributions():
+        versions.setdefault(requirements.normalized(str(each.metadata["Name"])), each.version)
     return versions
+
+
+def locked_packages(lock: str) -> dict[str, str]:
+    """Return the versions of the packages in a lock file, by normalized name."""
+    lines = [line.partition("#")[0].strip() for line in lock.splitlines()]
+    pairs = [line.split("==", 1) for line in lines if "==" in line]
+    return {requirements.normalized(package): version for package, version in pairs}
 
 
 def differing_packages(names: Iterable[str]) -> list[tuple[str, list[str]]]:

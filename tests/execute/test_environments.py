@@ -27,7 +27,7 @@ from harness.analysis.comparison_table import build_table
 from harness.analysis.grouping import rival_key
 from harness.checks.parity.verdict import ParityVerdict
 from harness.checks.parity.verdict import load as load_verdicts
-from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
 from harness.execute import environment_lock
 from harness.execute import environments as creation
 from harness.execute.environment import collect_failed
@@ -142,30 +142,39 @@ def test_run_in_two_environments_compares_two_versions_of_a_package(
 
 
 @pytest.mark.slow
-def test_reproduce_creates_the_environment_of_a_bundle(
+def test_reproduce_creates_the_environments_of_a_bundle(
     envs: Path, tiny: Invoke, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_ENVS", str(envs))
-    succeeded(tiny(*RUN, "--env", "one"))
+    succeeded(tiny(*RUN, "--env", "one,two"))
     succeeded(tiny("bundle", "--output", "all.zip"))
     monkeypatch.setenv("HARNESS_ENVS", str(own))
     refused = tiny("reproduce", "all.zip")
     assert refused.exit_code == 2
     assert "harness reproduce all.zip --create-envs" in refused.stderr
-    created: list[list[str]] = []
+    created: dict[str, list[str]] = {}
+
+    def fail(name: str, *_: object, **__: object) -> None:
+        raise HarnessError("pip could not install the packages")
 
     def create(name: str, pins: list[str], **options: object) -> environments.NamedEnvironment:
-        created.append(pins)
+        created[name] = pins
+        assert options["upgrade"]  # The versions of the current environment do not matter.
         return CREATE(name, [pin for pin in pins if pin.startswith(PACKAGE)], inherit=True)
 
+    monkeypatch.setattr(creation, "create", fail)
+    failed = tiny("reproduce", "all.zip", "--create-envs")
+    assert failed.exit_code == 1
+    assert "environment 'one' could not be created: pip could not install the packages" in failed.stderr
     monkeypatch.setattr(creation, "create", create)
     outcome = succeeded(tiny("reproduce", "all.zip", "--create-envs", "--results", "again"))
-    assert "1 of 1 runs match" in outcome.stdout
-    (pins,) = created
-    assert f"{PACKAGE}==1.0" in pins
-    assert not [pin for pin in pins if pin.startswith("ml-harness")]
-    (again,) = Store(Path("again")).load().runs
-    assert again.record.environment.packages[PACKAGE] == "1.0"
+    assert "2 of 2 runs match" in outcome.stdout
+    assert "not exactly those of the bundle" not in outcome.stderr
+    for name, pins in created.items():
+        assert f"{PACKAGE}=={VERSIONS[name]}" in pins
+        assert not [pin for pin in pins if pin.startswith("ml-harness")]
+    again = {run.record.spec.env: run.record for run in Store(Path("again")).load().runs}
+    assert {name: record.environment.packages[PACKAGE] for name, record in again.items()} == VERSIONS
 
 
 CREATE = creation.create
