@@ -43,10 +43,16 @@ _file = click.option(
     help="Requirements file to install.",
 )
 _upgrade = click.option(
-    "--upgrade",
-    is_flag=True,
-    help="Install the newest suitable versions of the packages that are not requirements, instead of the versions in "
-    "the current environment.",
+    "--upgrade-strategy",
+    "upgrade",
+    type=click.Choice(["only-if-needed", "eager"]),
+    show_default=False,
+    help=options.with_default(
+        "Packages that may have other versions than in the current environment, in addition to the requirements: those "
+        "whose versions conflict with the requirements (only-if-needed), or all packages, which are then the newest "
+        "suitable versions (eager).",
+        "no packages",
+    ),
 )
 
 
@@ -76,19 +82,19 @@ def create(
     interpreter: str,
     installer: Any,
     inherit: bool,
-    upgrade: bool,
+    upgrade: Any,
 ) -> None:
     """Create the environment NAME, which contains the requirements, harness and the installed plugins.
 
     Harness and the plugins are installed from the same sources as in the current environment. Their dependencies and
-    those of the requirements have the same versions as in the current environment. A requirement without a version,
-    such as --with numpy, lets the installer choose another version of a package. The exact versions of all packages are
-    saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
-    interrupted, no environment is created.
+    those of the requirements have the same versions as in the current environment. If such a version conflicts with a
+    requirement, the installation fails, unless --upgrade-strategy is given. The exact versions of all packages are
+    saved in a lock file, whose digest is part of the record of each run. If the installation fails or is interrupted,
+    no environment is created.
 
     \b
     Examples:
-      harness env create tf220 --with tensorflow==2.20.0
+      harness env create tf220 --with tensorflow==2.20.0 --upgrade-strategy only-if-needed
       harness env create old --requirements requirements.txt --python /usr/bin/python3.12
       harness env create numpy1 --with 'numpy<2' --inherit
     """
@@ -115,7 +121,7 @@ def create(
 @_with
 @_file
 @_upgrade
-def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade: bool) -> None:
+def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade: Any) -> None:
     """Recreate the environment NAME from its requirements and the additional requirements given here.
 
     The current versions of harness and the plugins are installed. If the installation fails, the old environment is

@@ -124,7 +124,7 @@ def reproduce(
     copies = _copies(data, [record.spec for record in chosen])
     specs = [_with_data(spec, copies, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
     envs = sorted({spec.env for spec in specs if spec.env})
-    absent = [env for env in envs if _is_absent(env, locks.get(env, ""), bundle, create=create_envs)]
+    absent = [env for env in envs if _is_absent(env, locks.get(env, ""), create=create_envs)]
     for env in absent:
         _create(env, locks[env])
     store = Store(Path(results) if results else results_dir() / REPRODUCED)
@@ -152,7 +152,7 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
     }
 
 
-def _is_absent(env: str, lock: str, bundle: Path, *, create: bool) -> bool:
+def _is_absent(env: str, lock: str, *, create: bool) -> bool:
     """Return whether the named environment `env` has to be created from its lock file, because it does not exist here.
 
     Raises `harness.UsageError` if the environment does not exist and `create` is false, or if its lock file is not in
@@ -160,6 +160,7 @@ def _is_absent(env: str, lock: str, bundle: Path, *, create: bool) -> bool:
     """
     import shlex
 
+    from harness.cli.root import ARGUMENTS
     from harness.errors import UsageError
     from harness.plugins import environments
 
@@ -176,7 +177,7 @@ def _is_absent(env: str, lock: str, bundle: Path, *, create: bool) -> bool:
     if not create:
         raise UsageError(
             f"the runs of the bundle used the environment {env!r}, which does not exist here; create it with: "
-            f"{shlex.join(['harness', 'reproduce', str(bundle), '--create-envs'])}"
+            f"{shlex.join(['harness', *click.get_current_context().meta[ARGUMENTS], '--create-envs'])}"
         )
     return True
 
@@ -196,7 +197,9 @@ def _create(env: str, lock: str) -> None:
     if warning:
         say(f"Warning: environment {env!r}: {warning}")
     try:
-        made = creation.create(env, pins, interpreter=interpreter, upgrade=True, say=lambda text: say(f"{env}: {text}"))
+        made = creation.create(
+            env, pins, interpreter=interpreter, upgrade="eager", say=lambda text: say(f"{env}: {text}")
+        )
     except HarnessError as error:
         raise HarnessError(f"environment {env!r} could not be created: {error}") from None
     differing = changes(locked_packages(lock), locked_packages(made.lock))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import shlex
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -80,10 +79,8 @@ def advice(conflicts: Collection[str]) -> str:
     """Return instructions for the case that these constraints made an installation fail."""
     if not conflicts:
         return ""
-    names = [re.split(r" @ |==", constraint)[0] for constraint in conflicts]
-    options = shlex.join(word for name in names for word in ("--with", name))
     return (
-        f"These versions of the current environment cannot be installed together with the requirements, or are not "
-        f"available: {', '.join(conflicts)}. To use other versions of these packages, add {options}. To use the newest "
-        "suitable version of every package that is not a requirement, add --upgrade."
+        "These versions of the current environment cannot be installed together with the requirements, or are not "
+        f"available: {', '.join(conflicts)}. To let the installer choose other versions of such packages, add "
+        "--upgrade-strategy only-if-needed. To select a version yourself, add --with PACKAGE==VERSION."
     )

@@ -31,17 +31,22 @@ from harness.plugins.environments import (
     EnvironmentFile,
     Installer,
     NamedEnvironment,
+    UpgradeStrategy,
     check_name,
     interpreter_in,
 )
 from harness.plugins.requirements import install_arguments, own_distributions
-from harness.records.files import write_new
+from harness.records.files import write_new, write_whole
 from harness.records.locations import environments_dir
 from harness.records.store import write_json
 
 INSTALL_LIMIT_S = 3600.0
 """Time limit of an installation, in seconds. Frameworks are large."""
 _SHORT_LIMIT_S = 300.0
+CONSTRAINTS = "constraints.txt"
+"""File in an environment's directory with the constraints that were used."""
+MAX_LISTED = 10
+"""Maximum number of requirements to list before an installation."""
 MAX_LINES = 20
 """Maximum number of output lines to show if an installer fails."""
 _MINIMUM = (3, 11)
@@ -92,7 +97,7 @@ def create(
     interpreter: str = "",
     installer: Installer = "pip",
     inherit: bool = False,
-    upgrade: bool = False,
+    upgrade: UpgradeStrategy | None = None,
     replace: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> NamedEnvironment:
@@ -100,9 +105,11 @@ def create(
 
     The environment contains the distributions in `requirements`, the lines of a requirements file. The environment also
     contains harness and the plugin distributions, which are installed from the sources used in this process's
-    environment. Packages that `requirements` do not name have the same versions as in this process's environment,
-    unless `upgrade` is true. If `inherit` is true, only `requirements` and their dependencies are installed. All other
-    packages are imported from this process's environment. If `replace` is true, an existing environment is replaced.
+    environment. Packages that `requirements` do not name have the same versions as in this process's environment. If
+    `upgrade` is ``only-if-needed``, packages whose versions conflict with the requirements may have other versions. If
+    `upgrade` is ``eager``, all packages have the newest suitable versions. If `inherit` is true, only `requirements`
+    and their dependencies are installed. All other packages are imported from this process's environment. If `replace`
+    is true, an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
@@ -147,12 +154,12 @@ def update(
     name: str,
     added: Sequence[str] = (),
     *,
-    upgrade: bool = False,
+    upgrade: UpgradeStrategy | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> NamedEnvironment:
     """Recreate an environment from its requirements and `added`, and return the new environment.
 
-    The environment is created with `upgrade` if this argument is true or was true before. Raises the same exceptions as
+    By default, `upgrade` is the strategy with which the environment was created. Raises the same exceptions as
     `create`.
     """
     known = environments.load(name).description
@@ -162,7 +169,7 @@ def update(
         interpreter=known.interpreter,
         installer=known.installer,
         inherit=known.inherit,
-        upgrade=known.upgrade or upgrade,
+        upgrade=upgrade or known.upgrade,
         replace=True,
         say=say,
     )
@@ -212,7 +219,7 @@ def _build(
     interpreter: str,
     installer: Installer,
     inherit: bool,
-    upgrade: bool,
+    upgrade: UpgradeStrategy | None,
     say: Callable[[str], None],
 ) -> None:
     """Create the virtual environment, install the packages, and write the lock and the description."""
@@ -238,22 +245,18 @@ def _build(
     report = directory / "report.json"
     if requirements or own:
         write_new(directory / "requirements.txt", "".join(f"{line}\n" for line in requirements).encode())
-        kept = [] if upgrade else constraints(requirements, own_distributions(), urls=not inherit)
-        write_new(directory / "constraints.txt", "".join(f"{line}\n" for line in kept).encode())
-        say(f"installing {', '.join(requirements) or 'harness'} with {installer}")
-        listed = [*own, "-c", str(directory / "constraints.txt"), "-r", str(directory / "requirements.txt")]
+        listed = [*own, "-c", str(directory / CONSTRAINTS), "-r", str(directory / "requirements.txt")]
         if installer == "uv":
             command = ["uv", "pip", "install", "--python", python, *listed]
         else:
             pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
             quiet = ["--disable-pip-version-check", "--no-input", "--report", str(report)]
             command = [*pip, "install", *quiet, *listed]
-        _run(
-            command,
-            f"{installer} could not install the packages",
-            INSTALL_LIMIT_S,
-            lambda output: advice(conflicting(output, kept)),
-        )
+        few = len(requirements) <= MAX_LISTED
+        shown = ", ".join(requirements) if few else f"{len(requirements)} requirements"
+        say(f"installing {shown or 'harness'} with {installer}")
+        kept = [] if upgrade == "eager" else constraints(requirements, own_distributions(), urls=not inherit)
+        _install(installer, command, directory / CONSTRAINTS, kept, relax=upgrade == "only-if-needed", say=say)
     probed = _probe(python)
     if not probed.modules.get("harness"):
         raise HarnessError("harness is not installed in the new environment, so the environment was not created")
@@ -272,6 +275,33 @@ def _build(
         installed_digest=environments.installed_digest(directory, path),
     )
     write_json(directory / DESCRIPTION, description)
+
+
+def _install(
+    installer: Installer,
+    command: Sequence[str],
+    file: Path,
+    kept: Sequence[str],
+    *,
+    relax: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Run an installer with the constraints `kept`, which are written to `file`.
+
+    If the installer fails because of some constraints and `relax` is true, it is run again without these constraints.
+    Otherwise, raises `harness.HarnessError`.
+    """
+    while True:
+        write_whole(file, "".join(f"{line}\n" for line in kept).encode())
+        try:
+            _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
+            return
+        except _ProgramError as error:
+            conflicts = conflicting(error.output, kept)
+            if not (relax and conflicts):
+                raise HarnessError("\n".join(filter(None, [str(error), advice(conflicts)]))) from None
+        say(f"resolving the dependencies again without {', '.join(conflicts)}")
+        kept = [one for one in kept if one not in conflicts]
 
 
 def _inside(place: str, directory: Path) -> str:
@@ -296,9 +326,17 @@ def _own_arguments() -> list[str]:
     ]
 
 
-def _run(command: Sequence[str], problem: str, limit_s: float, advise: Callable[[str], str] = lambda output: "") -> str:
+class _ProgramError(HarnessError):
+    """Error raised if a program fails. `output` is its whole output, of which the message contains the last lines."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+def _run(command: Sequence[str], problem: str, limit_s: float) -> str:
     """Run a program and return its output. Raises `harness.HarnessError` with the last lines of the output if the
-    program fails, followed by the advice that `advise` returns for the whole output."""
+    program fails."""
     variables: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     try:
         done = run_program(command, timeout_s=limit_s, environment=variables)
@@ -306,8 +344,8 @@ def _run(command: Sequence[str], problem: str, limit_s: float, advise: Callable[
         raise HarnessError(f"{problem}: {error}") from None
     if done.returncode != 0:
         output = f"{done.stdout}\n{done.stderr}".strip()
-        shown = "\n  ".join([f"{problem} (exit status {done.returncode}):", *output.splitlines()[-MAX_LINES:]])
-        raise HarnessError("\n".join(filter(None, [shown, advise(output)])))
+        lines = output.splitlines()[-MAX_LINES:]
+        raise _ProgramError("\n  ".join([f"{problem} (exit status {done.returncode}):", *lines]), output)
     return done.stdout
 
 

@@ -37,6 +37,9 @@ each run's directory."""
 MAX_LOCK_BYTES = 2**20
 
 Installer = Literal["pip", "uv"]
+UpgradeStrategy = Literal["only-if-needed", "eager"]
+"""Packages that may have other versions than in the current environment: those whose versions conflict with the
+requirements, or all packages."""
 
 
 class EnvironmentFile(Struct, frozen=True, kw_only=True):
@@ -47,8 +50,8 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     installer: Installer
     inherit: bool
     """True if packages can also be imported from the environment in which the command was executed."""
-    upgrade: bool = False
-    """False if the packages that are not requirements were installed with the versions of the environment in which the
+    upgrade: UpgradeStrategy | None = None
+    """None if the packages that are not requirements were installed with the versions of the environment in which the
     command was executed."""
     interpreter: str
     """Python interpreter used to create the virtual environment. An empty string denotes the interpreter that executed

@@ -47,7 +47,7 @@ def test_dependency_has_the_version_of_the_current_environment(current: Path, in
     assert installed("kept") == installed("") == "1.0"
     assert NAME not in created.stdout
     assert environments.differing_packages(["", "kept"]) == []
-    updated = invoke("env", "update", "kept", "--upgrade")
+    updated = invoke("env", "update", "kept", "--upgrade-strategy", "eager")
     assert updated.exit_code == 0, updated.output
     assert installed("kept") == "2.0"
     row = next(line for line in updated.stdout.splitlines() if line.startswith(NAME))
@@ -60,18 +60,35 @@ def test_conflict_names_the_package_and_the_options(current: Path, invoke: Invok
     request = ("env", "create", "new", "--with", "harness-test-new", "--inherit")
     refused = invoke(*request)
     assert refused.exit_code == 1
-    assert (
-        f"or are not available: {NAME}==1.0. To use other versions of these packages, add --with {NAME}."
-        in refused.stderr
-    )
-    assert "add --upgrade" in refused.stderr
+    assert f"or are not available: {NAME}==1.0. " in refused.stderr
+    assert "add --upgrade-strategy only-if-needed. " in refused.stderr
     with pytest.raises(HarnessError):
         environments.load("new")
-    for options in (("--with", NAME), ("--upgrade",)):
+    for options in (("--with", f"{NAME}==2.0"), ("--upgrade-strategy", "only-if-needed")):
         created = invoke(*request, *options)
         assert created.exit_code == 0, created.output
         assert installed("new") == "2.0"
         creation.remove("new")
+
+
+def test_upgrade_only_if_needed_changes_only_packages_that_conflict(current: Path, invoke: Invoke) -> None:
+    """The conflict of the second package is found only after that of the first one."""
+    wheels = current.parent / "wheels"
+    for version in ("1.0", "2.0"):
+        for name in ("harness-test-left", "harness-test-right"):
+            write_wheel(wheels, version, name=name, requires=f"harness-test-right=={version}" if "left" in name else "")
+    for name in ("left", "right"):
+        zipfile.ZipFile(next(wheels.glob(f"harness_test_{name}-1.0-*"))).extractall(current)
+    write_wheel(wheels, "2.0", name="harness-test-all", requires=f"{NAME}>=1\nRequires-Dist: harness-test-left>=2")
+    request = ("env", "create", "new", "--with", "harness-test-all", "--inherit", "--upgrade-strategy")
+    created = invoke(*request, "only-if-needed")
+    assert created.exit_code == 0, created.output
+    differing = [["harness-test-left", ["1.0", "2.0"]], ["harness-test-right", ["1.0", "2.0"]]]
+    assert [list(each) for each in environments.differing_packages(["", "new"])] == differing
+    assert "without harness-test-left==1.0" in created.stderr
+    assert "without harness-test-right==1.0" in created.stderr
+    creation.update("new")
+    assert installed("new") == "1.0"
 
 
 def test_version_that_is_not_available_is_named(current: Path, invoke: Invoke) -> None:
@@ -147,8 +164,6 @@ def test_conflicting_constraints_are_found_in_the_output(output: str, expected: 
     assert conflicting(output, given) == expected
 
 
-def test_advice_lists_the_options() -> None:
-    text = advice(["a==1", "b @ file:///b.whl"])
-    assert "a==1, b @ file:///b.whl. " in text
-    assert "add --with a --with b. " in text
+def test_advice_without_conflicts_is_empty() -> None:
+    assert "a==1, b @ file:///b.whl. " in advice(["a==1", "b @ file:///b.whl"])
     assert advice([]) == ""

@@ -149,9 +149,10 @@ def test_reproduce_creates_the_environments_of_a_bundle(
     succeeded(tiny(*RUN, "--env", "one,two"))
     succeeded(tiny("bundle", "--output", "all.zip"))
     monkeypatch.setenv("HARNESS_ENVS", str(own))
-    refused = tiny("reproduce", "all.zip")
+    assert "harness reproduce THIS.zip --create-envs\n" in zipfile.ZipFile("all.zip").read("README.md").decode()
+    refused = tiny("reproduce", "all.zip", "--task", "toy-classify")
     assert refused.exit_code == 2
-    assert "harness reproduce all.zip --create-envs" in refused.stderr
+    assert "harness reproduce all.zip --task toy-classify --create-envs" in refused.stderr
     created: dict[str, list[str]] = {}
 
     def fail(name: str, *_: object, **__: object) -> None:
@@ -159,7 +160,7 @@ def test_reproduce_creates_the_environments_of_a_bundle(
 
     def create(name: str, pins: list[str], **options: object) -> environments.NamedEnvironment:
         created[name] = pins
-        assert options["upgrade"]  # The versions of the current environment do not matter.
+        assert options["upgrade"] == "eager"  # The versions of the current environment do not matter.
         return CREATE(name, [pin for pin in pins if pin.startswith(PACKAGE)], inherit=True)
 
     monkeypatch.setattr(creation, "create", fail)
