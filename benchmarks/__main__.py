@@ -24,7 +24,7 @@ def main() -> int:
         "--backend", default="torch,tensorflow", help="frameworks, separated by commas [torch,tensorflow]"
     )
     parser.add_argument("--pairs", type=int, default=12, help="number of rounds, at least 6 [12]")
-    parser.add_argument("--threads", type=int, help="number of threads of the framework [as for runs]")
+    parser.add_argument("--threads", type=int, help="number of threads used by the framework [same as in runs]")
     parser.add_argument(
         "--clock",
         choices=("wall", "cpu"),
@@ -42,7 +42,10 @@ def main() -> int:
         for name in CONTENDERS[backend]:
             lacking = [module for module in NEEDS.get(name, ()) if importlib.util.find_spec(module) is None]
             if lacking:
-                print(f"skipped {name}: {', '.join(lacking)} not installed; install the extra bench", file=sys.stderr)
+                print(
+                    f"skipped {name}: {', '.join(lacking)} not installed; run: pip install 'ml-harness[bench]'",
+                    file=sys.stderr,
+                )
         result = OUT / f"{backend}.json"
         result.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=timeout=0"]

@@ -176,7 +176,7 @@ def regression(kind: str, n: int, targets: int = 1) -> Case:
 
 def area(name: str, counts: tuple[int, int], second: Callable[[np.random.Generator, int], Array], truth: float) -> Case:
     """Return a case with two classes. For the first class, the difference between the logits is normally distributed.
-    For the second class, it is drawn by the function `second`. `truth` is the area under the ROC curve.
+    For the second class, the difference is drawn by the function `second`. `truth` is the area under the ROC curve.
     """
 
     def draw(rng: np.random.Generator) -> Bounds:

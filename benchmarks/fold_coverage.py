@@ -1,11 +1,11 @@
-"""Simulate the coverage of intervals over folds and random splits, and the false differences between models.
+"""Simulate the coverage of intervals over folds and random splits, and the rate of false differences between models.
 
 ``python -m benchmarks.fold_coverage`` draws data sets from known distributions, trains two models on the folds or
 random splits of each data set, and computes the intervals of `harness.measure.stats.mean` and
 `harness.analysis.compare.effects.of_pairs`, with and without the correction for overlapping training splits. The true
 score is the expected score of a model that is trained on a split of the same size, estimated by the mean over all data
-sets. The two models use different features with the same information, so every difference between them is false.
-``--samples N`` sets the number of data sets per case.
+sets. The two models use different features with the same information, so every difference found between the models is a
+false positive. ``--samples N`` sets the number of data sets per case.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Scheme = Callable[[np.random.Generator, int, int], Iterator[Array]]
 FEATURES = 5
 """Number of features of each model."""
 TEST_SHARE = 0.2
-"""Fraction of the examples in the test split of a random split."""
+"""Fraction of the examples that a random split assigns to the test split."""
 
 
 class Problem(NamedTuple):
-    """A distribution of data sets with a learning algorithm."""
+    """A distribution of data sets, together with a learning algorithm."""
 
     name: str
     draw: Callable[[np.random.Generator, int], tuple[Array, Array]]

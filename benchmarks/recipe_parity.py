@@ -3,9 +3,9 @@ benchmarks.recipe_parity``.
 
 Each backend trains each model for 50 steps from the same weights, on the same batches, with the recipe's schedule and
 without dropout. The table shows the largest relative difference between the losses of the first backend and those of
-the others, and the same for the predictions after training. If the recipe has a moving average of the weights, the
-predictions use the average. The first backend also trains in float64 on the CPU if it supports this precision, which
-shows how far rounding moves the losses.
+the others, and the corresponding difference between the predictions after training. If the recipe has a moving average
+of the weights, the predictions use the average. The first backend also trains in float64 on the CPU if it supports this
+precision, which shows how strongly rounding affects the losses.
 """
 
 from __future__ import annotations
@@ -78,11 +78,12 @@ MIXES: dict[str, dict[str, Any]] = {
         "frozen": (), "distillation_alpha": 0.3, "distillation_temperature": 2.0, "label_smoothing": 0.1,
     },
 }  # fmt: skip
-"""Recipe fields that replace the fields of a model's own recipe. An empty tuple for `Recipe.class_weights` or
-`Recipe.frozen` is replaced by values for the data or the model."""
+"""Recipe fields that replace the corresponding fields of a model's own recipe. An empty tuple for
+`Recipe.class_weights` or `Recipe.frozen` is replaced by values for the data or the model.
+"""
 UNUSED = frozenset({"batch_size", "dropout", "loss_scale"} | set(LOOP_FIELDS))
 """Fields that no recipe in `MIXES` sets: the model's own batch size is used, dropout is disabled, a loss scale requires
-fp16, and the other fields are used only by the core's loop."""
+fp16, and the other fields are used only by the training loop of harness."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -177,7 +178,9 @@ def differences(one: Trained, other: Trained) -> tuple[float, int, float]:
 
 
 def rows(model: str, mix: str, backends: Sequence[str], precision: str, catalog: Catalog) -> Iterator[list[str]]:
-    """Yield one row for each pair of the first backend with another one, and with float64 if it is supported."""
+    """Yield one row for the comparison of the first backend with each other backend. If the first backend supports
+    float64, also compare it with its own results in float64.
+    """
     first, *others = specs_of(model, backends, precision, catalog)
     classes = prepare_data(catalog, first).info.outputs
     first, *others = (mixed(spec, MIXES[mix], model, classes) for spec in (first, *others))

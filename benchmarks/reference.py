@@ -146,13 +146,13 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""For each results directory, the page that shows its runs and the command that produced them. The keys are the names
-of the directories. The command is empty if it is defined in `GROUPS`.
+"""Mapping from the name of each results directory to the page that shows its runs and the command that produced them.
+The command is empty if it is defined in `GROUPS`.
 """
 
 
 def verdicts() -> list[ParityVerdict]:
-    """Return the verdicts that the records of the default runs refer to."""
+    """Return the verdicts to which the records of the default runs refer."""
     named = {mark.verdict for record in GROUPS["defaults"].records() for mark in record.parity}
     return [verdict for key, verdict in load_verdicts(DEFAULTS).items() if key in named]
 

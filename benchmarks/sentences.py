@@ -5,9 +5,9 @@ Sentences come from docstrings, error and help texts (string literals that read 
 Comments are not included, because they are read together with the code. The sample depends only on the seed and the
 files, so a review can be repeated. The output is a numbered list with the location of each sentence.
 
-With ``--control PACKAGE``, the sample is mixed with as many sentences from the code of an installed package, and the
-locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` names a JSON
-file for the origins of the sentences.
+With ``--control PACKAGE``, the sample is mixed with the same number of sentences from the code of an installed package.
+The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` names a
+JSON file for the origins of the sentences.
 """
 
 from __future__ import annotations

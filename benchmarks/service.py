@@ -1,9 +1,9 @@
 """Measure what ``harness serve`` adds to inference: ``python -m benchmarks.service RUN [--sustained 300]``.
 
-The service runs on this machine and shares its cores with the client. Another process computes the same texts with the
-same model, the same code and the same number of threads, but without a service (offline). In each round, offline and
-service are measured in the order offline, service, service, offline. The tables show the median of the rounds and a
-confidence interval of at least 95% (`harness.measure.steady.median_interval`).
+The service runs on this machine and shares its cores with the client. Another process computes the outputs for the same
+texts with the same model, the same code and the same number of threads, but without a service (offline). Each round
+consists of four measurements, in the order offline, service, service, offline. The tables show the median of the rounds
+and a confidence interval of at least 95% (`harness.measure.steady.median_interval`).
 
 - Latency: one request after the other, with one text each.
 - Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. 128 texts
@@ -42,8 +42,9 @@ from harness.measure.steady import median_interval
 
 SIZES = (1, 8, 32)
 OPEN_TEXTS = 4 * BATCH_SIZE
-"""Number of texts that are requested at the same time. While two batches are sent to the model, the answers to two
-others and the next requests are handled."""
+"""Number of texts that are requested at the same time. While the model processes two batches, the responses for two
+other batches and the next requests are handled.
+"""
 T = TypeVar("T")
 
 
@@ -162,7 +163,7 @@ def summary(values: Sequence[float], form: str) -> tuple[str, str]:
 
 
 def sustained(service: Service, rate: float, seconds: float) -> list[tuple[Any, ...]]:
-    """Return a table of the results of a sustained load, with one row for each tenth of the time."""
+    """Return a table of the results of a sustained load, with one row for each tenth of the duration."""
     rows: list[tuple[Any, ...]] = [("0 s", 0, 0, "", "", *service.memory_mib())]
 
     def add(load: Load) -> None:
@@ -177,9 +178,11 @@ def sustained(service: Service, rate: float, seconds: float) -> list[tuple[Any, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("run", help="id of a run on texts that saved its weights")
+    parser.add_argument("run", help="id of a run on text data with saved weights")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results directory [results]")
-    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads of the model, on both sides [1]")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="number of CPU threads of the model, offline and in the service [1]"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of texts in a request [1 8 32]")
     parser.add_argument("--rounds", type=int, default=7, help="number of rounds, at least 6 for an interval [7]")
     parser.add_argument("--seconds", type=float, default=2.0, help="duration of each measurement, in seconds [2]")

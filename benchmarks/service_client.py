@@ -1,7 +1,7 @@
 """The load generator of `benchmarks.service`: keep-alive connections that send prepared requests.
 
-The generator does not use an HTTP library, because it shares the cores of the machine with the service. An answer must
-have the header ``Content-Length``.
+The generator does not use an HTTP library, because it shares the cores of the machine with the service. Each response
+must have a ``Content-Length`` header.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Load:
     latencies_s: list[float] = field(default_factory=list)
     """Latency of each request. For random arrivals, the latency includes the time before the request was sent."""
     failed: int = 0
-    """Number of requests whose answer did not have status 200."""
+    """Number of requests whose response did not have status 200."""
     seconds: float = 0.0
-    """Time until the last answer."""
+    """Time until the last response."""
 
     def add(self, latency_s: float, status: int) -> None:
         """Add the result of a request."""
@@ -61,7 +61,7 @@ class Load:
 
 class Connection(asyncio.Protocol):
     """A connection on which one request is sent at a time. `on_answer` is called with the connection, the time at which
-    the request was due, and the status of the answer.
+    the request was due, and the status of the response.
     """
 
     def __init__(self, on_answer: Callable[[Connection, float, int], None]) -> None:
@@ -92,8 +92,8 @@ class Connection(asyncio.Protocol):
 
 
 async def closed_loop(port: int, size: int, connections: int, seconds: float) -> Load:
-    """Send requests with `size` texts on each connection, each one as soon as the answer to the previous one has
-    arrived.
+    """Send requests with `size` texts on each connection. Each request is sent as soon as the response to the previous
+    one has arrived.
     """
     loop = asyncio.get_running_loop()
     load, content, idle, finished = Load(), requests(size), 0, loop.create_future()
@@ -124,7 +124,7 @@ async def closed_loop(port: int, size: int, connections: int, seconds: float) ->
 
 async def random_arrivals(port: int, rate: float, seconds: float, on_tenth: Callable[[Load], None]) -> None:
     """Send requests with one text at random times (a Poisson process), at `rate` requests per second. After each tenth
-    of the time, call `on_tenth` in another thread, with the results of this tenth.
+    of the duration, call `on_tenth` in another thread with the results of this tenth.
     """
     loop = asyncio.get_running_loop()
     load, content = Load(), requests(1)

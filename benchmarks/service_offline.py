@@ -1,6 +1,6 @@
-"""The offline side of `benchmarks.service`: the model in a process without a service.
+"""The offline part of `benchmarks.service`, which runs the model in a process without a service.
 
-The code that reads, prepares and computes the texts is that of the service.
+The code for reading and preparing the texts and for computing the outputs is the same as in the service.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ BATCH_SIZE = 32
 
 
 class Offline:
-    """A process that computes texts when it is asked to."""
+    """A process that computes the outputs for texts on request."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def measure(self, size: int, seconds: float) -> tuple[list[float], float]:
-        """Compute batches of `size` texts one after the other. Return the duration of each batch and the CPU time of
-        the process, in seconds.
+        """Compute the outputs for batches of `size` texts one after the other. Return the duration of each batch and
+        the CPU time of the process, in seconds.
         """
         self._connection.send((size, seconds))
         times, cpu_s = self._connection.recv()

@@ -5,10 +5,10 @@ directory, and prints a table of the mean scores. The runs are executed one afte
 measuring speed, so the framework is imported only once. ``docs/explanation/defaults.md`` contains the protocol, which
 was written before the first run, and the tables.
 
-Each run uses a file as a user has it. The file contains rows that were drawn from the publisher's training split of a
-dataset, and `harness` divides them at random. For a size of n rows, 0.7 n rows are used for training and 0.1 n rows for
-choosing the best epoch, as for the user's own data by default. Further rows of the training split are used for the
-score. The published test splits are not used.
+Each run uses a file like one that a user would provide. The file contains rows that were drawn from the publisher's
+training split of a dataset, and `harness` divides them at random. For a size of n rows, 0.7 n rows are used for
+training and 0.1 n rows for choosing the best epoch, as for the user's own data by default. The score is computed from
+additional rows of the training split. The published test splits are not used.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 
 TRAINING, VALIDATION = 0.7, 0.1
-"""Fractions of the user's rows in the training and validation split by default."""
+"""Default fractions of the user's rows in the training and validation splits."""
 SCORED = 900
-"""Number of further rows for the score."""
+"""Number of additional rows from which the score is computed."""
 SHORT = {"task.max_length": 24}
 """Maximum length of the texts in tokens, which limits the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
-"""Metric of the tables, by task."""
+"""Metric shown in the tables, by task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def _of(model: str, learning_rate: float, dropout: float, steps: int) -> Trial:
 
 
 SETTINGS = ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))
-"""Learning rates and dropout probabilities of the LSTM models. The first are those of the task."""
+"""Learning rates and dropout probabilities of the LSTM models. The first values are the defaults of the task."""
 STAGES = {
     "steps": Stage(
         task="nlp",
@@ -226,7 +226,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small_data", description=__doc__)
     parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE", help=f"{', '.join(STAGES)}")
     parser.add_argument("--results", type=Path, default=Path(".benchmarks/small-data"), help="directory for results")
-    parser.add_argument("--stored", action="store_true", help="print the scores of previous runs, and execute no runs")
+    parser.add_argument(
+        "--stored", action="store_true", help="print the scores of previous runs without executing any runs"
+    )
     options = parser.parse_args()
     catalog = discover()
     options.results.mkdir(parents=True, exist_ok=True)

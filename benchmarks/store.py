@@ -78,7 +78,7 @@ def records(count: int, start: int = 0) -> Iterator[RunRecord]:
 
 
 def write(directory: Path, made: Iterator[RunRecord]) -> None:
-    """Write records in the format that runs use."""
+    """Write records in the same format as runs."""
     for record in made:
         folder = directory / record.run_id
         folder.mkdir(parents=True)

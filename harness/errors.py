@@ -24,8 +24,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of an unknown name. For a shorter name, known names that only start or end with it are not
-suggested.
+"""Minimum length that an unknown name must have for suggestions of longer names that start or end with it.
 """
 
 
@@ -88,12 +87,12 @@ class UnknownNameError(UsageError):
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to `name`, or None if no known name is close.
+    """Return the known name that is most similar to `name`, or None if no known name is similar.
 
-    Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
-    characters match. A known name is also close if it is the only one with the same letters, or the only one that
-    starts or ends with `name`. Settings such as ``recipe.epochs`` are compared only within their section, because a
-    shared section name makes unrelated settings look similar.
+    Letter case and the separators ``-``, ``_`` and space are ignored. A known name is considered similar if at least
+    70% of its characters match. A known name is also considered similar if it is the only one with the same letters, or
+    the only one that starts or ends with `name`. Settings such as ``recipe.epochs`` are compared only within their
+    section, because a shared section name makes unrelated settings look similar.
     """
 
     def plain(text: str) -> str:

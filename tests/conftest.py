@@ -143,7 +143,8 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _sigint_enabled() -> None:
-    """Restore the handler of SIGINT, which child processes inherit and a shell disables for background jobs."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_enabled() -> None:
+    """Restore SIGINT and SIGQUIT, which a shell disables for background jobs, and which child processes inherit."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)

@@ -56,7 +56,8 @@ def _columns(secondary: Iterable[RunMetric], speeds: Iterable[RunMetric] = ()) -
     """Return the columns of the table.
 
     `secondary` contains the metrics that have separate columns, in addition to the quality column. `speeds` contains
-    the throughput in the units that tasks count, which follows the throughput in samples per second.
+    the throughput in task-specific units, such as tokens per second. These columns follow the throughput in samples per
+    second.
     """
     position = _IN_TABLE.index(INFERENCE_THROUGHPUT) + 1
     costs = (*_IN_TABLE[:position], *speeds, *_IN_TABLE[position:])
@@ -97,8 +98,8 @@ def build_table(
     primary metric is empty, because the quality column contains its values, unless `shown` contains its name. Raises
     `harness.UnknownNameError` if no run has such a metric.
 
-    Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
-    named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
+    Rows appear in the order of their first runs. Ratios compare rows that differ only in the backend, its packages and
+    the named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
     repeats, the half-width of a ratio is computed over pairs of runs. Without such pairs, the two means are assumed to
     be independent, and the half-width of the ratio is computed from those of the means.
     """
@@ -333,8 +334,8 @@ def _explain(record: RunRecord) -> str:
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:
-    """Return the relative half-width of a ratio of two means over pairs of runs. Return None if the runs are not
-    paired.
+    """Return the relative half-width of the confidence interval for a ratio of two means, computed over pairs of runs.
+    Return None if the runs are not paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
     s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs. This formula follows

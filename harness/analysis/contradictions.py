@@ -1,4 +1,4 @@
-"""Detection of values of a run or a row that are impossible or contradict each other.
+"""Detection of impossible or contradictory values in runs and in rows of tables.
 
 The rules use the values shown in the tables, and therefore also apply to records from older versions. Two durations
 that should be equal may differ by a factor of up to `FACTOR`, because they were measured at different times and the
@@ -91,7 +91,7 @@ def batches_of(record: RunRecord) -> Batches:
 
 
 def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield the contradictions between the values of columns. The values may be means over the runs of a row."""
+    """Yield the contradictions between values in different columns. The values may be means over the runs of a row."""
     train_s = _seconds(values.get("train_samples_per_s"), batches.train)
     inference_s = _seconds(values.get("inference_samples_per_s"), batches.inference)
     p50_ms = values.get("latency_p50_ms")

@@ -36,7 +36,7 @@ def software_of(record: RunRecord) -> dict[str, str]:
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return (name, before, after) for each entry that differs. A missing value is shown as ``none``.
 
-    Settings that follow from the names of the protocols are omitted.
+    Settings that are implied by the names of the protocols are omitted.
     """
     return [(name, before.get(name, "none"), after.get(name, "none")) for name in differing([before, after])]
 
@@ -53,8 +53,8 @@ def described(record: RunRecord) -> dict[str, str]:
 
 def differences(firsts: list[RunRecord]) -> list[str]:
     """Describe each row by the settings in which it differs from similar rows. Rows are similar if they have the same
-    task, dataset, model, device and precision. Settings and machines are compared and, for rows with the same backend,
-    also package versions. `firsts` contains one record from each row.
+    task, dataset, model, device and precision. Settings and machines are compared. Package versions are compared only
+    between rows with the same backend. `firsts` contains one record from each row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):
@@ -82,7 +82,8 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 
 def absent(name: str) -> str:
     """Return the text for a setting that is missing from the result of `settings_of`. The text is ``current`` for the
-    setting `env`, which stands for the environment of the command, and ``none`` for all other settings."""
+    setting `env`, which is missing if a run used the environment of the command, and ``none`` for all other
+    settings."""
     return "current" if name == "env" else "none"
 
 
@@ -90,7 +91,7 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the names of the settings that differ among specs with the same task, dataset, model and backend, such as
     ``recipe.batch_size``.
 
-    Only such specs are compared, because models and tasks have different default settings.
+    Specs of different models or tasks are not compared, because their default settings differ.
     """
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for spec in specs:
@@ -151,7 +152,8 @@ def _plain(value: object) -> str:
 
 
 def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the names of the settings that differ, without those that follow from the names of the protocols."""
+    """Return the names of the settings that differ, except for settings that are implied by the names of the
+    protocols."""
     names = dict.fromkeys(name for one in settings for name in one)
     return [
         name

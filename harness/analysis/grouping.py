@@ -1,4 +1,4 @@
-"""Grouping of runs into the rows of the comparison table, and of rows that are compared with each other."""
+"""Grouping of runs into the rows of the comparison table, and grouping of comparable rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Group runs into the rows of the comparison table. Rows are ordered by their first runs."""
+    """Group runs into the rows of the comparison table. Rows appear in the order of their first runs."""
     records = with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -32,7 +32,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records without dataset digests that differ only because the splits differ.
+    """Return the records, omitting dataset digests that differ only because the splits differ.
 
     Each published split of a dataset has a separate digest. Digests are kept if they can show that the data changed: if
     one split has several digests, or if the dataset has no numbered splits.
@@ -59,8 +59,8 @@ def _dataset_key(record: RunRecord) -> str:
 
 
 def overlap(records: Sequence[RunRecord]) -> float:
-    """Return the ratio of the number of test examples to the number of other examples, averaged over the runs, if the
-    runs used several folds or random splits of the same examples. Otherwise, return 0.
+    """Return the ratio of the number of test examples to the number of other examples, averaged over the runs. Return 0
+    unless the runs used several folds or random splits of the same examples.
 
     The ratio is the `overlap` of `harness.measure.stats.mean`.
     """
@@ -116,8 +116,8 @@ def one_device_key(record: RunRecord) -> tuple[str, ...]:
 def rival_key(record: RunRecord) -> tuple[str, ...]:
     """Return a key that is equal for rows that are compared with each other.
 
-    The backend, its packages, the named environment and the trained weights of runs without training are not part of
-    the key.
+    The backend, its packages and the named environment are not part of the key. For runs without training, the key also
+    excludes the weights that were loaded.
     """
     spec = msgspec.structs.replace(record.spec, backend="", env="", weights=None)
     return (spec.group_key, *machine_of(record).values())

@@ -8,15 +8,16 @@ The rates are computed from the counts in `harness.records.SliceScore`:
 - false positive rate: fraction of the examples of other classes for which the class is predicted.
 
 The largest gap between groups is reported as a difference (maximum minus minimum) and as a ratio (minimum divided by
-maximum). The gap of the selection rate is known as demographic parity, the gap of the true positive rate as equal
-opportunity, and the larger gap of the true and false positive rates as equalized odds (Hardt, Price and Srebro 2016,
-arXiv:1610.02413).
+maximum). The gap in the selection rate measures demographic parity, the gap in the true positive rate measures equal
+opportunity, and the larger of the gaps in the true and false positive rates measures equalized odds (Hardt, Price and
+Srebro 2016, arXiv:1610.02413).
 
-A rate has the exact interval of Clopper and Pearson. The maximum of the rates of several groups is between the
-maximum of the lower ends and the maximum of the upper ends of intervals that contain all rates at the same time, and
-likewise the minimum. The interval of a gap is computed from these bounds, with a Bonferroni correction for the number
-of groups and classes. It contains 0 (for a ratio, 1) unless the rates of two groups differ significantly. A bootstrap
-interval of a maximum would not, because the largest of several noisy rates is biased upwards.
+The interval of a rate is the exact Clopper-Pearson interval. If each group's interval contains the group's rate, the
+largest rate is between the largest lower end and the largest upper end of these intervals, and the smallest rate is
+between the smallest lower end and the smallest upper end. The interval of a gap is computed from these bounds, with a
+Bonferroni correction for the number of groups and classes. The interval of a difference contains 0, and the interval of
+a ratio contains 1, unless the rates of two groups differ significantly. Bootstrap intervals do not have this property,
+because the largest of several noisy rates is biased upwards.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ from harness.measure.quality.intervals import MIN_EXAMPLES, TAIL, proportion
 from harness.records import Failure, RunRecord, Scores, SliceScore, Success
 
 SMALL = 100
-"""Groups with fewer test examples are marked as small. The interval of a rate of 50% in such a group is wider than 20
-percentage points."""
+"""Minimum number of test examples in a group that is not marked as small. In a smaller group, the interval of a rate of
+50% is wider than 20 percentage points."""
 RATES = ("accuracy", "selection_rate", "true_positive_rate", "false_positive_rate")
 ODDS = "equalized_odds"
-"""Name of the larger gap of the true and false positive rates."""
+"""Name of the larger of the gaps in the true and false positive rates."""
 
 Interval = tuple[float, float]
 Counts = dict[str, tuple[int, int]]
-"""Number of counted examples and number of all examples of each rate, by name of the rate."""
+"""Numerator and denominator of each rate, which are numbers of examples, keyed by the name of the rate."""
 
 
 class Rate(Struct, frozen=True, kw_only=True):
     """A fraction of the examples of a group."""
 
     count: int
-    """Number of examples that are counted."""
+    """Numerator of the fraction, such as the number of correct predictions for the accuracy."""
     examples: int
-    """Number of examples of which `count` is a part, such as the examples of the class for a true positive rate."""
+    """Denominator of the fraction, such as the number of examples of the class for the true positive rate."""
     value: float | None
     """`count` divided by `examples`, or None if there are no examples."""
     interval: Interval | None
@@ -69,7 +70,7 @@ class GroupRates(Struct, frozen=True, kw_only=True):
     small: bool
     """True if there are fewer than `SMALL` examples."""
     accuracy: Rate
-    """Fraction of correct predictions. It is the same for all classes."""
+    """Fraction of correct predictions, which is the same for all classes."""
     selection_rate: Rate
     true_positive_rate: Rate
     false_positive_rate: Rate
@@ -102,7 +103,8 @@ class Groups(Struct, frozen=True, kw_only=True):
 
     run: str
     classes: list[str]
-    """Classes for which rates are computed: the second of two classes, all of several classes, or those requested."""
+    """Classes for which rates are computed. By default, this is the second class if there are two, and all classes
+    otherwise."""
     min_examples: int
     """Minimum number of examples for an interval, and for a group to be included in a gap."""
     rates: list[GroupRates]
@@ -112,7 +114,7 @@ class Groups(Struct, frozen=True, kw_only=True):
 def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = MIN_EXAMPLES) -> Groups:
     """Return the rates of a run by group.
 
-    By default, rates are computed for the second of two classes, or for each of several classes. Raises
+    By default, rates are computed for the second class if there are two, and for all classes otherwise. Raises
     `harness.UsageError` if the run has no groups or no class counts, and `harness.UnknownNameError` if a class does not
     exist.
     """
@@ -132,7 +134,7 @@ def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = M
         raise UsageError(f"run {record.run_id!r} has no rates by group, because it is not a classification run")
     if not scores.slices:
         raise UsageError(
-            f"run {record.run_id!r} has no groups; name columns of your own data with --slice-columns, or use a "
+            f"run {record.run_id!r} has no groups; select columns of your own data with --slice-columns, or use a "
             "dataset with groups"
         )
     found = _with_counts(scores)
@@ -151,8 +153,8 @@ def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = M
 def summary(record: RunRecord) -> Groups | None:
     """Return an excerpt of the rates of a run by group, or None if the run has no such rates.
 
-    For more than two classes, the excerpt contains the rates of the first class only, whose accuracy is that of all
-    classes, and each gap only for the class with the largest difference.
+    If there are more than two classes, the excerpt contains the rates of the first class only. The accuracy is the same
+    for all classes. Each gap is included only for the class with the largest difference.
     """
     if not isinstance(record.outcome, Success) or not (found := _with_counts(record.outcome.scores)):
         return None
@@ -167,7 +169,7 @@ def class_names(scores: Scores) -> list[str]:
 
 
 def default_classes(names: Sequence[str]) -> list[str]:
-    """Return the second of two classes, or all of several classes."""
+    """Return the second class if there are two, and all classes otherwise."""
     return [names[1]] if len(names) == 2 else list(names)
 
 
@@ -232,7 +234,7 @@ def _rate(count: int, examples: int, least: int) -> Rate:
 
 
 def _gaps(group: str, by_class: Mapping[str, Mapping[str, Counts]], least: int, *, excerpt: bool) -> Iterator[Gap]:
-    """Yield the gaps between the values of one group column: of the accuracy, and of the other rates by class.
+    """Yield the gaps between the groups of one column: in the accuracy, and in the other rates of each class.
 
     In an excerpt, each gap is computed only for the class with the largest difference.
     """
@@ -250,7 +252,7 @@ def _gaps(group: str, by_class: Mapping[str, Mapping[str, Counts]], least: int, 
 
 
 def _difference(parts: Mapping[str, Counts], names: Sequence[str], least: int) -> float:
-    """Return the largest difference of the rates `names` between groups, or -1 if a gap is not defined."""
+    """Return the largest difference in the rates `names` between groups, or -1 if a gap is not defined."""
     found = [
         [count / examples for counts in parts.values() for count, examples in [counts[name]] if examples >= least]
         for name in names
@@ -259,9 +261,9 @@ def _difference(parts: Mapping[str, Counts], names: Sequence[str], least: int) -
 
 
 def _gap(group: str, label: str, names: Sequence[str], parts: Mapping[str, Counts], classes: int, least: int) -> Gap:
-    """Return the gap of a rate, or the largest gap of several rates, between the groups in `parts`.
+    """Return the gap in a rate, or the largest gap in several rates, between the groups in `parts`.
 
-    `classes` is the number of classes for which gaps of these rates are computed. `least` is at least 1.
+    `classes` is the number of classes for which gaps in these rates are computed. `least` must be at least 1.
     """
     used = {
         name: {value: counts[name] for value, counts in parts.items() if counts[name][1] >= least} for name in names
@@ -313,7 +315,8 @@ def _extremes(rates: Mapping[str, tuple[int, int]], tail: float) -> _Extremes | 
     """Return the gap between the largest and the smallest of the rates of several groups.
 
     `rates` contains the count and the number of examples of each group. `tail` is the probability that a rate is below
-    its interval, and that it is above. Return None if there are fewer than two groups.
+    its interval, and also the probability that it is above its interval. Return None if there are fewer than two
+    groups.
     """
     if len(rates) < 2:
         return None

@@ -28,14 +28,14 @@ flagged."""
 STRONG = 5.0
 """Minimum size of a strong increase, in standard errors."""
 FAR = 1.05
-"""Maximum ratio of the error after training to the error of the closed-form solution. Training with a larger ratio is
+"""Maximum ratio of the error after training to the error of the closed-form solution. Runs with a larger ratio are
 flagged.
 
 The difference between the errors must also be larger than 5% of the standard deviation of the targets.
 """
 LONGER = 10
-"""Factor by which the flag suggests increasing the number of epochs. Linear models often need many epochs to reach the
-closed-form solution."""
+"""Suggested factor for increasing the number of epochs. Linear models often need many epochs to reach the closed-form
+solution."""
 FALSE_ALARMS = 0.02
 """Probability of raising each flag if the validation curve is flat except for noise."""
 
@@ -167,8 +167,9 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
 def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
     """Return the standard error of a score over the validation examples.
 
-    The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error is at
-    least that of a proportion. For other metrics without an interval, the standard error is 1% of the score.
+    The standard error is derived from the 95% interval over the test examples. For a score between 0 and 1, the
+    standard error is at least that of a binomial proportion. For other metrics without an interval, the standard error
+    is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)

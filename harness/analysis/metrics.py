@@ -59,7 +59,7 @@ class RunMetric:
     never_compared: str = ""
     """Reason why the metric cannot be compared. Empty if the metric can be compared."""
     relative: bool = True
-    """True if changes are relative to the base. False if they are absolute differences."""
+    """True if changes are relative to the base, and False if changes are absolute differences."""
     score: str = ""
     """Name of the score in the record, or an empty string for costs."""
     per_example: str = ""
@@ -159,8 +159,8 @@ def fitted_in_one_call(record: RunRecord) -> bool:
 
 
 def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) -> Callable[[RunRecord], float | None]:
-    """Return a function that calls `read` only for runs that were fitted in one call. If `in_one_call` is False, the
-    function calls `read` only for all other runs."""
+    """Return a function that calls `read` only for runs whose model was fitted in one call. If `in_one_call` is False,
+    the function calls `read` only for the other runs."""
     return lambda record: read(record) if fitted_in_one_call(record) == in_one_call else None
 
 
@@ -444,8 +444,8 @@ def score(name: str, info: MetricInfo | None) -> RunMetric:
 
 
 def rates(records: Iterable[RunRecord]) -> list[RunMetric]:
-    """Return the throughput of training and inference in each unit that the tasks of these successful runs count, such
-    as tokens per second."""
+    """Return the metrics for training and inference throughput in the units that are specific to the tasks of these
+    successful runs, such as tokens per second."""
     data = (record.provenance.data for record in records)
     names = dict.fromkeys(info.counts for info in data if info is not None and info.counts)
     return [

@@ -2,8 +2,8 @@
 
 A *candidate* is a value of the ranked fields, such as a backend. A *case* is a set of runs that differ only in the
 ranked fields, the seed and the split. Settings that were not swept may also differ, such as the default recipe of each
-model. In each case, every pair of candidates is compared as in ``harness compare``, with 95% confidence intervals. A
-pair ties if the verdict is inconclusive or if the runs were not interleaved.
+model. In each case, every pair of candidates is compared as in ``harness compare``, with 95% confidence intervals. Two
+candidates tie if the verdict is inconclusive or if the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
@@ -227,7 +227,7 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Divide each case so that the swept settings have the same values in all runs of a case. Return the runs, and a
+    """Divide each case into cases in which all runs have the same values of the swept settings. Return the runs, and a
     note about other settings that vary.
 
     A setting was swept if a candidate has runs with several values of this setting for the same seed and split.
@@ -291,7 +291,7 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
     """Return the candidates to rank, and a note about each omitted candidate.
 
     If fewer than three datasets have runs of all candidates, the candidate with runs on the fewest datasets is omitted.
-    This step is repeated while it makes more datasets usable. Failed runs are treated like successful runs here.
+    This step is repeated as long as it makes more datasets usable. Failed runs are treated like successful runs here.
     """
     run_on = {
         name: {d for d, cases in cells.items() if any(name in case for case in cases.values())} for name in contenders

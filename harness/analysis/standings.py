@@ -31,9 +31,10 @@ RESAMPLES = 2000
 MIN_DATASETS = 3
 """Minimum number of datasets for intervals."""
 UNSEEN = 7.0
-"""Deviation of the additional dataset in the interval of a ratio. For n datasets, this deviation is 1 + `UNSEEN` / (n -
-1) times the largest deviation from the mean. The value was chosen by simulation such that at least 93% of the intervals
-contain the true ratio if the logarithms of the ratios have a log-normal distribution."""
+"""Parameter of the additional dataset that is used to compute the interval of a ratio. For n datasets, the deviation of
+this dataset from the mean is 1 + `UNSEEN` / (n - 1) times the largest deviation. The value was chosen by simulation so
+that at least 93% of the intervals contain the true ratio if the logarithms of the ratios have a log-normal
+distribution."""
 ALPHA = 0.05
 
 Draw = tuple[int | None, int]
@@ -48,7 +49,7 @@ class Case:
     """Key of the dataset."""
     values: tuple[Mapping[Draw, float], ...]
     """Values of each candidate by split and seed. Every candidate has at least one value. If `overlap` is positive,
-    each candidate has one value for each split, the mean over the seeds."""
+    each candidate has one value for each split, which is the mean over the seeds."""
     higher_is_better: bool
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
@@ -89,7 +90,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     win_rate_low: float | None
     win_rate_high: float | None
     wins: int
-    """Number of comparisons that the candidate won against other candidates, over all cases."""
+    """Number of comparisons that the candidate won against other candidates, across all cases."""
     ties: int
     losses: int
     ratio: float | None
@@ -259,8 +260,8 @@ def _ratio(logs: Array) -> tuple[float | None, float | None, float | None]:
     """Return a geometric mean and the ends of its 95% interval, computed from log ratios ``[datasets]``.
 
     The ends are those of Student's t interval over the datasets. Each end is computed with one additional dataset,
-    whose log ratio is farther from the mean than all others, because few datasets seldom include the rare extreme
-    ratios that determine the mean of a skewed distribution.
+    whose log ratio is farther from the mean than all others. This correction is needed because a small number of
+    datasets seldom includes the rare extreme ratios that determine the mean of a skewed distribution.
     """
     import numpy as np
     from scipy.special import stdtrit

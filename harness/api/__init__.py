@@ -81,23 +81,23 @@ def run(
     """Train, score and measure models, and return the records of the runs.
 
     This function is the Python equivalent of ``harness run``. Each run is executed in a separate process. If arguments
-    have several values, all combinations of the values are run. A failed run does not raise an exception; its record
-    contains a `Failure`.
+    have several values, each combination of values is a separate run. A failed run does not raise an exception; its
+    record contains a `Failure`.
 
     If the results directory already contains the record of a run, this record is returned, and the run is not executed
-    again. See ``docs/how-to/many-runs.md`` for the conditions.
+    again. See ``docs/how-to/many-runs.md`` for the conditions under which records are reused.
 
     Parameters
     ----------
     task : str or iterable of str
         Names of tasks. Required unless `weights` or `suite` is given.
     backend : str or iterable of str, optional
-        Names of backends. By default, all available backends that implement the model.
+        Names of backends. By default, all available backends that implement the model are used.
     dataset : str, path-like, pandas.DataFrame, datasets.Dataset, mapping or iterable of these, optional
         Names of datasets, paths to files and directories with your own data, or data in memory in the forms that
-        `harness.save_data` accepts. By default, the task's default dataset.
+        `harness.save_data` accepts. By default, the task's default dataset is used.
     model : str or iterable of str, optional
-        Names of models or model families. By default, the task's default model.
+        Names of models or model families. By default, the task's default model is used.
     env : str or iterable of str, optional
         Names of the environments in which to execute the runs (see ``harness env create``). ``"current"`` (the default)
         is the environment of this process.
@@ -112,7 +112,7 @@ def run(
         Use only deterministic kernels, which produce bitwise identical results in every run.
     metric : str, optional
         Name of the primary metric, which is used to select the best epoch and to compare runs. By default, the primary
-        metric of each task.
+        metric of each task is used.
     parity : bool, default=False
         Check that the backends compute the same results before the runs start, and store the verdict in the records.
     pretrained : str or path-like, optional
@@ -130,10 +130,10 @@ def run(
         Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the seed is 0. With the protocol
         ``"publish"``, the seeds are 0, 1 and 2.
     split : int, iterable of int or "all", optional
-        Numbers of published splits, counted from 0, or of folds or random splits, counted from 1. Each split is a
-        separate run. By default, the first published split, or all folds and random splits.
+        Numbers of the published splits, counted from 0, or numbers of the folds or random splits, counted from 1. Each
+        split is a separate run. By default, the first published split is used, or all folds and random splits.
     threads : int, optional
-        Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
+        Number of CPU threads per process, from 1 to 1024. The default is the number of available cores divided by the
         largest number of devices.
     repeat : int, optional
         Number of repeats of each run. Repeats are interleaved. The default is 1, or 5 with the protocol ``"publish"``.
@@ -160,7 +160,8 @@ def run(
     suite : str or path-like, optional
         Suite (TOML file) that defines the runs. Arguments that select runs cannot be combined with a suite.
     results : str or path-like, optional
-        Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
+        Results directory. The default is the value of the environment variable ``HARNESS_RESULTS``, or ``results`` if
+        it is not set.
     timeout_s : float, optional
         Maximum duration of a run, in seconds. A run that takes longer is stopped and recorded as failed. By default,
         3600.
@@ -191,8 +192,9 @@ def run(
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until that process ends.
     trackers : iterable of str, optional
-        Experiment trackers to which the runs are logged, such as ``"tensorboard"``. Options are appended, as in
-        ``"tensorboard:directory=logs"``. ``harness list trackers`` lists the trackers and their options.
+        Experiment trackers to which the runs are logged, such as ``"tensorboard"``. Options of a tracker are appended
+        to its name, as in ``"tensorboard:directory=logs"``. ``harness list trackers`` lists the trackers and their
+        options.
     checkpoint_every : str or int, optional
         Interval between training checkpoints: a number of epochs such as 1, a number of steps such as ``"500steps"``,
         or a duration such as ``"10min"``. By default, no checkpoints are written.
@@ -203,21 +205,21 @@ def run(
     save_weights : bool, default=False
         Save the trained weights, which are needed for `harness.Run.predict`.
     skip_unavailable : bool, default=False
-        Skip runs whose backend, dataset or device is not available, and execute the others.
+        Skip runs whose backend, dataset or device is not available, and execute the other runs.
     dry_run : bool, default=False
         Print the planned runs, and return no records.
     progress : bool, optional
-        True shows progress: in an output area that is updated in place in a notebook, and on stderr elsewhere. False
-        shows nothing, not even warnings about the data. By default, progress is shown only in notebooks, and warnings
-        are always shown.
+        If True, show progress. In a notebook, progress is shown in an output area that is updated in place; otherwise,
+        it is written to stderr. If False, show neither progress nor warnings about the data. By default, progress is
+        shown only in notebooks, and warnings are always shown.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
     Returns
     -------
     Results
-        The records, in the order in which the runs started. If the teacher of a suite failed, only the records of the
-        teachers.
+        The records, in the order in which the runs started. If a teacher in a suite fails, only the records of the
+        teachers are returned.
 
     Raises
     ------
@@ -437,7 +439,7 @@ def tune(
         Name of the task.
     backend : str or iterable of str, optional
         Names of backends. Each backend has a separate study. All studies have the same search space, number of trials
-        and sampler seed. By default, all available backends that implement the model.
+        and sampler seed. By default, all available backends that implement the model are used.
     search : mapping of str to str or sequence
         Mapping from each setting to its values: a sequence such as ``[16, 32, 64]``, or a range in the format of
         ``--search``, such as ``"0.0:0.5"`` or ``"log:1e-4:1e-2"``.
@@ -452,13 +454,13 @@ def tune(
     sampler_seed : int, default=0
         Seed of the sampler.
     pruner : {"median", "hyperband", "none"}, optional
-        Algorithm that stops unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
-        several.
+        Algorithm that stops unpromising trials early. The default is ``"median"`` with one objective and ``"none"``
+        with several objectives.
     confirm : int, default=3
-        Number of fresh seeds. With each seed, one model is trained with the best settings and one with the default
+        Number of fresh seeds. For each seed, one model is trained with the best settings and one with the default
         settings. Both models are scored on the test split.
     storage : str, optional
-        URL of an Optuna storage. By default, a journal file in the results directory.
+        URL of an Optuna storage. By default, a journal file in the results directory is used.
     jobs : int, default=1
         Number of trials of a study that are executed at the same time. On this machine, each trial has separate cores
         and a separate GPU.
@@ -586,7 +588,8 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
     Parameters
     ----------
     path : str or path-like, optional
-        Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
+        Results directory. The default is the value of the environment variable ``HARNESS_RESULTS``, or ``results`` if
+        it is not set.
 
     Returns
     -------

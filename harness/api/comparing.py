@@ -102,14 +102,14 @@ def compare(
     ----------
     base, new : Results, str or path-like
         The two sets of runs: results of `run` or `load`, or anything that ``harness compare`` accepts, such as a
-        results directory or a part of the ids of runs.
+        results directory or part of a run id.
     metric : str or iterable of str, optional
-        Metrics to compare. By default, the primary metric of the task, speed, latency and memory.
+        Metrics to compare. By default, the primary metric of the task, speed, latency and memory are compared.
     price_per_hour : float, optional
-        Hourly price of the machine, for comparisons of costs.
+        Hourly price of the machine, for cost comparisons.
     results : str or path-like, optional
-        Results directory in which ids of runs are looked up. By default, the environment variable ``HARNESS_RESULTS``,
-        or ``results`` if it is not set.
+        Results directory in which run ids are looked up. The default is the value of the environment variable
+        ``HARNESS_RESULTS``, or ``results`` if it is not set.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -121,7 +121,7 @@ def compare(
     Raises
     ------
     UsageError
-        If no successful runs match, or if the runs cannot be compared by a metric.
+        If no successful runs match, or if the runs cannot be compared with one of the metrics.
     UnknownNameError
         If a metric is unknown.
     RecordError

@@ -55,9 +55,9 @@ def carry_out(
     are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
     submitted runs that are part of `specs`.
 
-    Unless the runs are executed on other machines, options that refer to the parameters of the model or to the classes
-    of the data are checked before the first run, including those of the runs in `later`, which are executed by another
-    call (see `harness.execute.option_checks.check_before_runs`).
+    Unless the runs are executed on other machines, options that refer to parameters of the model or to classes of the
+    data are checked before the first run starts. The check includes the options of the runs in `later`, which are
+    executed by another call (see `harness.execute.option_checks.check_before_runs`).
 
     With `quality_only`, throughput and latency are not measured. If several runs are executed at a time (`jobs`),
     throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits this.
@@ -292,8 +292,8 @@ def tune_selection(
 ) -> TuningResults:
     """Execute planned studies.
 
-    Raises `harness.UsageError` if an objective is a speed that cannot be measured while other trials are executed, and
-    the same errors as `harness.tuning.driver.tune`.
+    Raises `harness.UsageError` if a speed objective cannot be measured while other trials are executed. Also raises the
+    same errors as `harness.tuning.driver.tune`.
     """
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
@@ -322,7 +322,7 @@ def tune_selection(
 
 
 def _speed_checked_at(plans: Sequence[StudyPlan], catalog: Catalog) -> str:
-    """Return the time of the check that permits measuring the speed of simultaneous trials.
+    """Return the time at which a check found that the speed of simultaneous trials can be measured.
 
     An empty string is returned if speed is not measured, or if the trials are not executed at the same time on this
     machine. Raises `harness.UsageError` if a setting in the search space was not checked.

@@ -41,7 +41,7 @@ class Executed(NamedTuple):
         return not any(isinstance(record.outcome, Failure) for record in self.results)
 
     def is_complete(self) -> bool:
-        """Return whether all runs were executed and succeeded."""
+        """Return True if all runs were executed and succeeded."""
         return self.is_successful() and len(self.results) >= len(self.specs)
 
 
@@ -74,9 +74,10 @@ def plan_runs(chosen: Suite, catalog: Catalog, store: Store, *, unavailable: boo
 def only_available(
     specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool, say: Callable[[str], None]
 ) -> tuple[RunSpec, ...]:
-    """Return the specs without an entry in `reasons`, and pass the reasons for omitting the others to `say`.
+    """Return the specs of the available runs. For each unavailable run, pass the reason to `say`.
 
-    Raises `harness.UsageError` with these reasons if any spec has an entry and `skip` is false, or if no specs remain.
+    Raises `harness.UsageError` with all reasons if any run is unavailable and `skip` is false, or if no run is
+    available.
     """
     from harness.execute.availability import describe_reasons
 
@@ -99,7 +100,7 @@ def only_available(
 def execute_plan(
     plan: RunPlan, store: Store, execute: Execute, *, budget_s: float | None, rerun: bool, detach: bool
 ) -> Executed:
-    """Execute the runs of a plan, after the runs that are their teachers.
+    """Execute the runs of a plan. Runs that serve as teachers are executed first.
 
     Raises `harness.UsageError` if `detach` is true and a teacher must be trained first.
     """
@@ -128,7 +129,7 @@ def _stored(specs: Sequence[RunSpec], finished: Results, store: Store) -> dict[s
 
 
 def _trained(spec: RunSpec, catalog: Catalog, store: Store) -> StoredRun | None:
-    """Return the stored run of a teacher, or None if the teacher has not been executed with these settings and this
+    """Return the stored run of a teacher, or None if the teacher has not been executed with the current settings and
     code.
     """
     from harness.execute.resume import decide

@@ -102,9 +102,9 @@ class Results(Sequence[RunRecord]):
         Parameters
         ----------
         where : callable, optional
-            Function that takes a `RunRecord` and returns whether to keep it.
+            Function that takes a `RunRecord` and returns True if the record is to be kept.
         task, dataset, model, backend, device, precision : str or iterable of str, optional
-            Values of these fields of the run's specification.
+            Required values of fields in the run's specification.
         seed : int or iterable of int, optional
             Random seeds.
         status : str or iterable of str, optional
@@ -141,7 +141,8 @@ class Results(Sequence[RunRecord]):
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs, in the order of `records`. A run provides its predictions and its trained model.
+        """The runs, in the order of `records`. Each `Run` provides access to the predictions and the trained model of a
+        run.
 
         Raises `UsageError` if the results directory is not known.
         """
@@ -195,8 +196,8 @@ class Results(Sequence[RunRecord]):
             File to write. The suffix selects the format: svg, png, pdf, html or json (Vega-Lite).
         plot : str, optional
             Name of the plot: ``"pareto"``, ``"quality"``, ``"curves"``, ``"ratios"``, ``"confusion"``, ``"roc"``,
-            ``"latency"`` or ``"memory"``. By default, quality against throughput (``"pareto"``), or only ``"quality"``
-            if no throughput was measured.
+            ``"latency"`` or ``"memory"``. The default is quality against throughput (``"pareto"``), or ``"quality"`` if
+            no throughput was measured.
 
         Returns
         -------
@@ -237,8 +238,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Reference candidate for the ratios. The runs of this candidate also replace failed runs of other candidates.
-            By default, the first candidate with results on the most datasets.
+            Reference candidate for the ratios. The results of this candidate also replace those of failed runs of other
+            candidates. By default, the first candidate with results on the most datasets is used.
         ties : {"verdict", "exact"}, default="verdict"
             With ``"verdict"``, two candidates tie on a dataset if their comparison is inconclusive. With ``"exact"``,
             two candidates tie only if their means are equal.

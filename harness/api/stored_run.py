@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Run:
     """A run in a results directory.
 
-    `harness.Results.runs` contains one such object for each record.
+    `harness.Results.runs` contains one `Run` for each record.
     """
 
     path: Path
@@ -95,18 +95,20 @@ class Run:
         Parameters
         ----------
         classes : str or sequence of str, optional
-            Classes for which rates are computed. By default, the second of two classes, or all of several classes.
+            Classes for which rates are computed. By default, rates are computed for the second class if there are two
+            classes, and for all classes otherwise.
         min_examples : int, default=20
-            Minimum number of examples for an interval, and for a group to be included in a gap.
+            Minimum number of examples. A rate that is computed from fewer examples has no interval and is excluded from
+            the gaps.
 
         Returns
         -------
         pandas.DataFrame
-            One row per group value and class. The columns are ``group``, ``value``, ``label``, ``examples``, ``small``
-            and, for each of the rates ``accuracy``, ``selection_rate``, ``true_positive_rate`` and
-            ``false_positive_rate``, the rate, the ends of its 95% interval (``<rate>_low``, ``<rate>_high``) and the
-            number of examples from which it is computed (``<rate>_of``). ``attrs["gaps"]`` is a DataFrame with the
-            largest difference and ratio of each rate between groups.
+            One row per group value and class. The first columns are ``group``, ``value``, ``label``, ``examples`` and
+            ``small``. Each of the rates ``accuracy``, ``selection_rate``, ``true_positive_rate`` and
+            ``false_positive_rate`` has four columns: the rate, the ends of its 95% interval (``<rate>_low``,
+            ``<rate>_high``) and the number of examples from which the rate is computed (``<rate>_of``).
+            ``attrs["gaps"]`` is a DataFrame with the largest difference and ratio of each rate between groups.
 
         Raises
         ------
@@ -146,11 +148,11 @@ class Run:
             New data with the same columns as the training data, in the forms that `harness.save_data` accepts, or a
             file or folder, as in ``harness predict``. Labels are not required.
         backend : str, optional
-            Name of the backend that computes the predictions. By default, the run's backend.
+            Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
             Device. ``"auto"`` selects the run's device or, if `backend` is specified, the first device of this backend.
         on_bad_row : {"error", "skip"}, optional
-            Handling of bad rows. By default, the setting used in training.
+            Handling of bad rows. By default, the setting used in training is kept.
         keep : sequence of str, optional
             Columns of the data that are added to the table, such as identifiers.
         timeout_s : float, default=3600.0
@@ -227,13 +229,13 @@ class Run:
         ----------
         method : {"permutation", "integrated-gradients"}, optional
             ``"permutation"`` computes the permutation importance of the columns of a table, and
-            ``"integrated-gradients"`` attributes an output to the tokens or pixels of examples. By default,
+            ``"integrated-gradients"`` attributes an output to the tokens or pixels of examples. The default is
             ``"permutation"`` for tables and ``"integrated-gradients"`` for other data.
         split : {"test", "validation"}, default="test"
             For permutation importance: split whose examples are permuted.
         metric : str, optional
             For permutation importance: name of the metric whose decrease is measured. By default, the primary metric of
-            the run.
+            the run is used.
         repeats : int, default=10
             For permutation importance: number of permutations of each column.
         seed : int, default=0
@@ -243,11 +245,11 @@ class Run:
         examples : int, str or sequence of int or str, optional
             For integrated gradients: test examples, named as in the first column of `predictions`.
         target : str, optional
-            For integrated gradients: class whose output is attributed. By default, the predicted class.
+            For integrated gradients: class whose output is attributed. By default, the predicted class is used.
         steps : int, default=50
             For integrated gradients: number of steps of the numerical integration.
         backend : str, optional
-            Name of the backend that computes the predictions. By default, the run's backend.
+            Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
             Device, as in `predict`.
         timeout_s : float, default=3600.0
@@ -295,7 +297,9 @@ class Run:
         if method not in ("permutation", "integrated-gradients"):
             raise UnknownNameError("method", method, ("permutation", "integrated-gradients"))
         if any(isinstance(names, str) for names in together):
-            raise UsageError("together contains a string; pass lists of columns, such as [['latitude', 'longitude']]")
+            raise UsageError(
+                "the argument together contains a string; pass lists of columns, such as [['latitude', 'longitude']]"
+            )
         if method == "permutation":
             settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
             importance = permutation_importance(stored, catalog, together=together, **settings, **computed_by)
@@ -314,7 +318,7 @@ def readable(data: Any) -> Iterator[tuple[Path | Table, Sequence[str]]]:
     """Yield the path of new data, or the table that contains data in memory. Images and recordings in memory are
     written to a temporary folder.
 
-    Also yield the warnings of the conversion of data in memory.
+    Also yield the warnings issued during the conversion of data in memory.
     """
     import tempfile
 

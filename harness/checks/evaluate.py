@@ -103,7 +103,8 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
             raise HarnessError(f"{backend} could not evaluate the run: {evaluated.message}")
         if evaluated.dataset_digest != record.provenance.dataset_digest:
             raise HarnessError(
-                f"the data differ from those of run {record.run_id!r}; restore that version of the data, or train again"
+                f"the data differ from those of run {record.run_id!r}; restore the version of the data that this run "
+                "used, or train again"
             )
         outputs = read_arrays(directory / ARRAYS)["test_outputs"]
     return _compared(stored, trained, backend, evaluated, outputs)

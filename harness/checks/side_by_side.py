@@ -109,7 +109,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Part:
-    """Part of the planned runs to measure: everything, or only quality."""
+    """Scope of the measurement in the planned runs: everything, or only quality."""
 
     quality_only: bool
     checked_at: str = ""
@@ -172,13 +172,13 @@ def measured_part(
 
 
 def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog, lanes: Sequence[Lane]) -> str:
-    """Return the reason why the speed of these runs cannot be measured, or an empty string if it can."""
+    """Return the reason why the speed of these runs cannot be measured, or an empty string if it can be measured."""
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
         return f"the check on {day} applies to {changed}"
     if found.lanes != _plain(lanes):
-        return f"the check on {day} used other cores or GPUs"
+        return f"the check on {day} used different cores or GPUs"
     for spec in {load_of(spec): spec for spec in specs}.values():
         if found.versions.get(load_of(spec)) != package_versions(spec, catalog):
             return f"packages of {spec.backend} have changed since the check on {day}"

@@ -27,13 +27,13 @@ CONSISTENT = (
 @options.timeout("Time limit for repeating the first training steps in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Audit a run. From the spec, the raw samples, the data and the model, the audit recomputes the key, learning
-    curves, speeds, flags, latencies, scores and intervals. The results are compared with the record. The audit also
-    checks that training changed the weights, that the trained weights were used for scoring, and that the same
-    predictions were timed and scored. Runs with different seeds must differ, and the step timer must agree with
-    wall-clock time. The data are then prepared and the model is rebuilt in a new process. The audit also checks that
-    the data, the weights and the model match the record, and that batches do not affect each other. The last lines list
-    the fields that cannot be checked by an audit.
+    """Audit a run. The audit recomputes the key, learning curves, speeds, flags, latencies, scores and intervals from
+    the spec, the raw samples, the data and the model, and compares the results with the record. The audit also checks
+    that training changed the weights, that the trained weights were used for scoring, and that the same predictions
+    were timed and scored. Runs with different seeds must differ, and the step timer must agree with wall-clock time.
+    The data are then prepared again and the model is rebuilt in a new process. The audit also checks that the data, the
+    weights and the model match the record, and that batches do not affect each other. The last lines of the output list
+    the fields that an audit cannot check.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
     the record, in audit.json. Checks that cannot be performed are listed with the reason. The exit status is 1 if a

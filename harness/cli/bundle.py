@@ -34,9 +34,9 @@ def bundle(
     until: str | None,
     **filters: tuple[str, ...],
 ) -> None:
-    """Pack runs into an archive with everything needed to check and reproduce the runs. The archive contains the
-    records, the raw samples, the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of
-    every file.
+    """Pack runs into an archive with everything needed to check and reproduce them. The archive contains the records,
+    the raw samples, the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of every
+    file.
 
     RUN is a substring of the run ids, a run's directory, a results directory, or a suite file. By default, all runs in
     the results directory are packed. Failed runs are included. A run that is in several results directories is packed

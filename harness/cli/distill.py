@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     metavar="T",
     default=2.0,
     show_default=True,
-    help="Temperature of the teacher's probabilities.",
+    help="Temperature of the softmax for both the teacher and the student.",
 )
 @click.option(
     "--alpha",

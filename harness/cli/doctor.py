@@ -45,8 +45,8 @@ def doctor(
     cannot be written.
 
     With --roofline, measure the peak matrix multiplication rate and the peak copy bandwidth of each device in each
-    precision. Each measurement takes about 20 s. The measured rates are saved in the cache. Later reports then also
-    show the model FLOPs utilization (the fraction of the peak) of runs with the same device and number of threads.
+    precision. Each measurement takes about 20 s. The measured rates are saved in the cache. Later reports also show the
+    model FLOPs utilization (the fraction of the peak) of runs with the same device and number of threads.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def env() -> None:
     """Create, list and remove named environments, in which `harness run --env NAME` executes runs.
 
-    Environments are stored in the directory HARNESS_ENVS or, if it is not set, in the user's data directory.
+    Environments are stored in the directory HARNESS_ENVS or, if this variable is not set, in the user's data directory.
 
     \b
     Examples:

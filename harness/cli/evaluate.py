@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Evaluate a trained model with another backend.")
 @options.plugins
 @click.argument("run")
-@click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate the weights with.")
+@click.option("--backend", required=True, metavar="NAME", help="Backend that evaluates the model.")
 @click.option("--device", metavar="NAME", default="auto", help="Device: auto, cpu, cuda or cuda:N.")
 @options.format_
 @options.timeout("Maximum duration of the evaluation, in seconds.")

@@ -53,7 +53,7 @@ _OF_METHOD = {
     help="permutation: columns that are permuted together, such as correlated columns. Can be repeated.",
 )
 @options.names(
-    "--examples", "integrated-gradients: test examples, named as in the first column of `harness predictions`."
+    "--examples", "integrated-gradients: test examples, identified as in the first column of `harness predictions`."
 )
 @click.option(
     "--class",
@@ -103,8 +103,8 @@ def explain(
     """Explain the model of a run with saved weights (`harness run --save-weights`). The result is stored next to the
     run in `explanations/`, and is shown on the page of the run.
 
-    permutation: The importance of a column of a table is the decrease in the score if the values of the column are
-    permuted between the examples of a split. The columns are those of the original table.
+    permutation: The importance of a column of a table is the decrease in the score when the values of the column are
+    permuted across the examples of a split. The columns are those of the original table.
 
     integrated-gradients: The output of a class for an example is attributed to the tokens or pixels of the example. The
     backend must be torch, with Captum (`pip install 'ml-harness[explain]'`).

@@ -16,7 +16,8 @@ from harness.cli.predict import output, write_table
     multiple=True,
     metavar="NAME",
     help=options.with_default(
-        "Class for which rates are computed. Can be repeated.", "the second of two classes, or all of several classes"
+        "Class for which rates are computed. Can be repeated.",
+        "the second class if there are two, all classes otherwise",
     ),
 )
 @click.option(
@@ -45,10 +46,10 @@ def groups(
     results: str | None,
 ) -> None:
     """Show the accuracy, the selection rate, the true positive rate and the false positive rate of each group of test
-    examples, with 95% intervals. Also show the largest difference and ratio of each rate between groups.
+    examples, with 95% intervals. Also show the largest gap in each rate between groups, as a difference and as a ratio.
 
-    The groups are the columns of your own data that are named with `harness run --slice-columns`, their intersections,
-    and the groups that the dataset or the task defines.
+    The groups are defined by the columns of your own data that are passed to `harness run --slice-columns`, by the
+    intersections of these columns, and by the dataset or the task.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -65,7 +66,7 @@ def groups(
     from harness.report.groups import gaps_frame, rates_frame, render
 
     if output is not None and format_ != "csv":
-        raise UsageError("--output FILE needs --format csv")
+        raise UsageError("--output FILE requires --format csv")
     found = of_run(Store(results_dir(results)).find(run).record, classes, min_examples)
     if format_ == "csv":
         write_table(rates_frame(found) if table == "rates" else gaps_frame(found), format_, output)

@@ -58,7 +58,7 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split values like `split`, but keep existing paths, which may contain commas."""
+    """Split values as `split` does, but keep existing paths, which may contain commas."""
     from os.path import exists
 
     # Path.exists() raises for names that are too long for a path.
@@ -67,11 +67,11 @@ def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    """Split values like `split`, and convert them to integers."""
+    """Split values as `split` does, and convert them to integers."""
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
-            raise click.BadParameter(f"{name!r} is not an integer of at least 0")
+            raise click.BadParameter(f"{name!r} is not a non-negative integer")
         if len(name) > 18:
             raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
@@ -79,7 +79,7 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 
 
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
-    """Split values like `split_whole_numbers`, but return the keyword ``all`` unchanged."""
+    """Split values as `split_whole_numbers` does, but return the keyword ``all`` unchanged."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
@@ -293,8 +293,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="time-column",
-        help="For your own data: column of dates, times or numbers. The latest rows form the test split or, with "
-        "--folds, the folds, each of which is predicted by a model trained on earlier rows.",
+        help="For your own data: column of dates, times or numbers. The latest rows form the test split. With "
+        "--folds, the latest rows form the folds, and each fold is predicted by a model trained on earlier rows.",
         default="none",
     ),
     Option(
@@ -323,8 +323,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="For your own data: columns that group the examples. Scores are also reported for each group, which is "
-        "a value or a quartile of a numeric column. Join names with * to intersect groups.",
+        help="For your own data: columns that group the examples. Scores are also reported for each group. A group "
+        "is a value of a column or, for numeric columns, a quartile. Join names with * to intersect groups.",
         default="none",
         several=True,
     ),
@@ -351,7 +351,7 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 def selection(
     *, leave_out: Collection[str] = (), own_data: bool = True, defaults: Mapping[str, str] | None = None, **texts: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options that select runs to a command. The command receives a `Selection` as ``selection``.
+    """Add the run-selection options to a command. The command receives a `Selection` as ``selection``.
 
     `texts` replaces the help texts of options, and `defaults` replaces the descriptions of their default values. If
     `own_data` is false, the options for the user's own data are omitted.
@@ -462,7 +462,7 @@ format_ = formats("text", "json")
 
 
 def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
-    """Return the ``--timeout`` option, in seconds."""
+    """Return the ``--timeout`` option, whose value is in seconds."""
     return click.option(
         "--timeout",
         type=FiniteRange(min=0, min_open=True),

@@ -88,7 +88,7 @@ def parity(
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool, results: str | None) -> Iterator[RunSpec]:
     """Yield the selected specs. If `everything` is true, yield the specs of every model on every compatible task
-    instead. The teacher is searched for in the results directory `results`.
+    instead. The teacher is looked up in the results directory `results`.
     """
     import dataclasses
 

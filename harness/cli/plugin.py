@@ -143,8 +143,8 @@ def check(which: str | None, format_: str) -> None:
     harness are checked.
 
     Backends and networks are executed in separate processes, and compared with another backend that implements the same
-    model. The check takes about a minute for each network, and shows what is being checked on stderr. Networks for
-    backends that are not installed are not checked. The exit status is 1 if a rule is violated.
+    model. The check takes about a minute for each network. Its progress is shown on stderr. Networks for backends that
+    are not installed are not checked. The exit status is 1 if a rule is violated.
 
     \b
     Examples:

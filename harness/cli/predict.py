@@ -29,7 +29,7 @@ output = click.option(
 @click.option(
     "--all-splits",
     is_flag=True,
-    help="Include the runs of the other folds or splits that have the settings and the seed of RUN.",
+    help="Include the runs of the other folds or splits that have the same settings and seed as RUN.",
 )
 @options.formats("csv", "parquet")
 @output
@@ -42,9 +42,9 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     probability of each class. For regression, the other columns are the true and the predicted value of each target, in
     the target's unit.
 
-    The predictions of several runs, which may differ only in the split and the seed, are joined, with the columns
-    `split` and `seed`. Over all folds of a cross-validation, each example is predicted by a model that was not trained
-    on it.
+    The predictions of several runs, which may differ only in the split and the seed, are combined into one table, which
+    has the additional columns `split` and `seed`. Across all folds of a cross-validation, each example is predicted by
+    a model that was not trained on it.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -63,13 +63,13 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     found = [store.find(run) for run in dict.fromkeys(runs)]
     if all_splits:
         if len(found) > 1:
-            raise UsageError("--all-splits finds the other runs of one RUN; pass only one run")
+            raise UsageError("--all-splits adds the runs of the other splits; pass only one run")
         found = with_other_splits(found[0], store.load(lambda run: run.setting.task == found[0].record.spec.task).runs)
     single = len(found) == 1 and not all_splits
     write_table(stored_predictions(found[0]) if single else combined_predictions(found), format_, output)
 
 
-@click.command(short_help="Predict new data with a trained model.")
+@click.command(short_help="Compute predictions for new data with a trained model.")
 @options.plugins
 @click.argument("run")
 @click.argument("data", type=click.Path(), metavar="DATA")
@@ -105,11 +105,11 @@ def predict(
     timeout: float,
     results: str | None,
 ) -> None:
-    """Predict new data with a run's weights and preprocessing (`harness run --save-weights`), and write the predictions
-    as a table with one row per example; see `harness predictions`.
+    """Compute predictions for new data with a run's weights and preprocessing (`harness run --save-weights`), and write
+    the predictions as a table with one row per example; see `harness predictions`.
 
     DATA can be a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, or a text file (.txt)
-    with one text per line. It can also be an image, a recording, or a folder of images or recordings. Labels are not
+    with one text per line. DATA can also be an image, a recording, or a folder of images or recordings. Labels are not
     required. If the data contain the target column, the table includes it, and the scores of the predictions are
     printed to stderr.
 

@@ -35,15 +35,13 @@ _REFRESH_S = 0.25
 
 
 def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
-    """Return one line of output for each of the user's datasets with files that have not been decoded when the runs
-    start.
-    """
+    """Return one line of output for each of the user's datasets whose files are not decoded until the runs start."""
     from harness.data.user_files.location import MEDIA
 
     names = dict.fromkeys((s.dataset, s.task) for s in specs if s.source and catalog.task(s.task).kind in MEDIA)
     return [
-        f"Note: {dataset}: the files are decoded by the run, which reports copies and damaged files; to report them "
-        f"without a run, use `harness data info` with --task {task} and the same options for the data"
+        f"Note: {dataset}: the files are decoded by the run, which reports duplicate and damaged files; to find such "
+        f"files without a run, use `harness data info` with --task {task} and the same options for the data"
         for dataset, task in names
     ]
 
@@ -72,7 +70,7 @@ def carry_out(
     warned: Sequence[str] = (),
     **settings: Any,
 ) -> Results:
-    """Execute `specs` like `harness.api.carry_out`, and show progress on stderr. Warnings in `warned` are omitted.
+    """Execute `specs` as `harness.api.carry_out` does, and show progress on stderr. Warnings in `warned` are omitted.
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
@@ -108,7 +106,7 @@ class Live(Listener):
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._total = 0
         self._current: dict[int, RunInProgress] = {}
-        """Mapping from numbers to runs in progress."""
+        """Runs in progress, keyed by their numbers."""
         self._warned = set(warned)
         self._drawn = 0.0
 

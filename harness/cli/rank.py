@@ -36,8 +36,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline for ratios. Its results also replace the results of failed "
-        "runs.",
+        "Backend, model or setting that is the baseline for ratios. The results of the baseline also replace the "
+        "results of failed runs.",
         "the first candidate with results on the largest number of datasets",
     ),
 )

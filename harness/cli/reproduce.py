@@ -65,11 +65,11 @@ def reproduce(
     confidence interval, and the data and the initial weights must be identical. Speed, latency and memory are shown
     side by side.
 
-    A bundle is rejected if a file does not match the manifest. The message names the file. No code in a bundle is
-    executed. The runs are repeated from their specs by the installed plugins. To keep the new runs separate from the
-    original runs, they are saved in the "reproduced" folder of the results directory, or in the directory given by
-    --results. Runs in named environments are repeated in environments with the same names; see `harness env`. The exit
-    status is 1 if the quality, the data or the initial weights do not match.
+    If a file does not match the manifest, the bundle is rejected with a message that names the file. No code in a
+    bundle is executed. The runs are repeated from their specs by the installed plugins. To keep the new runs separate
+    from the original runs, they are saved in the "reproduced" folder of the results directory, or in the directory
+    given by --results. Runs in named environments are repeated in environments with the same names; see `harness env`.
+    The exit status is 1 if the quality, the data or the initial weights do not match.
 
     \b
     Examples:
@@ -209,10 +209,10 @@ def _create(env: str, lock: str) -> None:
 
 
 def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:
-    """Return the paths that the user passed with ``--data``, by recorded path. The key of a path for all runs is an
-    empty string.
+    """Return the paths that the user passed with ``--data``, keyed by recorded path. The key is an empty string if a
+    path applies to all runs.
 
-    Raises `harness.UsageError` if a path does not exist, or if no run used the data that a value replaces.
+    Raises `harness.UsageError` if a path does not exist, or if a value replaces data that no run used.
     """
     from harness.errors import UsageError
 
@@ -226,7 +226,8 @@ def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:
         if not matching:
             used = ", ".join(sorted(recorded)) or "no user data"
             raise UsageError(
-                f"--data {value}: no selected run of the bundle used {old or 'such data'}; they used {used}"
+                f"--data {value}: no selected run of the bundle used {old or 'such data'}; the selected runs used "
+                f"{used}"
             )
         if not Path(new).exists():
             raise UsageError(f"--data {value}: {new} does not exist; pass the path of your copy of the data")

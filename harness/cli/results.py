@@ -73,8 +73,8 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
     """List the runs that are no longer needed. With --yes, remove these runs.
 
     A failed run is not needed if a later run with the same specification succeeded. With --failed, all other failed
-    runs are also listed. With --keep, old repeats are also listed. Checkpoints of training are not needed if their run
-    has succeeded, or if they are damaged. With --failed, the checkpoints of unfinished runs are also listed.
+    runs are also listed. With --keep, old repeats are also listed. Training checkpoints are not needed if their run has
+    succeeded, or if they are damaged. With --failed, the checkpoints of unfinished runs are also listed.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def verify(results: str | None) -> None:
 
 
 def _existing(results: str | None) -> Path:
-    """Return the results directory. Raises `harness.UsageError` if it does not exist."""
+    """Return the results directory. Raises `harness.UsageError` if the directory does not exist."""
     from harness.errors import UsageError
     from harness.records.store import results_dir
 

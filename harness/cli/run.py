@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint-every",
     metavar="INTERVAL",
-    help="Interval between checkpoints of training: a number of epochs such as 1, a number of steps such as "
+    help="Interval between training checkpoints: a number of epochs such as 1, a number of steps such as "
     "500steps, or a time such as 10min.",
 )
 @click.option(
@@ -142,8 +142,8 @@ def run(
     Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
     fails. Progress is written to stderr, and the table is written to stdout.
 
-    To complete a stopped comparison, repeat the command. A run is skipped if the results directory already contains it
-    with the same settings, plugin code, package versions and machine class. Failed runs are executed again.
+    To complete a stopped comparison, repeat the command. A run is skipped if the results directory already contains a
+    run with the same settings, plugin code, package versions and machine class. Failed runs are executed again.
 
     With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint if the command is
     repeated. The interruption does not change the results.

@@ -31,11 +31,11 @@ def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet:
     The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer deviates by more than 1 ms
     over half a second.
 
-    With --jobs N, check whether N - 1 other runs slow down a run with the selected settings. Runs are executed one at a
-    time and N at a time, in alternation. The check passes if, for every metric, the confidence interval of the change
-    is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, pass more rounds (--repeat).
-    The result is saved in the cache directory. If the check passed, `harness run --jobs N` can measure speed for these
-    settings on this class of machine. The exit status is 1 if the check does not pass.
+    With --jobs N, check whether N - 1 other runs slow down a run with the selected settings. Runs are executed
+    alternately one at a time and N at a time. The check passes if, for every metric, the confidence interval of the
+    change is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, increase the number of
+    rounds (--repeat). The result is saved in the cache directory. If the check passed, `harness run --jobs N` can
+    measure speed for these settings on this class of machine. The exit status is 1 if the check does not pass.
 
     \b
     Examples:
@@ -119,7 +119,10 @@ def render_side_by_side(found: SideBySideCheck) -> str:
     )
     results = {figure.result for figure in found.figures}
     if "undecided" in results and "differs" not in results:
-        verdict += f"; some intervals are too wide: pass more rounds, such as --repeat {2 * found.rounds}"
+        verdict += (
+            "; some intervals are too wide: increase the number of rounds, for example with "
+            f"--repeat {2 * found.rounds}"
+        )
     return f"{table}\n\n{verdict}"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--search",
     multiple=True,
     metavar="KEY=SPACE",
-    help="Setting to search and its possible values, as a list (recipe.batch_size=16,32,64), a range "
+    help="Setting to tune and its possible values, as a list (recipe.batch_size=16,32,64), a range "
     "(recipe.dropout=0.0:0.5) or a logarithmic range (recipe.learning_rate=log:1e-4:1e-2). Can be repeated.",
 )
 @click.option(
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="local",
     show_default=True,
-    help="Executor, which determines where the trials and the confirming runs are executed.",
+    help="Executor, which determines where the trials and the confirmation runs are executed.",
 )
 @options.executor_options
 @click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")
@@ -221,7 +221,7 @@ def _check_alone() -> None:
         and context.get_parameter_source(parameter.name) == click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        raise click.UsageError(f"--lr-range is not a search; remove {', '.join(given)}")
+        raise click.UsageError(f"--lr-range does not perform a search; remove {', '.join(given)}")
 
 
 def _range_tests(

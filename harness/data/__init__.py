@@ -1,1 +1,1 @@
-"""Datasets, including downloads, user files, caches, checks and batches."""
+"""Dataset handling: downloads, user files, caches, checks and batches."""

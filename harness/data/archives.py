@@ -26,7 +26,7 @@ EXPANSION = 200
 decompression bomb.
 """
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, up to which every archive is accepted, regardless of its compression ratio."""
+"""Maximum extracted size, in bytes, of archives that are accepted regardless of their compression ratio."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
 """Maximum size of the list of members in a zip archive, which `zipfile` reads into memory."""
@@ -255,7 +255,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\xfd7zXZ", _open_xz),
     (b"\x5d\x00\x00", _open_xz),
 )
-"""Pairs of the first bytes of a compressed format and the function that opens such files."""
+"""First bytes of files in each compression format, and the function that opens files in this format."""
 
 
 def _decompressed(archive: Path) -> IO[bytes]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One of several contiguous parts of a batch. The process with this rank computes this part."""
+    """One of several contiguous parts of a batch. Each part is computed by the process with the same rank."""
 
     rank: int
     parts: int
@@ -91,7 +91,9 @@ def _augmented(inputs: dict[str, NDArray[Any]], augment: Augment, rng: np.random
     changed = {name: np.ascontiguousarray(array) for name, array in augment(inputs, rng).items()}
     after = {name: (array.shape, array.dtype) for name, array in changed.items()}
     if after != before:
-        raise PluginError(f"the task's augment changed {before} to {after}; it must keep all shapes and dtypes")
+        raise PluginError(
+            f"the augment method of the task changed {before} to {after}; it must keep all shapes and dtypes"
+        )
     return changed
 
 
@@ -124,7 +126,7 @@ def batch_sizes(largest: int) -> list[int]:
     """Return the sizes 1, 2, 3, 4, 6, 8, 12, 16, 24 and so on below `largest`, followed by `largest`.
 
     The sizes are the powers of two and the numbers halfway between them. With these sizes, less than a third of an
-    incomplete batch is padding, and frameworks compile the model for few sizes.
+    incomplete batch is padding, and frameworks compile the model for only a few sizes.
     """
     powers = [1 << power for power in range(largest.bit_length())]
     return sorted({size for power in powers for size in (power, 3 * power // 2) if size < largest} | {largest})

@@ -1,4 +1,4 @@
-"""Totals of what a task counts in addition to examples, such as tokens (`harness.Task.counts`)."""
+"""Totals of items that a task counts in addition to examples, such as tokens (see `harness.Task.counts`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile("[a-z][a-z0-9_]*", re.ASCII)
 
 
 def with_counts(task: Task, data: PreparedData) -> DataInfo:
-    """Return the description of the data with the totals for each split.
+    """Return the data description with the totals of each split added.
 
     Raises `harness.PluginError` if `Task.count` raises an exception, if it does not return one finite number of at
     least 0 for each example, or if the total of a split is 0.
@@ -26,8 +26,8 @@ def with_counts(task: Task, data: PreparedData) -> DataInfo:
         return data.info
     if not isinstance(task.counts, str) or _NAME.fullmatch(task.counts) is None:
         raise PluginError(
-            f"the task {task.name!r} counts {task.counts!r}; use a name consisting of lowercase letters, digits and "
-            "underscores, such as 'tokens'"
+            f"the attribute counts of the task {task.name!r} is {task.counts!r}; use a name consisting of lowercase "
+            "letters, digits and underscores, such as 'tokens'"
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     facts = {
@@ -38,7 +38,7 @@ def with_counts(task: Task, data: PreparedData) -> DataInfo:
 
 
 def _total(task: Task, name: str, split: Split, info: DataInfo) -> float:
-    subject = f"the method count of the task {task.name!r}"
+    subject = f"the count method of the task {task.name!r}"
     try:
         counts = np.asarray(task.count(read_only_split(split), info), np.float64)
     except (HarnessError, MemoryError):

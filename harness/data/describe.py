@@ -44,10 +44,10 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: str
     examples: dict[str, int]
     """Number of examples in each split, or an empty mapping if the dataset does not declare these numbers. Like
-    `inputs` and `label_names`, these numbers describe the dataset with its default options.
+    `inputs` and `label_names`, the numbers of examples refer to the default options of the dataset.
     """
     splits: tuple[int, ...]
-    """Numbers of the published splits, if there are several."""
+    """Numbers that identify the published splits, or an empty tuple if there is only one."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str

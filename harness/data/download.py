@@ -38,7 +38,7 @@ MIN_RATE, RATE_S = 4096, 60.0
 _CHUNK = 1 << 18
 
 Report = Callable[[str, int, int | None], None]
-"""Callback that is called with the file name, the number of bytes downloaded so far, and the expected total (None if
+"""Callback that receives the file name, the number of bytes downloaded so far, and the expected total (None if
 unknown).
 """
 
@@ -161,7 +161,7 @@ class _Counted:
         return self._file.write(data)
 
     def check(self, size: int) -> None:
-        """Raise `_FailedError` if a file of this size, in bytes, is too large."""
+        """Raise `_FailedError` if `size`, in bytes, exceeds the limit for the file."""
         if size <= self._limit:
             return
         if self._remote.bytes is None:
@@ -230,7 +230,7 @@ def _part(response: requests.Response) -> bytes:
 
 
 def _response(url: str) -> requests.Response:
-    """Send the request and return the response, whose body has not been read.
+    """Send the request and return the response without reading its body.
 
     The request is sent in a daemon thread. A server that sends a header one byte at a time never triggers the socket
     timeout.
@@ -270,7 +270,7 @@ def _response(url: str) -> requests.Response:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of the innermost exception, because requests and urllib3 wrap exceptions."""
+    """Return the message of the original exception, which requests and urllib3 wrap in other exceptions."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

@@ -28,8 +28,8 @@ COARSE_SIDE = 48
 """Minimum length of an image's shorter side, in pixels, for the image to be compared at a third of its resolution.
 Smaller images are compared at half of their resolution.
 
-At a third of the resolution, the interpolation method of an image editor has little effect. However, small images lose
-too much detail.
+At a third of the resolution, the interpolation method of an image editor has little effect, but small images lose too
+much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
 """Maximum root mean square differences between two copies of an image, over all pixels and over the part with the
@@ -64,7 +64,9 @@ RATE_HZ = 8000
 SILENCE = 1e-3
 """Maximum amplitude of silence, relative to the peak of a recording. This ratio corresponds to -60 dB."""
 BAND_HZ = (150.0, 3400.0)
-"""Range of frequencies to compare. If necessary, the upper limit is reduced to 42% of the lower sample rate."""
+"""Range of frequencies to compare. If necessary, the upper limit is reduced to 42% of the lower of the two sample
+rates.
+"""
 BANDS = np.geomspace(100, 1500, 25)
 """Limits of a descriptor's frequency bands, in Hz. Recordings with a sample rate of at least 4 kHz contain all of these
 frequencies.
@@ -163,8 +165,8 @@ def trimmed(waveform: NDArray[Any]) -> NDArray[Any]:
 
 
 def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], other_rate_hz: int) -> bool:
-    """Return whether two waveforms ``[samples]`` are copies. Copies may differ by lossy compression, resampling, a
-    short delay, the volume or the sign.
+    """Return whether two waveforms ``[samples]`` are copies. Differences due to lossy compression, resampling, a short
+    delay, the volume or the sign are tolerated.
     """
     if abs(len(one) / rate_hz - len(other) / other_rate_hz) > DURATION_S:
         return False
@@ -234,7 +236,7 @@ def _spectrum(plane: Floats, side: int) -> Floats:
 
 
 def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
-    """Return two images as planes ``[side, side]``. The blurrier image is sharpened to match the other one.
+    """Return the color planes ``[side, side]`` of two images. The blurrier image is sharpened to match the other one.
 
     Interpolation weakens the high frequencies of a resized image. The sharpening uses one factor for each radial
     frequency of the brightness spectrum.

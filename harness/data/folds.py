@@ -1,4 +1,4 @@
-"""Cross-validation folds: how they are drawn, and warnings about them."""
+"""Assignment of rows to cross-validation folds, and warnings about unsuitable folds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Index = NDArray[np.int64]
 
 UNEVEN = 1.5
-"""Minimum ratio of the sizes of the largest and the smallest fold for a warning."""
+"""Ratio of the largest to the smallest fold size above which a warning is issued."""
 
 
 def assign_folds(
@@ -32,7 +32,7 @@ def assign_folds(
 
     The folds are stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups`
     (``[N]``) are in the same fold, as are rows with equal values in `copies` (``[N]``). If `groups` is given, rows with
-    equal values in `copies` must be in the same group. `names` are the names of the classes.
+    equal values in `copies` must be in the same group. `names` contains the class names.
 
     Raises `harness.DataError` if there are too few rows, groups or examples of a class.
     """
@@ -110,7 +110,9 @@ def _check_units(
     names: Sequence[str],
 ) -> None:
     """Raise `harness.DataError` if there are fewer units, such as groups, than folds, if a class occurs in fewer than
-    three units, or if every class occurs in fewer units than there are folds. `number` is the unit of each row."""
+    three units, or if every class occurs in fewer units than there are folds. `number` contains the index of each row's
+    unit (``[N]``).
+    """
     if units < count:
         raise DataError(f"{units} {what} cannot be divided into {count} folds; use fewer folds")
     if classes is None:
@@ -165,7 +167,7 @@ def drawn_by(grouped: bool, classes: Index | None, copies: NDArray[Any] | None) 
 
 
 def sizes_of(folds: Index) -> str:
-    """Return the numbers of rows in the folds, in the order of the folds, such as ``26, 25, 25``."""
+    """Return the number of rows in each fold, formatted as in ``26, 25, 25``."""
     return ", ".join(f"{size}" for size in np.bincount(folds).tolist())
 
 

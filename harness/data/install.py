@@ -172,7 +172,7 @@ reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", defau
 
 @contextlib.contextmanager
 def _lock(dataset: Dataset) -> Iterator[None]:
-    """Hold the lock of a dataset's folder. The kernel releases the lock when the process is killed."""
+    """Hold a lock on a dataset's folder. The kernel releases the lock when the process is killed."""
     from filelock import FileLock, Timeout
 
     path = cache_dir() / "locks" / f"{dataset.name}.lock"
@@ -191,7 +191,7 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
     """Download each file into a separate folder, then merge the folders into `folder`. If a download fails, the
-    downloads that are complete are kept.
+    completed downloads are kept.
     """
     from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain
@@ -261,8 +261,8 @@ def _explanation(dataset: Dataset, url: str, failures: str) -> str:
 
 @contextlib.contextmanager
 def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
-    """Convert an OSError in the cache to `harness.DataError`. If the disk is full, the incomplete download is
-    deleted.
+    """Convert an OSError raised while accessing the cache to `harness.DataError`. If the disk is full, the incomplete
+    download is deleted.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Reading of text files in which line numbers matter."""
+"""Reading of text files whose line numbers must be preserved."""
 
 from __future__ import annotations
 

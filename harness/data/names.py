@@ -1,4 +1,4 @@
-"""The order of names, such as those of classes, categories and groups."""
+"""Sort order for the names of classes, categories and groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WHOLE = re.compile(r"(-?[0-9]{1,100})(\.0+)?")
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Return the distinct names, sorted by number if all names are whole numbers and alphabetically otherwise.
 
-    Numbers such as ``2.0`` are whole numbers. An empty name, which denotes a missing value, comes first.
+    Numbers such as ``2.0`` are considered whole numbers. An empty name, which denotes a missing value, comes first.
     """
     distinct = sorted(set(names))
     found = {name: _WHOLE.fullmatch(name) for name in distinct}

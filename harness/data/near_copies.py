@@ -1,8 +1,8 @@
-"""Search for near copies. Near copies contain the same image or recording, after lossy compression, resizing or
-resampling.
+"""Search for near copies. Near copies are versions of the same image or recording, for example after lossy compression,
+resizing or resampling.
 
 Candidates are pairs with similar descriptors. A k-d tree over the principal components of the descriptors finds
-candidate pairs without comparing all pairs. The pixels or samples of each candidate are then compared.
+candidate pairs without comparing all pairs. The pixels or samples of each candidate pair are then compared.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, over all pairs. Comparing the maximum number takes about 20 s. For
-each pair, the mean size of the two examples is counted, but at least `WORK` divided by `MAX_COMPARED`.
+"""Maximum number of pixels or samples to compare, over all pairs. Comparing that many takes about 20 s. Each pair
+contributes the mean size of its two examples, or `WORK` divided by `MAX_COMPARED` if the mean is smaller.
 """
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000
-"""Maximum number of distances between descriptors that are computed if there are too many pairs to sort. Computing the
-maximum number takes about 10 s.
+"""Maximum number of distances between descriptors that are computed if there are too many pairs to sort. Computing this
+many distances takes about 10 s.
 """
 
 Index = NDArray[np.int64]
@@ -146,7 +146,7 @@ def _join(
     """Merge the groups of rows in `parents` that are near copies. Return the first pair of near copies, the number of
     compared pairs, and whether all pairs were processed.
 
-    Pairs within a group are not compared again. The comparisons cost at most `limit` in total.
+    Pairs within a group are not compared again. The total cost of the comparisons is at most `limit`.
     """
     first, compared, spent = None, 0, 0.0
     for one, other in pairs:

@@ -18,17 +18,17 @@ from harness.interfaces import RawData, Split
 from harness.records import Objective
 
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
-"""Fraction of the examples in the validation split (of the examples outside the test split, for folds), and in the test
-split of a random split."""
+"""Fraction of all examples that form the validation and the test split of a random split. For folds, the validation
+fraction refers to the examples outside the test split."""
 
 
 def resplit(raw: RawData, options: PooledResampling, objective: Objective, split_seed: int) -> RawData:
     """Merge the splits of a dataset, and return the fold or random split that the options select.
 
-    Classes are stratified. Examples with equal inputs are kept in the same split, as are the examples of each group
-    that is not divided between the dataset's test split and its other splits, such as a speaker. If a published test
-    split is merged, a warning states which groups are kept together. Raises `harness.DataError` if the examples cannot
-    be split in this way.
+    Classes are stratified. Examples with equal inputs are kept in the same split. The examples of a group, such as a
+    speaker, are also kept together, unless the dataset divides such groups between its test split and its other splits.
+    If a published test split is merged, a warning states which groups are kept together. Raises `harness.DataError` if
+    the examples cannot be split in this way.
     """
     everything = _joined([raw.train, raw.validation, raw.test])
     classes = np.asarray(everything.targets) if objective == "classification" else None
@@ -73,7 +73,7 @@ def resplit(raw: RawData, options: PooledResampling, objective: Objective, split
 
 
 def _joined(splits: list[Split]) -> Split:
-    """Return one split with the examples of all splits, in this order.
+    """Return one split with the examples of all `splits`, in the given order.
 
     If the dataset does not identify its examples, they are numbered from 1.
     """
@@ -104,7 +104,7 @@ def _all(arrays: list[NDArray[Any] | None], what: str) -> NDArray[Any]:
 
 
 def _undivided(raw: RawData) -> list[str]:
-    """Return the names of the groups whose values are not divided between the test split and the other splits."""
+    """Return the names of the groups whose values in the test split do not occur in the other splits."""
     return [
         name
         for name, tested in raw.test.groups.items()
@@ -127,8 +127,8 @@ def _together(
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return the number of each example's group, int64 ``[N]``, and the name of each example's group, str ``[N]``.
 
-    Examples are in the same group if they agree in one of the groups `names` or in `copies`. An example without a group
-    forms a separate group. Both results are None if `names` is empty.
+    Examples are in the same group if they have the same value in one of the groups `names` or in `copies`. An example
+    without a group forms a separate group. Both results are None if `names` is empty.
     """
     if not names:
         return None, None
@@ -145,7 +145,7 @@ def _together(
 
 
 def _merged(kept: list[str]) -> str:
-    """Return a warning about the examples that the published splits may keep apart."""
+    """Return a warning about related examples that may no longer be in the same split."""
     if kept:
         return (
             f"the published splits were merged; examples with the same {' or '.join(kept)} were kept in one split, but "

@@ -1,4 +1,4 @@
-"""Protection of arrays against changes by plugins. The splits are read-only, and a check detects changes of the
+"""Protection of arrays against changes by plugins. The splits are read-only, and a check detects changes to the
 prepared data.
 """
 

@@ -25,7 +25,9 @@ class Resampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     random_splits: int | None = None
     """Number of random splits. Split i is drawn with the seed ``split_seed`` + i - 1."""
     split: int | None = None
-    """Number of the fold or random split of a run, counted from 1. If None, every fold or split is a run."""
+    """Number of the fold or random split of a run, counted from 1. If None, every fold or split is evaluated in a
+    separate run.
+    """
 
     @property
     def count(self) -> int | None:
@@ -54,8 +56,8 @@ class PooledResampling(Resampling, frozen=True, kw_only=True, forbid_unknown_fie
     """Resampling options for datasets provided by plugins."""
 
     pool_splits: bool = False
-    """True to allow folds or random splits of a dataset with a published test split, whose examples are then merged
-    with the others. The scores are not comparable with published ones."""
+    """True to allow folds or random splits of a dataset that has a published test split. The examples of the test split
+    are then merged with the other examples. The scores are not comparable with published scores."""
 
 
 def divided(options: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

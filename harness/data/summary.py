@@ -35,7 +35,7 @@ class ExampleInfo(Struct, frozen=True, kw_only=True):
     content: dict[str, str]
     """Description of each raw input."""
     target: str
-    """Class of the example, its target values, or the classes of its positions."""
+    """Class or target values of the example, or the class of each position for token classification."""
 
 
 class DataSummary(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples, such as the number of ``characters``, keyed by name and split."""
     targets: dict[str, dict[str, Spread]]
-    """Values of each target for regression, keyed by split."""
+    """Values of each regression target, keyed by split."""
     info: DataInfo
     """Description of the prepared data, as stored in the record of a run."""
     examples: tuple[ExampleInfo, ...]
@@ -124,7 +124,7 @@ def _sizes(split: Split) -> dict[str, NDArray[Any]]:
 
 
 def _measured_by_task(raw: Split, prepared: Split) -> dict[str, NDArray[Any]]:
-    """Return the numeric groups added by the task, such as the number of tokens."""
+    """Return the numeric group columns added by the task, such as the number of tokens."""
     return {
         name: values
         for name, values in prepared.groups.items()

@@ -108,7 +108,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
 
 
 def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]], limit: float) -> list[str]:
-    """Return a warning if more than the fraction `limit` of the examples are identical to one of another class."""
+    """Return a warning if more than the fraction `limit` of the examples equal an example of another class."""
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
     low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)

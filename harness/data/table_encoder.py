@@ -278,7 +278,7 @@ def _means(values: NDArray[Any], columns: Sequence[str]) -> NDArray[np.float64]:
     known = ~np.isnan(values)
     if values.shape[1] and not known.any(axis=0).all():
         column = int(np.flatnonzero(~known.any(axis=0))[0])
-        raise DataError(f"training features have no number in {_column(column, columns)}; remove this column")
+        raise DataError(f"the training features contain no numbers in {_column(column, columns)}; remove this column")
     means: NDArray[np.float64] = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
     return means
 
@@ -310,7 +310,7 @@ def _named(cells: NDArray[Any]) -> NDArray[Any]:
 
 
 def _one_hot(cells: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return a column for each of the categories `names`. A cell with any other value is encoded as 0 in all
+    """Return an indicator column for each category in `names`. A cell with any other value is encoded as 0 in all
     columns.
     """
     import numpy as np

@@ -67,7 +67,7 @@ def execute_run(
         `harness.TrialPruned`, the child process is terminated, and a record with the trial's learning curves is
         returned.
     lock : collection of str, optional
-        Devices on which no other `harness` process on this machine may measure during the run: GPU indices as
+        Devices that no other `harness` process on this machine may use for measurements during the run: GPU indices as
         ``cuda:N``, or ``cpu``. If necessary, this function first waits for other processes to finish measuring. Only
         executors on other machines pass this argument, because the devices of this machine are locked before the
         executor is called.

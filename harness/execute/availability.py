@@ -16,7 +16,7 @@ from harness.records import RunSpec
 
 
 def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = False) -> dict[str, str]:
-    """Return the reasons why specs cannot be executed on this machine, keyed by the specs' keys.
+    """Map the key of each spec that cannot be executed on this machine to the reason.
 
     If `remote` is true, the runs are executed on other machines, and the devices of this machine are not checked.
 

@@ -23,7 +23,7 @@ events are dropped, so a child cannot slow down the parent by sending too many e
 
 
 class Lines:
-    """A splitter that divides data into lines and forwards the complete ones. Empty lines and lines longer than
+    """A splitter that divides data into lines and forwards the complete lines. Empty lines and lines longer than
     `MAX_LINE_BYTES` are skipped.
     """
 
@@ -73,8 +73,8 @@ class Log:
     end are kept.
 
     The beginning is written immediately. The end is written when the log is closed. Errors while writing, such as those
-    caused by a full disk, are ignored. If the log file is removed in the meantime, it is created again when the log is
-    closed. Raises OSError if the file cannot be created.
+    caused by a full disk, are ignored. If the log file is removed while the child is running, it is created again when
+    the log is closed. Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:

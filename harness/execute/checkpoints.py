@@ -75,11 +75,11 @@ def assign(
     every: Interval | None,
     resume: bool | None,
 ) -> list[Decision]:
-    """Return the decisions, with a checkpoint plan for each run to be executed.
+    """Add a checkpoint plan to the decision for each run to be executed, and return all decisions.
 
     If a usable checkpoint of a run exists, the run continues from this checkpoint, unless `resume` is False. Each
-    checkpoint is used by at most one run. A checkpoint is usable if it is not damaged and nothing that affects the run
-    has changed: the code of the plugins, the versions of Python and of the packages, and the class of machine.
+    checkpoint is used by at most one run. A checkpoint is usable if it is not damaged and if the plugins' code, the
+    versions of Python and the packages, and the class of the machine have not changed.
 
     Raises `harness.UsageError` if `resume` is True and a run cannot continue from its checkpoint. Raises
     `harness.RecordError` if the results directory cannot be read.
@@ -112,7 +112,7 @@ def assign(
             assigned.append(_from_beginning(decision, directory, every, reason))
             continue
         if resume is False:
-            assigned.append(_from_beginning(decision, own.directory, every, "a new start was requested"))
+            assigned.append(_from_beginning(decision, own.directory, every, "a restart was requested"))
             continue
         here = here or Here(catalog)
         if reason := _difference(here, spec, own):
@@ -132,8 +132,8 @@ def assign(
 
 
 def _from_beginning(decision: Decision, directory: Path, every: Interval | None, ignored: str) -> Decision:
-    """Return a decision to execute a run from the beginning. `ignored` is the reason why the run's checkpoint is not
-    used.
+    """Return the decision with a checkpoint plan for executing the run from the beginning. `ignored` is the reason why
+    the run's checkpoint is not used.
     """
     plan = None
     if every is not None:

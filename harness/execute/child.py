@@ -3,7 +3,7 @@
 Each child runs in a separate process group, with a log file and a channel to the parent. The parent sleeps while it
 waits for events.
 
-No other module of harness starts a process, as enforced by `tests/architecture/test_processes.py`. `call_in_child`
+No other module in harness starts a process, as enforced by `tests/architecture/test_processes.py`. `call_in_child`
 passes a job (a `msgspec.Struct`) to a function in the child. `call_in_child` returns the function's result or a
 `harness.records.Failure`. The child executes `harness.execute.child_main`. `calls_in_children` calls functions in
 several children at the same time. `run_program` runs a short external program.
@@ -75,7 +75,7 @@ _SMALL_PIPE_BYTES = 2**16
 BATCH_S = 0.1
 """Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
 keeping the parent busy. A pipe that is at least half full is read again immediately, so that the child is not blocked.
-After the child has written `_FLOOD_BYTES`, this rule no longer applies."""
+After the child has written `_FLOOD_BYTES` bytes, every pipe is read only once per interval."""
 _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
@@ -92,7 +92,7 @@ class ChildContext:
     """Context that is passed, in addition to the job, to a function in a child process."""
 
     directory: Path
-    """Directory for this call's large arrays and other files. The caller reads the files when the call has ended."""
+    """Directory for this call's large arrays and other files. The caller reads the files after the call has ended."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
     end: Callable[[Struct], None]

@@ -30,7 +30,7 @@ def ordered_cores() -> list[int]:
 
 
 def core_shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Divide cores into `count` disjoint contiguous parts. If there are fewer cores than parts, the parts are empty."""
+    """Divide cores into `count` disjoint contiguous parts. If there are fewer cores than parts, all parts are empty."""
     if len(cores) < count:
         return [()] * count
     bounds = [len(cores) * rank // count for rank in range(count + 1)]

@@ -38,7 +38,7 @@ class Collected:
 
     submission: Submission
     state: SubmissionState | None
-    """State of the submission. The value is None if the executor no longer knows the submission."""
+    """State of the submission. The value is None if the executor can no longer find the submission."""
     records: list[RunRecord]
     """Records that were stored."""
     left: list[PlannedRun]
@@ -57,7 +57,7 @@ def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: 
 
 
 def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
-    """Return the specs that are not pending. `pending` contains the number of pending runs, by key of the spec."""
+    """Return the specs that are not pending. `pending` maps the key of each spec to the number of its pending runs."""
     submitted = Counter(pending)
     left = []
     for spec in specs:
@@ -70,9 +70,9 @@ def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
 
 def describe_submission(submitted: int, pending: int, executor: str, results: Path) -> str:
     """Return a message about the runs submitted by a command with ``--detach``. `results` is the results directory."""
-    earlier = f"; {pending} submitted earlier and not finished" if pending else ""
+    earlier = f"; unfinished runs submitted earlier: {pending}" if pending else ""
     return (
-        f"{submitted} {'run' if submitted == 1 else 'runs'} submitted to the executor {executor}{earlier}; see the "
+        f"{submitted} {'run' if submitted == 1 else 'runs'} submitted to the executor {executor}{earlier}; check the "
         f"progress with `harness status --results {shlex.quote(str(results))}`, and collect the results with the same "
         "command without --detach"
     )
@@ -129,13 +129,14 @@ def collect_all(
 ) -> tuple[list[RunRecord], Counter[str]]:
     """Store the results of all submissions in a results directory.
 
-    Return the stored records, and the number of runs of `specs` that are still running or waiting, by key of the spec.
+    Return the stored records, and a mapping from the key of each of `specs` to the number of its runs that are still
+    running or waiting.
 
     If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, the
     returned records include results that an earlier command, such as ``harness status``, has already stored. Only runs
     of `specs` that were submitted with ``--rerun`` are included. These records are included because the same command
-    submitted the runs. `given` contains the executor of this command and its options; see `options_for`. Raises the
-    same errors as `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
+    submitted the runs. `given` contains the executor of this command and the executor's options; see `options_for`.
+    Raises the same errors as `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -179,7 +180,8 @@ def collect_all(
         if collected.problem and left:
             raise UsageError(
                 f"the results of the runs that were submitted on {submission.submitted_at[:16]} cannot be collected: "
-                f"{collected.problem}; make it available, or discard these runs with `harness status --cancel`"
+                f"{collected.problem}; make the executor available, or discard these runs with "
+                "`harness status --cancel`"
             )
         if collected.state is None and not collected.problem:
             listener.message(
@@ -224,7 +226,9 @@ def collect(
         left = _left(submission, state)
         if wait is not None and any(map(wait, left)):
             count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
-            listener.message(f"waiting for {count} on the executor {submission.executor}; Ctrl-C does not stop them")
+            listener.message(
+                f"waiting for {count} on the executor {submission.executor}; Ctrl-C does not stop the runs"
+            )
             state = report(wait=True)
         if state is not None and state.finished:
             executor.cancel(submission.name)

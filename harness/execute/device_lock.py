@@ -29,16 +29,16 @@ The lock is exclusive unless the process measures only on named GPUs.
 def measuring_on(
     devices: Iterable[str], *, wait: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[bool]:
-    """Hold the locks of `devices`. Devices are specified as in run specs, such as ``auto`` or ``cuda:1``.
+    """Hold the locks on `devices`. Devices are specified as in run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
     other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in
     the cache directory, and are released when the process ends. If the cache directory is not writable, no locks are
     held.
 
-    If another process holds a lock and `wait` is false, a `harness.BusyError` is raised. The error identifies the other
-    process. If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if
-    it had to wait for the lock.
+    If another process holds a lock and `wait` is false, a `harness.BusyError` is raised. The error message identifies
+    the process that holds the lock. If `wait` is true, this function calls `say` with a message and waits. The context
+    manager yields True if it had to wait for the lock.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))

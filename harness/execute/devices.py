@@ -1,6 +1,6 @@
 """Devices that a backend finds on this machine.
 
-The devices are listed in a child process, because this imports the framework, which may crash.
+The devices are listed in a child process, because listing them imports the framework, which may crash.
 """
 
 from __future__ import annotations

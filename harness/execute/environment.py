@@ -49,7 +49,8 @@ def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
 
 
 def git_commit() -> str | None:
-    """Return the Git commit of the checkout from which harness is imported. Return None for an installed package."""
+    """Return the Git commit of the checkout from which harness is imported. Return None if harness is not imported from
+    a checkout."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None

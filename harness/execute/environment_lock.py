@@ -44,7 +44,7 @@ def lock_text(python: str, packages: Sequence[tuple[str, str, str]], report: Pat
     `packages` contains the name, version and ``direct_url.json`` content of each distribution. `report` is the path of
     pip's installation report, which may not exist.
 
-    The hashes of downloaded files are written as comments, because files for other platforms have other hashes.
+    The hashes of downloaded files are written as comments, because files for other platforms have different hashes.
     """
     hashes = _hashes(report)
     lines = []

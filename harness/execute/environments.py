@@ -1,7 +1,8 @@
-"""Creation and removal of named environments. The module `harness.plugins.environments` defines and reads them.
+"""Creation and removal of named environments. Environments are defined and read by the module
+`harness.plugins.environments`.
 
-An environment is created in a hidden directory, which is renamed at the end. A visible environment is therefore always
-complete.
+An environment is created in a hidden directory, which is renamed at the end. An environment that is not hidden is
+therefore always complete.
 """
 
 from __future__ import annotations
@@ -103,13 +104,13 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    The environment contains the distributions in `requirements`, the lines of a requirements file. The environment also
-    contains harness and the plugin distributions, which are installed from the sources used in this process's
-    environment. Packages that `requirements` do not name have the same versions as in this process's environment. If
-    `upgrade` is ``only-if-needed``, packages whose versions conflict with the requirements may have other versions. If
-    `upgrade` is ``eager``, all packages have the newest suitable versions. If `inherit` is true, only `requirements`
-    and their dependencies are installed. All other packages are imported from this process's environment. If `replace`
-    is true, an existing environment is replaced.
+    The environment contains the distributions in `requirements`, which contains the lines of a requirements file. The
+    environment also contains harness and the plugin distributions, which are installed from the sources used in this
+    process's environment. Packages that `requirements` does not name have the same versions as in this process's
+    environment. If `upgrade` is ``only-if-needed``, packages whose versions conflict with the requirements may have
+    other versions. If `upgrade` is ``eager``, all packages have the newest suitable versions. If `inherit` is true,
+    only `requirements` and their dependencies are installed. All other packages are imported from this process's
+    environment. If `replace` is true, an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
@@ -181,7 +182,7 @@ def remove(name: str) -> None:
     check_name(name)
     root = environments_dir()
     if (root / name).exists() and not _is_environment(root / name):
-        raise UsageError(f"{root / name} was not created by harness, and is not removed")
+        raise UsageError(f"{root / name} was not created by harness, so it was not removed")
     environments.load(name)
     with _locked(root, name):
         hidden = root / f".{name}.old"
@@ -232,7 +233,8 @@ def _build(
     first = _probe(python)
     if first.version < _MINIMUM:
         raise UsageError(
-            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this is {first.python}"
+            f"{base}: harness requires Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this interpreter is "
+            f"{first.python}"
         )
     if inherit:
         if first.version != sys.version_info[:2]:

@@ -67,7 +67,7 @@ def _size(directory: Path) -> int:
 
 
 def setting_of(spec: RunSpec) -> str:
-    """Return an identifier that ignores the seed, the split and the device of the specification."""
+    """Return an identifier of the specification without its seed, split and device."""
     return msgspec.structs.replace(spec, device="auto").group_key
 
 

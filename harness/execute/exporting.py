@@ -1,6 +1,6 @@
 """Export of trained models in child processes.
 
-The measurements of the backend that executes the model therefore exclude the exporter and the conversion.
+Measurements of the backend that executes the model therefore do not include the export and the conversion.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TIMEOUT_S = 3600.0
 """Maximum duration of an export or a conversion during a run, in seconds."""
 MEANING = {
     "classification": "logits [B, classes]; the softmax gives the probabilities of the labels",
-    "token_classification": "logits [B, L, classes] of each position",
+    "token_classification": "logits [B, L, classes] for each position",
     "regression": "standardized targets [B, targets]; multiply by target_scale and add target_mean",
 }
 
@@ -121,7 +121,7 @@ def export_in_child(
 
 
 def write(job: ExportJob, context: ChildContext) -> Export:
-    """Write the exported files and compute their outputs for the test split, in a child process."""
+    """Write the files of the exported model and compute the model's outputs for the test split, in a child process."""
     import numpy as np
 
     from harness.data.batches import inference_batches

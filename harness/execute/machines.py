@@ -22,14 +22,14 @@ HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness", 
 def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] = ()) -> Machine:
     """Return a description of this machine, including package versions and code digests.
 
-    An executor calls this function on each remote machine and compares the results with `machine_difference`.
+    An executor calls this function on each remote machine and uses `machine_difference` to compare the results.
 
     Parameters
     ----------
     plugins : iterable of PluginRef, optional
-        Plugins whose code is included. The code of `harness` is always included.
+        Plugins whose code is included in the description. The code of `harness` is always included.
     packages : iterable of str, optional
-        Distributions whose versions are included in addition to the dependencies of `harness`.
+        Distributions whose versions are included in addition to those of the dependencies of `harness`.
 
     Returns
     -------
@@ -56,7 +56,8 @@ def machines_for(executor: Executor, specs: Sequence[RunSpec], catalog: Catalog)
 
 
 def machine_difference(old: Environment, new: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines. If both belong to the same class, return None.
+    """Return a description of the difference between two machines. If both machines belong to the same class, return
+    None.
 
     Runs are comparable if they were executed on machines of the same class. Two machines are in the same class if they
     have the same processor, number of cores, CPU quota, main memory (within 5%) and, for runs on a GPU, the same GPUs

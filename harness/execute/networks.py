@@ -1,4 +1,4 @@
-"""Checks of networks, with errors that name the faulty network."""
+"""Validation of networks, with error messages that name the faulty network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from harness.records import DataInfo, RunSpec
 
 
 def checked_build(network: NetworkRef) -> BuildNetwork:
-    """Return the function that builds a network. It raises `harness.PluginError` if the result is not a network."""
+    """Return the function that builds a network. The returned function raises `harness.PluginError` if its result is
+    not a network."""
     build = resolve(network.build)
 
     def checked(config: Any, info: DataInfo, dropout: float) -> Network:
@@ -32,8 +33,8 @@ def checked_build(network: NetworkRef) -> BuildNetwork:
 def wrong_outputs_named(session: Session, data: PreparedData, spec: RunSpec) -> Iterator[None]:
     """Raise `harness.PluginError` if training fails because the network's outputs have the wrong shape.
 
-    The loss function of a framework reports such outputs with a message that does not name the network. The shape is
-    computed only after training has failed.
+    The error message of a framework's loss function does not name the network. The shape is computed only after
+    training has failed.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Check of recipe options that refer to the parameters of the model or to the classes of the data.
+"""Checks of recipe options that refer to the parameters of the model or to the classes of the data.
 
 The names of the parameters and the classes are known only when the data are prepared. The data are therefore prepared
 in a child process, before the first run starts. Prepared data that can be cached are reused by the runs.
@@ -24,7 +24,7 @@ TIMEOUT_S = 3600.0
 
 
 class OptionsJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that checks options."""
+    """Job for a child process that checks options."""
 
     specs: tuple[RunSpec, ...]
     """Specifications with the same data and the same model."""
@@ -39,7 +39,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_before_runs(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None]) -> None:
-    """Raise `harness.UsageError` if an option does not suit the parameters of the model or the classes of the data.
+    """Raise `harness.UsageError` if an option is incompatible with the parameters of the model or the classes of the
+    data.
 
     Only the options in `harness.execute.training_options.OPTIONS` are checked. No process is started if the options
     have their default values. If the data cannot be prepared, no exception is raised, and the run reports the error.

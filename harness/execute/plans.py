@@ -45,7 +45,7 @@ class PlannedRun(Struct, frozen=True, array_like=True):
     key: str
     title: str
     setting: str
-    """Identifier of the specification that ignores the seed, the split and the device."""
+    """Identifier of the specification without its seed, split and device."""
     kind: str
     """Identifier of the combination of task, dataset, model, backend and protocol."""
 
@@ -67,7 +67,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
     submission: str = ""
-    """Name of the submission if the runs continue without the command, and an empty string otherwise; see
+    """Name of the submission if the runs continue after the command has ended, or an empty string; see
     `harness.execute.detached`."""
     jobs: int = 1
     """Number of runs executed at the same time."""
@@ -108,7 +108,8 @@ def recorded(
 ) -> Iterator[None]:
     """Write a plan to a file and hold a lock on the file.
 
-    `titles` contains the titles of runs, by key. An OSError is ignored, because runs can be executed without the file.
+    `titles` maps the key of each run to its title. An OSError is ignored, because runs can be executed without the
+    file.
     """
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),

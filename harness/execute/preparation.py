@@ -78,7 +78,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | N
 def preparation_of(
     spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
 ) -> Preparation:
-    """Look up the spec's model and backend, and create the request for sessions.
+    """Look up the spec's model and backend, and create the request for opening sessions.
 
     Raises `harness.PluginError` if a plugin is broken, and `harness.UsageError` if a recipe option is not suitable for
     the model or the data.
@@ -183,7 +183,7 @@ def backend_of(ref: PluginRef, name: str) -> Backend:
 
 
 def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
-    """Return the device that the spec names. For ``auto``, return the backend's first device.
+    """Return the device named in the spec. For ``auto``, return the backend's first device.
 
     Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
     """
@@ -193,7 +193,7 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     """Return one of the devices of the spec's backend; see `choose_device`.
 
-    If the spec has several devices, the first device is returned. Raises `harness.UnsupportedError` if a device is
+    If the spec names several devices, the first device is returned. Raises `harness.UnsupportedError` if a device is
     missing or does not support the precision.
     """
     known = {device.name: device for device in devices}
@@ -310,7 +310,7 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns an
+    """Let the task prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns an
     object of the wrong type.
     """
     try:
@@ -347,7 +347,8 @@ def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
 
 
 def _resplit(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
-    """Load the dataset. If the options of a plugin's dataset select a fold or a random split, return this split."""
+    """Load the dataset. If the options of a plugin's dataset select a fold or a random split, return the selected
+    split."""
     from harness.data.resampling import PooledResampling, divided
     from harness.data.user_files.dataset import UserDataset
 
@@ -442,7 +443,7 @@ def weights_of(session: Session, prepared: Preparation) -> dict[str, Any]:
     """Return the weights of the session.
 
     The dictionary is empty if the model is fitted in one call, has no canonical parameters, and its network does not
-    set `harness.NetworkRef.fitted_weights`. The arrays of such a session need not restore the model.
+    set `harness.NetworkRef.fitted_weights`. The arrays of such a session may not be sufficient to restore the model.
     """
     network = prepared.catalog.network(prepared.model.name, prepared.backend.name)
     canonical = prepared.request.parameters or prepared.backend.trains_by_steps

@@ -34,7 +34,7 @@ STEP, CHECK = range(2)
 
 
 class RankJob(Struct, frozen=True, kw_only=True):
-    """The job of a process other than the worker."""
+    """Job for a process other than the worker."""
 
     spec: RunSpec
     """Specification of the run, with the device of this process."""

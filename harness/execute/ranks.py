@@ -8,10 +8,10 @@ The worker controls each of the other processes through a pipe. Before a trainin
 number and the learning rate to the pipes. Between training steps, the other processes wait for the next command without
 using CPU time. A closed pipe means that the run has ended.
 
-If a process fails, the others also fail or wait forever in a collective operation. The first failure is recorded.
-However, the failure of a killed process takes precedence, because other processes may notice the end of this process
-before the worker does. The time of a failure is the time at which the exception was raised. The exception is raised
-before the session is closed. Closing the session can take some time, and can cause the other processes to fail.
+If a process fails, the other processes also fail or wait forever in a collective operation. The first failure is
+recorded. However, the failure of a killed process takes precedence, because other processes may notice the end of this
+process before the worker does. The time of a failure is the time at which the exception was raised. The exception is
+raised before the session is closed. Closing the session can take some time, and can cause the other processes to fail.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def differs_from_one_device(record: RunRecord) -> str:
     Return an empty string if the losses do not differ.
     """
     if record.provenance.notes.get("batch_norm") == "local":
-        return "each process normalizes its part of a batch with the statistics of this part"
+        return "each process normalizes its part of a batch with the statistics of that part"
     return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""
 
 

@@ -1,4 +1,4 @@
-"""Replay of the events of a stored run, for logging it to an experiment tracker."""
+"""Replay of the events of a stored run, to log the run to an experiment tracker."""
 
 from __future__ import annotations
 

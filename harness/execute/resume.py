@@ -62,20 +62,20 @@ def decide(
     """Return a decision for each of `specs`, in the same order.
 
     A successful stored run replaces a planned run if the requested specification, the plugins' code, the versions of
-    Python and the packages, and the class of machine are the same. The class of a machine is defined by its processor,
-    number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. If `save_weights` is
-    true, the stored run must have saved weights. If the key of the spec is in `compared`, the stored run must have a
-    parity result. Each stored run replaces at most one planned run. All requested repeats are therefore executed. A run
-    whose batch size was reduced is used only if `batch_size_backoff` is true, and a run that measured only quality is
-    used only if `quality_only` is true.
+    Python and the packages, and the class of the machine are the same. The class of a machine is defined by its
+    processor, number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. If
+    `save_weights` is true, the stored run must have saved weights. If the key of the spec is in `compared`, the stored
+    run must have a parity result. Each stored run replaces at most one planned run. All requested repeats are therefore
+    executed. A run whose batch size was reduced is used only if `batch_size_backoff` is true, and a run that measured
+    only quality is used only if `quality_only` is true.
 
     `machines` contains the environments of the machines that can execute the runs. By default, `machines` contains only
     this machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
-    Failed and interrupted runs are executed again. If `retry` is given, only interrupted runs and runs with these kinds
-    of failures are executed again, and the records of other failed runs are used. The runs whose ids are in `collected`
-    are results of this command and are used even if they failed. If `rerun` is true, only the runs in `collected` are
-    used.
+    Failed and interrupted runs are executed again. If `retry` is given, only interrupted runs and runs that failed with
+    one of the given kinds are executed again, and the records of other failed runs are used. The runs whose ids are in
+    `collected` are results of this command and are used even if they failed. If `rerun` is true, only the runs in
+    `collected` are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -134,7 +134,8 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
 
 
 def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
-    """Return the stored runs by requested key. The runs for each key are sorted by start time."""
+    """Return the stored runs, grouped by the key of the requested specification. The runs for each key are sorted by
+    start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
     if not all(run.record.request_key for run in runs):
@@ -269,7 +270,8 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines. If both belong to the same class, return None."""
+    """Return a description of the difference between two machines. If both machines belong to the same class, return
+    None."""
     change = machine_difference(then, now, on_gpu=on_gpu)
     return f"another machine: {change}" if change else None
 
@@ -282,13 +284,13 @@ def _day(started_at: str) -> str:
 
 
 MAX_LINES = 20
-"""Maximum number of runs for which `describe` returns a line for each run."""
+"""Maximum number of runs for which `describe` returns one line per run."""
 
 
 def describe(decisions: Iterable[Decision], titles: Mapping[str, str] = {}) -> list[str]:
     """Return one line for each run that is skipped, resumed or executed again, with the reason.
 
-    If there are many runs, return one line for each reason instead. `titles` contains the titles of runs, by key.
+    If there are many runs, return one line for each reason instead. `titles` maps the key of each run to its title.
     """
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
@@ -303,7 +305,7 @@ def describe(decisions: Iterable[Decision], titles: Mapping[str, str] = {}) -> l
 
 
 def _explanation(decision: Decision) -> tuple[str, str]:
-    """Return what happens to a planned run, and the reason."""
+    """Return one word for the action that is taken for a planned run, and the reason for it."""
     if decision.stored is not None:
         return "skip", decision.reason
     if decision.resumed:

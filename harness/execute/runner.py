@@ -49,7 +49,7 @@ LOCAL = "local"
 """Name of the default executor, which executes runs on this machine."""
 
 Prune = Callable[[RunSpec, EpochEnded], bool]
-"""Function that receives the end of an epoch of a trial, and returns True to stop the trial."""
+"""Function that receives the event at the end of an epoch of a trial, and returns True to stop the trial."""
 T = TypeVar("T")
 
 
@@ -64,7 +64,8 @@ class Listener:
         self.titles: Mapping[str, str] = {}
 
     def planned(self, titles: Mapping[str, str]) -> None:
-        """Handle the plan, which contains a title for each run, by key. This method is called before the first run."""
+        """Handle the plan. `titles` maps the key of each run to its title. This method is called before the first
+        run."""
         self.titles = titles
 
     def title(self, spec: RunSpec) -> str:
@@ -93,7 +94,7 @@ class Guarded(Listener):
 
     Forwarding stops when the other listener raises an exception.
 
-    An output error, such as writing to a closed terminal, must not stop a run.
+    An output error, such as a failed write to a closed terminal, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -103,7 +104,7 @@ class Guarded(Listener):
         """Last record of each run, by run number."""
 
     def separate(self) -> Guarded:
-        """Return a listener for another plan that forwards events to the same listener as this one."""
+        """Return a listener for another plan. Both listeners forward events to the same listener."""
         return Guarded(self._listener or Listener())
 
     def planned(self, titles: Mapping[str, str]) -> None:
@@ -375,7 +376,7 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             for lost in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
                 self._lose(self._open.pop(lost))
-                self.message(f"{run.spec.title}: an attempt was lost; the run is started again")
+                self.message(f"{run.spec.title}: an attempt was lost; the run will be started again")
             self._listener.run_started(run.index, run.total, run.spec)
         try:
             return self._start(run, attempt_id)
@@ -445,7 +446,7 @@ class RunCoordinator(Coordinator):
             raise self.not_stored
         if self._waiting:
             first, count = next(iter(self._waiting.values())).spec.title, len(self._waiting)
-            raise PluginError(f"it returned without reporting the results of {count} runs, including {first}")
+            raise PluginError(f"the executor returned without reporting the results of {count} runs, including {first}")
 
     def abandon(self, failure: Failure) -> None:
         """Record every open attempt as failed. Results reported later are dropped."""
@@ -533,6 +534,9 @@ class RunCoordinator(Coordinator):
 
 
 def _check_spec(record: RunRecord, planned: RunSpec) -> None:
-    """Raise `harness.PluginError` if a record does not belong to a spec. Only the resolved device may differ."""
+    """Raise `harness.PluginError` if a record does not belong to a spec. The record's spec may differ from the planned
+    spec only in the device."""
     if msgspec.structs.replace(record.spec, device=planned.device) != planned:
-        raise PluginError(f"it returned the record of {record.spec.title!r} as the result of {planned.title!r}")
+        raise PluginError(
+            f"the executor returned the record of {record.spec.title!r} as the result of {planned.title!r}"
+        )

@@ -236,7 +236,7 @@ class SideBySide(Executor):
         send: Callable[[Event | RunRecord | BaseException], None],
         lifeline: io.FileIO,
     ) -> None:
-        """Execute one attempt in this thread, after restricting it and its children to the lane's cores."""
+        """Restrict this thread and its children to the lane's cores, and execute one attempt in this thread."""
         try:
             os.sched_setaffinity(0, lane.cores)  # 0 is the calling thread; its children inherit the cores
             record = execute_attempt(
@@ -254,7 +254,7 @@ class SideBySide(Executor):
 
 
 def _may_prune(attempt: Attempt, message: Event | RunRecord | BaseException) -> bool:
-    """Return whether an event is the end of an epoch of a trial, after which the trial may be pruned."""
+    """Return True if an event marks the end of an epoch of a trial, after which the trial may be pruned."""
     return attempt.run.trial is not None and isinstance(message, EpochEnded)
 
 

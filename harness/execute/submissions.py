@@ -138,7 +138,7 @@ def remove(store: Store, submission: Submission) -> None:
 
 
 def grant(store: Store, submission: Submission, options: Mapping[str, str]) -> None:
-    """Store the options of a submission by this user. Raises `harness.UsageError` if the options cannot be stored."""
+    """Store this user's options for a submission. Raises `harness.UsageError` if the options cannot be stored."""
     path = _own_path(submission)
     access = Access(executor=submission.executor, options=dict(options), results=os.path.realpath(store.path))
     try:

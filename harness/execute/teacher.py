@@ -31,7 +31,7 @@ TIMEOUT_S = 3600.0
 
 
 class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that computes the logits of a teacher."""
+    """Job for a child process that computes the logits of a teacher."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -63,7 +63,9 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
                 continue
             raise
         if record.provenance.final_weights_digest != teacher.digest:
-            raise RecordError(f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since planning")
+            raise RecordError(
+                f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since the run was planned"
+            )
         own = catalog.for_run(record.provenance.plugins)
         code = _code(record.spec, own)
         if stored is None or str(stored.get("code")) != code:
@@ -102,7 +104,7 @@ def _compute(teacher: TrainedWeights, spec: RunSpec, catalog: Catalog, code: str
     except OSError as error:
         raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
     if stored_logits(teacher) is None:
-        raise HarnessError(f"{path}: the logits of the teacher {teacher.run!r} cannot be read after writing them")
+        raise HarnessError(f"{path}: the logits of the teacher {teacher.run!r} were written, but cannot be read")
 
 
 def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:

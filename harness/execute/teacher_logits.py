@@ -75,8 +75,8 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
     if not np.array_equal(arrays["targets"], data.train.targets):
         raise DataError(
             f"the training examples of the student ({len(data.train)}) and of the teacher {name!r} "
-            f"({len(arrays['targets'])}) differ in their number or targets; use the same version of the data and, for "
-            f"token classification, the same task options"
+            f"({len(arrays['targets'])}) differ in number or in their targets; use the same version of the data and, "
+            f"for token classification, the same task options"
         )
 
 

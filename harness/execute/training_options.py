@@ -19,13 +19,13 @@ _DEFAULTS = Recipe()
 
 
 def options_in_use(recipe: Recipe) -> dict[str, Any]:
-    """Return the values of those `OPTIONS` that differ from their defaults, by name."""
+    """Return the options in `OPTIONS` that differ from their defaults, as a mapping from names to values."""
     values = {name: getattr(recipe, name) for name in OPTIONS}
     return {name: value for name, value in values.items() if value != getattr(_DEFAULTS, name)}
 
 
 def check_options(recipe: Recipe, parameters: Sequence[Parameter], info: DataInfo) -> None:
-    """Raise `harness.UsageError` if one of `OPTIONS` does not suit the parameters or the classes."""
+    """Raise `harness.UsageError` if one of `OPTIONS` is incompatible with the parameters or the classes."""
     rate_factors(recipe, with_frozen(parameters, frozen_names(recipe, parameters)))
     class_weights(recipe, info)
 

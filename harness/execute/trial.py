@@ -31,7 +31,7 @@ MAX_KNOWN = 500
 
 
 class TrialJob(Struct, frozen=True, kw_only=True):
-    """The job of a child process that loads plugins."""
+    """Job for a child process that loads plugins."""
 
     plugins: tuple[PluginRef, ...]
     path: tuple[str, ...]

@@ -74,7 +74,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
             values = scale * _orthogonal(rng, shape)
         case other:
             known = "zeros, ones, constant, normal, truncated_normal, uniform, orthogonal"
-            raise PluginError(f"parameter {parameter.name!r} has the unknown initializer {other!r}; known: {known}")
+            raise PluginError(f"parameter {parameter.name!r} has the unknown initializer {other!r}; use one of {known}")
     return np.asarray(values, np.float32)
 
 
@@ -120,18 +120,20 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
         if name in weights and tuple(weights[name].shape) != shape
     ]
     if problems:
-        raise PluginError(f"weights do not fit the model: {'; '.join(problems[:8])}")
+        raise PluginError(f"the weights do not fit the model: {'; '.join(problems[:8])}")
 
 
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with the arrays of the checkpoint, and messages about arrays that were not replaced.
+    """Replace the arrays in `initial` with those of the checkpoint, and return the result and messages about arrays
+    that were not replaced.
 
     A checkpoint can differ from the model in three ways. Encoder-only checkpoints omit the prefix of the encoder's
     parameters, older checkpoints use different names, and the head may be for a different task. A head parameter
-    (``model.head``) keeps its initial value if the checkpoint does not contain an array of its shape. Raises
-    `harness.DataError` if any other parameter is missing or has a different shape. The message lists these parameters.
+    (``model.head``) keeps its initial value if the checkpoint does not contain an array of the same shape. Raises
+    `harness.DataError` if any other parameter is missing or has a different shape. The error message lists the affected
+    parameters.
     """
     arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
@@ -205,5 +207,5 @@ def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
 
 
 def _few(names: list[str]) -> str:
-    """Return the first few names, and the number of remaining names."""
+    """Return the first eight names, and the number of remaining names."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

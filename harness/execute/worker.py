@@ -95,7 +95,7 @@ FETCHING_S = 0.25
 
 
 class RunJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that executes a run."""
+    """Job for a child process that executes a run."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -131,7 +131,7 @@ class Predicted:
     scorable: Scorable
     """Targets and predictions, or the scores if all metrics are streaming."""
     batches: dict[int, NDArray[Any]]
-    """Predictions of some batches, by index of the batch."""
+    """Predictions for some of the batches, keyed by batch index."""
 
     def arrays(self, split: str) -> dict[str, NDArray[Any]]:
         """Return the arrays to store, or an empty dictionary if the predictions were not kept."""
@@ -147,12 +147,11 @@ class Scored:
 
     scores: Scores
     arrays: dict[str, NDArray[Any]]
-    """Targets and outputs of the splits, to be stored. Empty if all metrics are streaming."""
+    """Targets and outputs of the splits, to be stored. The dictionary is empty if all metrics are streaming."""
     batches: dict[int, NDArray[Any]]
-    """Predictions of the batches of the test split whose predictions were kept while inference was timed."""
+    """Predictions that were kept for batches of the test split while inference was timed."""
     evaluated_weights_digest: str
-    """Digest of the session's weights after the predictions. The digest is empty for a model without canonical weights.
-    """
+    """Digest of the session's weights after prediction. The digest is empty for a model without canonical weights."""
     device_memory: DeviceMemory | None
 
 
@@ -550,7 +549,7 @@ def _predicted(
     wanted: Collection[int] = (),
     groups: Mapping[str, NDArray[Any]] = {},
 ) -> Predicted:
-    """Predict the examples of a split.
+    """Compute the predictions for a split.
 
     If all metrics are streaming, the split and its slices by `groups` are scored batch by batch, and only the
     predictions of the batches `wanted` are kept, unless the protocol requests the outputs.
@@ -627,7 +626,7 @@ def _gpu_settings(device: str) -> dict[str, str]:
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
     """Return the memory usage that the framework reports.
 
-    If the value does not contain the driver's peak, add the driver's peak for this process.
+    If the value does not include the driver's peak, add the driver's peak for this process.
     """
     machine.read()
     memory = session.device_memory()

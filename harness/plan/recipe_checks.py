@@ -61,7 +61,7 @@ def check_recipe(
         )
     if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
         raise CombinationError(
-            "recipe.loss_scale has an effect only at fp16; add --precision fp16, or remove recipe.loss_scale"
+            "recipe.loss_scale has an effect only in fp16; add --precision fp16, or remove recipe.loss_scale"
         )
     # `Recipe` itself does not check this, because the batch size may be reduced later if memory is exhausted.
     if recipe.accumulation_steps > recipe.batch_size:

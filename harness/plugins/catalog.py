@@ -58,7 +58,7 @@ class Catalog:
     executors: dict[str, Provided[Executor]] = field(default_factory=dict)
     trackers: dict[str, Provided[Tracker]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
-    """Model family by variant name."""
+    """Model families, keyed by the names of their variants."""
     plugins: tuple[LoadedPlugin, ...] = ()
     listeners: tuple[LoadedPlugin, ...] = ()
     """Event listeners of the selected trackers; see `harness.plugins.trackers.with_trackers`."""

@@ -156,13 +156,13 @@ def _check(declared: Any) -> None:
     version = _VERSION.fullmatch(declared) if isinstance(declared, str) else None
     if version is None:
         raise PluginError(
-            f"its {DECLARATION} is {declared!r}, which is not a version; write it as a string, such as "
+            f"{DECLARATION} is {declared!r}, which is not a version; write it as a string, such as "
             f'{DECLARATION} = "{API_VERSION}"'
         )
     major, minor = map(int, API_VERSION.split("."))
     if int(version[1]) != major or int(version[2] or 0) > minor:
         raise PluginError(
-            f"it was written for version {declared} of the plugin API, but this harness provides version "
-            f"{API_VERSION}; install a release of the plugin for API {API_VERSION} or an earlier {major}.x, or another "
-            "version of harness"
+            f"the plugin was written for version {declared} of the plugin API, but this version of harness provides "
+            f"version {API_VERSION}; install a release of the plugin for API {API_VERSION} or an earlier {major}.x, "
+            "or a different version of harness"
         )

@@ -40,7 +40,7 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
     def refuse(status: int) -> NoReturn:
         if os.getpid() == owner and (_whole_process or threading.current_thread().name.startswith(THREAD)):
-            raise EndedProcessError(f"it called os._exit({status}), which would have terminated this process")
+            raise EndedProcessError(f"the plugin called os._exit({status}), which would have terminated this process")
         _exit(status)
 
     os._exit = refuse

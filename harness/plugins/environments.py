@@ -59,8 +59,8 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]
-    """Directories from which packages are imported. Directories inside the environment's directory are relative to
-    it."""
+    """Directories from which packages are imported. Paths inside the environment's directory are relative to that
+    directory."""
     modules: dict[str, str]
     """Source files of `harness` and the plugins, with relative paths as in `path`. Packages installed with
     ``--editable`` are not in `path`."""
@@ -249,7 +249,7 @@ def check(name: str, refs: Collection[PluginRef]) -> None:
             )
         if there != digest(value):
             raise UsageError(
-                f"the code of {title} in environment {name!r} differs from that of this command; run: "
+                f"the code of {title} in environment {name!r} differs from the code that this command uses; run: "
                 f"{update_command(name)}"
             )
 

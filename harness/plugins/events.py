@@ -26,7 +26,7 @@ _INTERRUPTED_S = 2.0
 
 
 class Events:
-    """Dispatcher that sends events to all plugins and selected trackers in a catalog.
+    """Dispatcher that sends events to all plugins and to the selected trackers in a catalog.
 
     `notify` returns immediately. `drain` waits until the events have been delivered. If the dispatcher is used as a
     context manager, it delivers the remaining events on exit. Loading a plugin and calling a hook have the same time
@@ -109,8 +109,8 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        If the queue is not empty in time, drop the queued epoch and step events. Other events are kept, because there
-        are only a few of them.
+        If the queue does not become empty in time, drop the queued epoch and step events. Other events are kept,
+        because there are only a few of them.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -178,7 +178,7 @@ class _Delivery:
 
     def _undone(self) -> list[str]:
         """Undo changes to the whole process, and return a message for each change."""
-        return [f"it {change}; the change was undone" for change in self._surroundings.restore()]
+        return [f"the plugin {change}; the change was undone" for change in self._surroundings.restore()]
 
     def _failed(self, hook: str, reason: str) -> None:
         report(f"{self._label} failed in {hook}: {reason}")

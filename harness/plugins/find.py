@@ -1,6 +1,6 @@
 """Find plugins without importing them.
 
-Plugins can be core plugins, entry points, and files or modules listed in ``--plugin`` or ``HARNESS_PLUGINS``.
+A plugin can be a core plugin, an entry point, or a file or module listed in ``--plugin`` or ``HARNESS_PLUGINS``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ that it does not use.
 
 Every event hook has the arguments `attempt_id` and `time_s`. All events of one attempt to execute a run have the same
 attempt id. The id distinguishes runs that are executed at the same time. `RunRecord.run_id` is assigned when the record
-is stored, because the run's id depends on the device that the run chose. The time of the event is in seconds since
+is stored, because it depends on the device that was selected for the run. The time of the event is in seconds since
 1970-01-01 (UTC).
 """
 

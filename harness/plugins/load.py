@@ -25,8 +25,8 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of functions, such as `harness.execute.trial.crashing`, that return the plugins that crash a process when they
-are loaded.
+"""Type of a function, such as `harness.execute.trial.crashing`, that returns the plugins whose loading crashes a
+process.
 """
 
 
@@ -36,8 +36,8 @@ def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
     The loaded plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed
     in `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
 
-    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures`. These failures do not raise
-    an exception. Raises `harness.UsageError` if a file does not exist.
+    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures`. No exception is raised for
+    these failures. Raises `harness.UsageError` if a file does not exist.
     """
     refs, failures = find(extra)
     return load(refs, [*failures, *(trial(refs) if trial else ())])
@@ -56,7 +56,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
 
     Plugins that are disabled or already listed in `failures` are skipped.
 
-    Broken plugins are listed in `Catalog.failures`. These failures do not raise an exception. Raises
+    Broken plugins are listed in `Catalog.failures`. No exception is raised for these failures. Raises
     `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
     limit, failed = limit_s(), list(failures)

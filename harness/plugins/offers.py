@@ -65,7 +65,8 @@ def check_offer(hook: str, value: Any) -> None:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not one of its metrics; add it")
     if isinstance(value, Task) and {f"{phase}_{value.counts}_per_s" for phase in ("train", "inference")} & RESERVED:
         raise PluginError(
-            f"task {value.name!r} cannot count {value.counts!r}, which is the name of a column in reports; rename it"
+            f"task {value.name!r} cannot count {value.counts!r}, because reports use this name for a column; choose "
+            "another name"
         )
 
 
@@ -94,12 +95,11 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Reserved names that metrics must not use, such as columns of the comparison table, costs, and other names in
-reports."""
+"""Reserved names that metrics must not use, such as the names of costs and of columns in the comparison table."""
 
 
 _RATE = re.compile("(train|inference)_.+_per_s")
-"""Names of the throughput in a unit that a task counts (`harness.Task.counts`), which are also reserved."""
+"""Pattern of further reserved names: throughputs in the unit that a task counts (`harness.Task.counts`)."""
 
 
 def _check_metric(metric: Metric) -> None:
@@ -127,7 +127,10 @@ def _check_metric(metric: Metric) -> None:
         )
     low, high = declared.bounds
     if low is not None and high is not None and not low < high:
-        raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")
+        raise PluginError(
+            f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first bound must be "
+            "smaller than the second"
+        )
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:

@@ -27,7 +27,7 @@ EVENTS = tuple(
 
 
 def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the options of each tracker, by name of the tracker.
+    """Return the options of each tracker, by tracker name.
 
     Each choice is a name or has the form ``NAME:OPTION=VALUE``. If several choices have the same name, the tracker is
     used only once. Raises `harness.UsageError` if a choice does not have this form or sets an option twice.
@@ -66,7 +66,7 @@ def with_trackers(catalog: Catalog, choices: Iterable[str], results: Path) -> Ca
     """Return a copy of the catalog whose `listeners` are those of the selected trackers; see `parse`.
 
     `results` is the results directory. Raises the same errors as `check`, and `harness.UsageError` if the value of an
-    option is not valid. Raises `harness.PluginError` if a tracker cannot be used for another reason.
+    option is not valid. Raises `harness.PluginError` if a tracker cannot be used for any other reason.
     """
     choices = tuple(choices)
     check(catalog, choices)

@@ -60,7 +60,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open_stored(path, MAX_ARRAYS_BYTES))
             if problem := index_problem(file, MAX_INDEX_BYTES, MAX_ARRAYS):
-                raise RecordError(f"{path}: the arrays are not read, because {problem}")
+                raise RecordError(f"{path}: the file was not read, because {problem}")
             archive = stack.enter_context(zipfile.ZipFile(file))
             members = archive.infolist()
             size = os.fstat(file.fileno()).st_size
@@ -170,7 +170,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return the SHA-256 (hex) over the name, dtype, shape and bytes of each array, sorted by name."""
+    """Return the SHA-256 digest (hex) of the name, dtype, shape and bytes of each array, sorted by name."""
     import numpy as np
 
     sha = hashlib.sha256()

@@ -51,7 +51,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     window_steps: int
     """Number of steps in the next timed window."""
     ended: Ended | None
-    """Recipe setting that ended training. None if training has not ended."""
+    """Recipe setting that ended training. The value is None if training has not ended."""
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -99,7 +99,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     phases_s: dict[str, float]
     """Total duration of the phases ``train`` and ``validate`` so far, in seconds, over all processes."""
     resumed_at: list[int]
-    """Numbers of completed training steps at which training has been resumed."""
+    """Number of completed training steps each time training was resumed."""
     progress: Progress
 
     @property
@@ -172,7 +172,7 @@ def read(directory: Path) -> Checkpoint:
 
 
 def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a checkpoint whose description `read` has returned. Raises `harness.RecordError`."""
+    """Return the arrays of a checkpoint whose description was returned by `read`. Raises `harness.RecordError`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -1,4 +1,4 @@
-"""Options for checkpoints during training, and the use of checkpoints as stored in the record of a run."""
+"""Options for checkpoints during training, and information about a run's checkpoints that is stored in its record."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CheckpointUse(Struct, frozen=True, kw_only=True):
     write_s: float
     """Time spent on writing checkpoints, in seconds. This time is not part of the training time."""
     resumed_at: list[int] = []
-    """Numbers of completed training steps at which training was resumed. Steps after the last checkpoint before an
+    """Number of completed training steps each time training was resumed. Steps after the last checkpoint before an
     interruption were executed again. Only the second execution of these steps is recorded. Peak memory and the
     durations of phases are measured only in the last process."""
     earlier_s: dict[str, float] = {}

@@ -80,8 +80,8 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     """Consecutive training steps of one epoch.
 
     The event is sent only if an event listener requests it by implementing the hook ``harness_steps_ended``. The event
-    is sent at the end of each epoch and, in a longer epoch, every 10 seconds. This event is never sent within a timed
-    window.
+    is sent at the end of each epoch and, during epochs longer than 10 seconds, every 10 seconds. This event is never
+    sent within a timed window.
     """
 
     epoch: int

@@ -157,7 +157,7 @@ def _location(results: Path) -> Path | None:
 
 
 def _read(path: Path, limit: int) -> dict[str, tuple[Identity, Summary]]:
-    """Return the rows of an index by name, or an empty dictionary if the index is missing or cannot be used."""
+    """Return the rows of an index, keyed by name, or an empty dictionary if the index is missing or cannot be used."""
     try:
         for place in (path, path.parent):
             if place.lstat().st_uid != os.geteuid():

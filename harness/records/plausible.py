@@ -56,7 +56,7 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes to try after `size`, by repeatedly halving (rounded down) until 1."""
+    """Return the batch sizes to try after `size`, which is halved repeatedly (and rounded down) until it is 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 

@@ -18,8 +18,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = "standard"
     """Name of the protocol that provides the default values. Individual values may be overridden."""
     window_s: float = 0.25
-    """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. Windows of
-    inference last at most a quarter of `throughput_budget_s`."""
+    """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. Inference
+    windows last at most a quarter of `throughput_budget_s`."""
     min_steady_windows: int = field(default=10, name="steady_windows")
     """Minimum number of windows in the steady state."""
     min_steady_s: float = field(default=2.5, name="steady_s")
@@ -28,8 +28,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling ends when the
     range is narrower than this or the time limit is reached. The range measures the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling, in seconds. The limit applies to all windows of inference. In training, the limit
-    applies only to the windows after the recipe's steps."""
+    """Time limit for sampling, in seconds. The limit applies to all inference windows. In training, the limit applies
+    only to the windows after the recipe's steps."""
     latency_batches: int = 662
     """Number of batches timed individually to measure latency. The 99th percentile requires 662 batches. Fewer batches
     are timed if `latency_budget_s` is exceeded."""
@@ -41,8 +41,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     If None, the target of the dataset is used. If the dataset has no target, time to target is not measured.
     """
     save_outputs: bool = False
-    """True to store the outputs of the validation and test splits even if all metrics are computed batch by
-    batch (`harness.Metric.streaming`). The outputs of other runs are always stored."""
+    """True to store the outputs of the validation and test splits even if all metrics are computed batch by batch
+    (`harness.Metric.streaming`). If any metric is not computed batch by batch, the outputs are always stored."""
 
     def __post_init__(self) -> None:
         lengths = (self.window_s, self.min_steady_s, self.throughput_budget_s, self.latency_budget_s)

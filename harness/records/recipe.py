@@ -94,9 +94,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     normalization uses the statistics of each part."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     """Class weights. The loss of each example or position is multiplied by the weight of its class before averaging
-    over the batch. ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Weights given
-    as numbers are divided by their mean over the training examples. None for no weights. Supported only for
-    classification. Validation losses do not include the weights."""
+    over the batch. With ``balanced``, the weight of a class is N / (C n), where n is the number of training examples in
+    the class, N is the number of training examples, and C is the number of classes. Weights given as numbers are
+    divided by their mean over the training examples. None for no weights. Supported only for classification. Validation
+    losses do not include the weights."""
     ema_decay: float | None = None
     """Decay d of the exponential moving average of the weights. The averaged weights are evaluated instead of the
     trained weights. After step t, average += (1 - d) / (1 - d^t) (weights - average). The division by 1 - d^t corrects
@@ -123,8 +124,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
     targets at the same scale for all temperatures."""
     early_stopping: int | None = None
-    """Number of consecutive epochs without a new best validation score after which training ends. If None, all epochs
-    are trained. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
+    """Number of consecutive epochs without a new best validation score before training ends. If None, all epochs are
+    trained. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated. If False, the weights of the last
     epoch are evaluated. `monitor` selects the score. In case of a tie, the earliest epoch is used. The default for user
@@ -141,7 +142,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gamma: float = 0.1
     """Factor by which the ``step`` and ``plateau`` schedules multiply the learning rate at each reduction."""
     plateau_patience: int = 3
-    """Number of consecutive epochs without a new best validation score after which the ``plateau`` schedule reduces the
+    """Number of consecutive epochs without a new best validation score before the ``plateau`` schedule reduces the
     learning rate. `monitor` selects the score."""
     monitor: Literal["metric", "loss"] = "metric"
     """Validation score that determines the best epoch, either the task's primary metric or the loss."""
@@ -161,7 +162,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not all(0 <= value < float("inf") for value in (self.weight_decay, self.epsilon, self.l1)):
             raise ValueError("weight_decay, epsilon and l1 must be finite and not negative")
         if self.decoupled_decay and self.optimizer not in ("sgd", "rmsprop", "adagrad"):
-            advice = "use the optimizer adamw" if self.optimizer == "adam" else "its weight decay is always decoupled"
+            advice = (
+                "use the optimizer adamw"
+                if self.optimizer == "adam"
+                else "the weight decay of this optimizer is always decoupled"
+            )
             raise ValueError(f"decoupled_decay cannot be combined with {self.optimizer}: {advice}")
         if self.schedule == "step" and (self.step_size is None) == (not self.milestones):
             raise ValueError("schedule 'step' needs either step_size or milestones, in epochs")

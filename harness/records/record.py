@@ -61,13 +61,12 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     score: float | None
     """Primary metric, or None if the metric is undefined for these examples."""
     class_support: list[int] = []
-    """Number of examples of each class in the slice. Empty in older records, if the objective is not classification,
-    and if the metrics were computed batch by batch."""
+    """Number of examples of each class in the slice. The list is empty in older records, if the objective is not
+    classification, and if the metrics were computed batch by batch."""
     class_predicted: list[int] = []
     """Number of examples in the slice for which each class is predicted, in the format of `class_support`."""
     class_correct: list[int] = []
-    """Number of examples of each class in the slice for which this class is predicted, in the format of
-    `class_support`."""
+    """Number of correctly classified examples of each class in the slice, in the format of `class_support`."""
 
 
 class MetricInfo(Struct, frozen=True, kw_only=True):
@@ -170,9 +169,9 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Training FLOPs per second, or None if `by_steps` is False. The value is three times the FLOPs of the forward pass
     for one sample, multiplied by `train_samples_per_s`. A backward pass is counted as two forward passes."""
     by_steps: bool | None = None
-    """True if each training step processed one batch. False if each step fitted the model from scratch to the whole
-    training split. In this case, the training throughput is not comparable with that of models trained in steps. The
-    value is None in older records and if the run used trained weights."""
+    """True if each training step processed one batch. The value is False if each step fitted the model from scratch to
+    the whole training split. In this case, the training throughput is not comparable with that of models trained in
+    steps. The value is None in older records and if the run used trained weights."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]
@@ -244,7 +243,10 @@ class Memory(Struct, frozen=True, kw_only=True):
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
-    """Energy and mean power over the windows of the steady state. Values are None if no energy counter is available."""
+    """Energy and mean power over the windows of the steady state.
+
+    All values are None if no energy counter is available.
+    """
 
     train_j_per_sample: float | None
     """Energy of training, in joules per sample."""
@@ -329,8 +331,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Time in seconds from the first phase to the last phase, measured with the system's wall clock."""
     arrays_digest: str = ""
-    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``. Empty in older records.
-    """
+    """SHA-256 (hex) of the name, dtype, shape and bytes of each array in ``arrays.npz``. Empty in older records."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -454,8 +455,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     """CPU quota of the process's control groups, in cores. The quota is None in older records and if there is no
     quota."""
     git_commit: str | None = None
-    """Commit of the harness checkout, or None for an installed package. ``+dirty`` is appended if the checkout was
-    modified.
+    """Commit of the harness checkout, or None if harness was not imported from a checkout. ``+dirty`` is appended if
+    the checkout was modified.
     """
     lock_digest: str = ""
     """SHA-256 (hex) of the named environment's lock file. The digest is an empty string for the current environment.
@@ -466,7 +467,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """Origin of a run's results: data, weights, plugins and device."""
 
     dataset_digest: str | None = None
-    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in the prepared splits."""
+    """SHA-256 (hex) of the name, dtype, shape and bytes of each array in the prepared splits."""
     initial_weights_digest: str | None = None
     """SHA-256 (hex) of the canonical weights before training."""
     final_weights_digest: str | None = None
@@ -510,8 +511,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend with which the run's backend was compared. A named environment follows the name, as in ``torch in
-    old``."""
+    """Backend with which the run's backend was compared. The backend's name is followed by the named environment, if
+    any, as in ``torch in old``."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None

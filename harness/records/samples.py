@@ -201,7 +201,7 @@ def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArra
     """Return the targets and outputs for the test split, or None if they were not stored.
 
     For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``. For token classification, the
-    shapes are ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' units.
+    shapes are ``[N, L]`` and ``[N, L, C]``. For regression, both arrays are float64 ``[N, T]`` in the targets' units.
     """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

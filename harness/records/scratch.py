@@ -172,7 +172,7 @@ def _create(results: Path) -> tuple[Path, int]:
 
 
 def _reserve(path: Path) -> None:
-    """Create the reserve file of `RESERVE_BYTES` bytes.
+    """Create the reserve file, whose size is `RESERVE_BYTES`.
 
     Raises OSError if the disk is full. All other errors are ignored.
     """

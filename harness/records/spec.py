@@ -33,7 +33,7 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     """Folder name or Hugging Face Hub ID."""
     digest: str
-    """SHA-256 (hex) over the names and digests of the checkpoint's files: weights, configuration and tokenizer."""
+    """SHA-256 (hex) of the names and digests of the checkpoint's files: weights, configuration and tokenizer."""
     revision: str = ""
     """Commit hash on the Hugging Face Hub, or an empty string for a folder."""
     path: str = ""
@@ -88,7 +88,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of training examples, on which default settings depend. The number is the same for all folds or random
     splits, although their sizes may differ slightly. The value is None in older records."""
     defaults: tuple[str, ...] = ()
-    """Sentences that state the settings that were chosen because of the number of training examples."""
+    """Sentences about the settings that were chosen because of the number of training examples."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -96,7 +96,7 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 ADDED_DATASET_OPTIONS = ("weight_column", "folds", "fold_column", "random_splits", "split")
-"""Options for the user's data that were added later, with the default None."""
+"""Options for the user's data that were added in later versions. The default of each option is None."""
 
 MAX_DATASET_IN_ID = 24
 """Maximum number of characters of a dataset's name in a run id."""
@@ -154,8 +154,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
-    """Trained weights used to measure inference, or None for a run that trains. If specified, the run does not train.
-    In this case, `recipe` is the recipe with which the weights were trained, and only its batch size is used."""
+    """Trained weights used to measure inference, or None for a run that trains a model. If trained weights are
+    specified, the run does not train a model. In this case, `recipe` is the recipe with which the weights were trained,
+    and only its batch size is used."""
     teacher: TrainedWeights | None = None
     """Trained weights of the teacher in knowledge distillation (`Recipe.distillation_alpha`), or None for training
     without a teacher."""
@@ -211,7 +212,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def stem(self) -> str:
-        """Task, dataset, model, backend and named environment, which are the beginning of the run's id.
+        """Task, dataset, model, backend and named environment, which form the beginning of the run's id.
 
         In the dataset's name, all characters except ASCII letters and digits are replaced with hyphens, and at most
         24 characters are kept. The dataset is omitted if no characters are left.
@@ -235,7 +236,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def backend_in_env(self) -> str:
-        """Name of the backend. A named environment follows the name, as in ``torch in old``."""
+        """Name of the backend, followed by the named environment, if any, as in ``torch in old``."""
         return f"{self.backend} in {self.env}" if self.env else self.backend
 
     @property
@@ -251,7 +252,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def split_count(self) -> int | None:
-        """Number of folds or random splits of which `split` is one, or None for a published or single split."""
+        """Total number of folds or random splits to which `split` belongs, or None for a published or single split."""
         count = self.dataset_options.get("folds") or self.dataset_options.get("random_splits")
         return count if isinstance(count, int) else None
 
@@ -332,10 +333,10 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     repeated: int = 0
     """Number of examples with the same prepared inputs as an earlier example in the split."""
     shared: int = 0
-    """Number of examples with the same prepared inputs as an example in the training split. Always 0 for the training
-    split."""
+    """Number of examples with the same prepared inputs as an example in the training split. The number is always 0 for
+    the training split."""
     counted: float = 0.0
-    """Total of `DataInfo.counts` in all examples, without padding, or 0 if the task counts only examples."""
+    """Total of `DataInfo.counts` over all examples, without padding, or 0 if the task counts only examples."""
 
 
 class TableColumns(Struct, frozen=True, kw_only=True):
@@ -351,7 +352,7 @@ class TableColumns(Struct, frozen=True, kw_only=True):
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
-    """Description of the prepared data. Models derive their shapes from it."""
+    """Description of the prepared data. Models derive their shapes from this description."""
 
     kind: str
     """Kind of prepared input: ``tokens``, ``image``, ``waveform``, ``features``, or a kind defined by a plugin."""
@@ -361,7 +362,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
-    """Names of the classes, in the order of their indices. For regression, these are the names of the targets."""
+    """Names of the classes, in the order of their indices. For regression, the tuple contains the names of the
+    targets."""
     target_mean: tuple[float, ...] = ()
     """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
     standardization."""
@@ -379,8 +381,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     columns: TableColumns | None = None
     """Layout of the prepared columns of a table, or None if it is not known, for example in older records."""
     counts: str = ""
-    """Name of what the task counts in addition to examples, such as ``tokens``, or an empty string if the task counts
-    only examples (`Task.counts`). `SplitInfo.counted` contains the totals."""
+    """Name of the units that the task counts in addition to examples, such as ``tokens``, or an empty string if the
+    task counts only examples (`Task.counts`). `SplitInfo.counted` contains the totals."""
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -88,8 +88,8 @@ class Loaded:
 
     runs: list[StoredRun]
     problems: list[str]
-    """One message for each unreadable record and for each additional copy of a run in the directory. Runs that would
-    not be selected are included."""
+    """One message for each unreadable record and for each additional copy of a run in the directory. Messages about
+    runs that would not be selected are included."""
     summaries: list[Summary] = field(default_factory=list, compare=False)
     """Summaries of all readable runs, including those that are not selected, ordered by start time."""
 
@@ -191,7 +191,10 @@ def earlier_run_id(spec: RunSpec, key: str, repeat: int) -> str:
 
 
 def renumbered(record: RunRecord, repeat: int) -> RunRecord:
-    """Return a record with another repeat number. An id without the name of the dataset keeps this form."""
+    """Return a record with a different repeat number.
+
+    If the run's id does not contain the name of the dataset, neither does the new id.
+    """
     key = record.spec.key
     is_earlier = record.run_id == earlier_run_id(record.spec, record.key, record.repeat)
     name = (earlier_run_id if is_earlier else run_id)(record.spec, key, repeat)
@@ -282,7 +285,7 @@ class Store:
             named = _named(record, 1)
             rescued = scratches.rescue(scratch, named.run_id, msgspec.json.format(msgspec.json.encode(named), indent=1))
             if rescued is None:
-                raise RecordError(f"{error}; it could not be saved elsewhere either") from None
+                raise RecordError(f"{error}; the run could not be saved elsewhere either") from None
             raise RecordError(
                 f"{error}; the run was saved in {rescued} instead. Make {self.path} writable, and move the directory "
                 f"{named.run_id} there"
@@ -438,7 +441,7 @@ class Store:
 
 
 def _distinguished(paths: Mapping[str, Path]) -> list[str]:
-    """Return a line for each run, which contains its id and the settings that differ between the runs."""
+    """Return a line for each run, containing the run's id and the settings that differ between the runs."""
     found: dict[str, dict[str, str]] = {}
     for name, path in paths.items():
         try:

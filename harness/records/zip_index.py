@@ -1,4 +1,4 @@
-"""Limits on the list of members at the end of a zip archive. `zipfile` reads this list into memory all at once."""
+"""Limits on the list of members at the end of a zip archive. `zipfile` reads the whole list into memory at once."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
 
     A value ties with the best value if both are displayed identically, or if the 95% confidence interval for the
     difference includes zero. The interval for the difference is computed from the intervals of the two values, under
-    the assumption that the values are independent. Only rows with the same dataset are compared. No row is best if
-    fewer than two rows have a value, or if the rows have different primary metrics. In a column without a direction
-    (whether higher or lower values are better), no row is best.
+    the assumption that the values are independent. Only rows with the same dataset are compared. The result is empty if
+    fewer than two rows have a value, if the rows have different primary metrics, or if the column does not state
+    whether higher or lower values are better.
     """
     if column.kind != "number":
         return frozenset()

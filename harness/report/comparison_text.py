@@ -27,7 +27,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def row_of(comparison: Comparison) -> list[str]:
-    """Return a comparison as texts for the columns in `HEADERS`."""
+    """Return the text of each column in `HEADERS` for one comparison."""
     return [
         named_with_unit(comparison.metric, comparison.unit),
         _number(comparison.base),

@@ -43,7 +43,7 @@ def render(distillation: Distillation) -> str:
 def _changes(distillation: Distillation) -> str:
     if not distillation.changes:
         return "No backend has successful runs with and without the teacher, so the students cannot be compared."
-    lines = [f"change in {distillation.metric}, distilled compared with alone"]
+    lines = [f"change in {distillation.metric} with distillation, by backend"]
     for change in distillation.changes:
         result = change.comparison
         ends = "no interval"

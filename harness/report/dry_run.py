@@ -53,8 +53,8 @@ def plan_text(
 ) -> PlanText:
     """Determine which of `specs` would be executed, and return the plan; see `render`.
 
-    `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
-    runs are executed on this machine.
+    `reasons` contains the reason why a run cannot be executed on this machine, keyed by the run's key. Without an
+    `executor`, the runs are executed on this machine.
     """
     from harness.analysis.differences import titles
     from harness.checks.side_by_side import measured_part
@@ -109,8 +109,8 @@ def render(
 
     The text also contains the expected duration and disk usage of the runs that would be executed.
 
-    `unavailable` maps the key of each run that cannot be executed on this machine to the reason. `jobs` is the number
-    of runs that are executed at the same time.
+    `unavailable` contains the reason why a run cannot be executed on this machine, keyed by the run's key. `jobs` is
+    the number of runs that are executed at the same time.
     """
     from tabulate import tabulate
 

@@ -29,7 +29,7 @@ def importance_note(found: PermutationImportance) -> str:
     change = "Decrease" if found.higher_is_better else "Increase"
     return (
         f"{change} in {found.metric} ({found.score:.4g}) on the {found.examples:,} examples of the {found.split} split "
-        f"if the values of a column are permuted, mean of {found.repeats} repeats (seed {found.seed}, "
+        f"when the values of a column are permuted; mean of {found.repeats} repeats (seed {found.seed}, "
         f"{found.backend} on {found.device}). The intervals account only for the choice of the permutations."
     )
 
@@ -95,12 +95,12 @@ def _is_imprecise(each: Attribution) -> bool:
 
 
 def attributions_text(found: Attributions) -> str:
-    """Return the attributions as text, with the tokens with the largest absolute values."""
+    """Return the attributions as text, listing the tokens that have the largest absolute values."""
     parts = ["integrated gradients"]
     for each in found.found:
         ordered = sorted(range(len(each.tokens)), key=lambda place: -abs(each.scores[place]))[:MOST_TOKENS]
         tokens = [f"    {each.scores[place]:+.4f}  {each.tokens[place]} ({place})" for place in ordered]
         parts += [f"  {heading(each)}", *tokens]
     if not found.found:
-        parts.append("  There is nothing to attribute: all positions of the examples have the most frequent class.")
+        parts.append("  There is nothing to attribute: all true and predicted classes are the most frequent class.")
     return "\n".join([*parts, attributions_note(found)])

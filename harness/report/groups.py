@@ -86,8 +86,8 @@ def notes(found: Groups) -> Iterator[str]:
     if len(found.classes) == 1:
         yield f"The rates are those of the class {found.classes[0]!r}."
     yield (
-        "Brackets contain 95% intervals over test examples. The intervals of the gaps of a rate hold for all groups "
-        "and classes at the same time."
+        "Brackets contain 95% intervals over test examples. The intervals of the gaps in a rate hold simultaneously "
+        "for all groups and classes."
     )
     small = dict.fromkeys(f"{one.group}={one.value}" for one in found.rates if one.small)
     if small:

@@ -71,7 +71,8 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _remarks(rows: tuple[Row, ...], name: str, shared: dict[str, str]) -> tuple[str, ...]:
-    """Return the text of a column for each row that has one, or a single text if several rows all have the same."""
+    """Return the nonempty texts of a column, each preceded by the label of its row. If all rows have the same text, the
+    text is returned only once."""
     texts = {row.text(name) for row in rows}
     if len(rows) > 1 and len(texts) == 1 and texts != {""}:
         return (one_line(f"all rows, {texts.pop()}", limit=500),)
@@ -153,7 +154,7 @@ def legend(shown: list[Block]) -> list[str]:
     if any(block.flags for block in shown):
         lines.append("! flagged: the value may be unreliable; see `harness show` for details.")
     if MFU.name in names:
-        lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
+        lines.append("MFU: FLOP/s during training, relative to the peak measured by `harness doctor --roofline`.")
     latencies = {metric.part: metric.name for metric in in_group("latency")}
     if names & set(latencies.values()):
         *counts, last = (str(MINIMUM_SAMPLES[float(part.removeprefix("p"))]) for part in latencies)

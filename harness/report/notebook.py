@@ -27,8 +27,9 @@ _REFRESH_S = 0.5
 def listener_for(progress: bool | None, warned: Sequence[str] = ()) -> Listener:
     """Return a listener that shows the progress of runs in a notebook, or on stderr outside of notebooks.
 
-    With None, progress is shown only in notebooks. Warnings about the data are always shown unless `progress` is False.
-    `warned` contains warnings that were found before the runs start. They are shown first.
+    If `progress` is None, progress is shown only in notebooks. Warnings about the data are always shown unless
+    `progress` is False. `warned` contains warnings that were raised before the start of the runs. These warnings are
+    shown first.
     """
     if progress is False:
         return Listener()
@@ -52,7 +53,8 @@ def in_notebook() -> bool:
 class Notebook(Listener):
     """A listener that shows messages and results, followed by the runs in progress, in one output area.
 
-    The output area is created with the first text, and contains only the messages and results after the last run.
+    The output area is created when the first text is shown. After the last run, the area contains only the messages and
+    results.
     """
 
     def __init__(self, warned: Sequence[str] = ()) -> None:

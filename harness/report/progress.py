@@ -127,7 +127,7 @@ class RunInProgress:
         """Time and step of the first progress event."""
 
     def update(self, event: Event) -> None:
-        """Change the shown state according to an event."""
+        """Update the displayed state after an event."""
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
         elif isinstance(event, EpochEnded):

@@ -20,7 +20,7 @@ COLUMNS = (
 )
 """Columns of the CSV file."""
 MAX_LISTED = 10
-"""Maximum number of cases, such as datasets without results, for which the reason for being unused is listed."""
+"""Maximum number of unused cases, such as datasets without results, that are listed with a reason."""
 
 LEGEND = (
     "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie counts as half a win.",

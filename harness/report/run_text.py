@@ -54,8 +54,8 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 
 
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
-    """Return a line that states how many values are omitted. The list is empty if there are at most `MOST_ROWS`
-    values."""
+    """Return a list with one line that states how many values are omitted. The list is empty if there are at most
+    `MOST_ROWS` values."""
     more = len(values) - MOST_ROWS
     return [f"  ... and {more} more {kind} (see `harness show --format json`)"] if more > 0 else []
 
@@ -148,8 +148,8 @@ def run_section(record: RunRecord) -> Section:
 
 
 def _used_recipe(record: RunRecord) -> dict[str, Any]:
-    """Return the fields of the recipe that the run used. A run that did not train, or that fitted the model in one
-    call, used only the batch size, for predictions."""
+    """Return the fields of the recipe that the run used. If a run did not train, or fitted the model in one call, it
+    used only the batch size, and only for predictions."""
     trained = record.spec.weights is None
     at_once = trained and isinstance(record.outcome, Success) and fitted_in_one_call(record)
     fields = _fields(record.spec.recipe)
@@ -263,7 +263,7 @@ def _groups(record: RunRecord) -> list[str]:
 
 
 def _explanations(record: RunRecord, path: Path) -> list[str]:
-    """Return the explanations that were computed as text."""
+    """Return the stored explanations, formatted as text."""
     run, parts = StoredRun(path, record), []
     try:
         if (importance := stored_importance(run)) is not None:

@@ -31,8 +31,8 @@ LIMIT_S = 900.0
 """Time limit for checking all rules for one object, in seconds."""
 
 PARITY_STEPS = 20
-"""Number of training steps in the comparison of a network with another backend, which keeps a check short. ``harness
-parity`` compares more steps."""
+"""Number of training steps when a network is compared with another backend. The number is small to keep the check
+short. ``harness parity`` compares more steps."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,
@@ -129,7 +129,7 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
 
     If the process crashes or exceeds the time limit, the rule being checked is reported as broken. If the backend of a
     network is not installed, nothing is checked. The first rule is reported as broken if the name of the backend is
-    similar to that of an installed one.
+    similar to the name of an installed backend.
     """
     findings: list[Finding] = []
     rules = RULES[subject.kind]

@@ -59,7 +59,7 @@ def differences(dataset: Dataset, data: RawData) -> list[str]:
 
 
 def _forms(array: NDArray[Any]) -> list[RawInput]:
-    """Return the distinct shapes and dtypes of the examples in an array. None stands for a missing value."""
+    """Return the distinct shapes and dtypes of the examples in an array. None represents a missing value."""
     import numpy as np
 
     if array.dtype != object:

@@ -42,7 +42,7 @@ def failed_stages(
     Parameters
     ----------
     open_session : callable
-        Function that takes a `SessionRequest` and returns a session with a fault, or a correct one.
+        Function that takes a `SessionRequest` and returns a session with a fault, or a correct session.
     backend, task, model : str
         Names of the backend, task and model.
     overrides : tuple of str, default=()
@@ -84,7 +84,8 @@ def _correct(selection: Selection) -> tuple[Evidence, dict[str, Any]]:
 def _computed(
     selection: Selection, open_session: OpenSession | None, late: Callable[[], dict[str, Any]] | None
 ) -> tuple[Evidence, dict[str, Any]]:
-    """Return the evidence of a backend, whose sessions may be replaced, and the late weights that it reached."""
+    """Return the evidence of a backend, whose sessions may be replaced, and the weights that this backend reached after
+    training."""
     (spec,) = expand(selection, _catalog())
     job = ParityJob(spec=spec, plugins=_catalog().refs_for(spec), steps=_STEPS)
     prepared = prepare(spec, job.plugins)
@@ -95,7 +96,7 @@ def _computed(
 
 
 def _replaced(backend: Backend, open_session: OpenSession) -> Backend:
-    """Return a backend that differs from another one only in its sessions."""
+    """Return a backend that differs from the given one only in its sessions."""
 
     class Replaced(type(backend)):  # type: ignore[misc]
         def open(self, request: SessionRequest) -> Session:

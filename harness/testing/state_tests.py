@@ -44,7 +44,7 @@ class StateTests:
 
     def test_state_includes_frozen_parameters(self) -> None:
         if "frozen" not in self.cases.backend.recipe_options:
-            pytest.skip("the backend does not implement frozen")
+            pytest.skip("the backend does not implement frozen parameters")
         declared = self.cases.request(self.plain).parameters
         frozen = frozenset(each.name for each in declared[:2])
         parameters = with_frozen(declared, frozen)
@@ -69,8 +69,8 @@ class StateTests:
             pytest.skip("the backend does not support checkpoints")
 
     def check_state(self, case: str, changes: dict[str, Any], *, average: bool = False) -> None:
-        """Check that a session with other weights, after `set_state`, takes the same further steps as the original
-        session."""
+        """Check that a session with different weights takes the same further steps as the original session after a call
+        of `set_state`."""
         self.supports_checkpoints()
         batch = self.cases.batch(case)
 

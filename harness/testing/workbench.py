@@ -59,7 +59,7 @@ class Workbench:
         ]
         if not pairs:
             raise NotChecked(
-                "no task with installed data has a network for this backend; "
+                "no model for a task with installed data has a network for this backend; "
                 "yield a harness.NetworkRef in harness_networks"
             )
         task, family = min(pairs, key=lambda pair: (self._size(pair[0].default_dataset), not pair[1].has_dropout))
@@ -111,7 +111,8 @@ class Workbench:
         return tempfile.TemporaryDirectory(prefix="harness-check-")
 
     def _trainer(self, family: str) -> str:
-        """Return the backend that provides the training settings: this backend, or another one if it cannot train."""
+        """Return the backend that provides the training settings: this backend, or another backend if this one cannot
+        train."""
         if self.backend.trains:
             return self.backend.name
         for model, name in self.catalog.networks:

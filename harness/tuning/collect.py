@@ -26,9 +26,9 @@ def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
 
 
 def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str]) -> tuple[int, list[str]]:
-    """Copy the studies of `others`, with their trials, to the results directory `target`. Before this function is
-    called, the runs of `others` have been merged into `target`. Return the number of copied studies, and a message for
-    each study or file that was not copied.
+    """Copy the studies of `others`, with their trials, to the results directory `target`. The runs of `others` must be
+    merged into `target` before this function is called. Return the number of copied studies, and a message for each
+    study or file that was not copied.
 
     `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. In the
     copied studies, the former ids are replaced by the new ids. A study is not copied if `target` contains a different
@@ -61,9 +61,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
 
 
 def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[Study], list[str]]:
-    """Return the studies in the results directories `folders`, and the studies that are confirmed by any of `runs`. The
-    ids of the runs that confirm these studies are taken from `runs`. Also return a message for each study that is
-    unreadable or differs from another study with the same name.
+    """Return the studies in the results directories `folders`, and the studies whose settings are confirmed by any of
+    `runs`. The ids of the runs that confirm the settings are taken from `runs`. Also return a message for each study
+    that is unreadable or differs from another study with the same name.
 
     `runs` maps the path of each run to its id.
     """

@@ -41,13 +41,14 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     the backends is reversed after each round. An interrupted study is continued. Finished trials are not repeated, and
     interrupted trials are replaced.
 
-    Raises `harness.UsageError` if an option does not suit the model or the data (see
+    Raises `harness.UsageError` if an option is incompatible with the model or the data (see
     `harness.execute.option_checks.check_before_runs`), if the storage cannot be used, or if it contains a study whose
-    records are in another directory. Raises `harness.BusyError` if another process is executing one of the studies or,
-    unless the trials are executed on other machines, is measuring on the same device. Raises `harness.RecordError` if
-    results cannot be written. If the first trial of a study fails before training, `harness.HarnessError` is raised,
-    because the other trials would also fail. `harness.HarnessError` is also raised if a trial was not completed because
-    the executor failed, or if the trials of a study that measures speed were executed on machines of different classes.
+    records are in another directory. Raises `harness.BusyError` if another process is executing one of the studies. If
+    the trials are executed on this machine, `harness.BusyError` is also raised if another process is measuring on the
+    same device. Raises `harness.RecordError` if results cannot be written. If the first trial of a study fails before
+    training, `harness.HarnessError` is raised, because the other trials would also fail. `harness.HarnessError` is also
+    raised if a trial was not completed because the executor failed, or if the trials of a study that measures speed
+    were executed on machines of different classes.
     """
     listener = Guarded(listener)
     request, executor, specs = plans[0].request, plans[0].executor, [plan.spec for plan in plans]
@@ -73,7 +74,7 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
 def _locked(plans: Sequence[StudyPlan], store: Store, *, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the locks of the studies and, if the trials are executed on this machine, the locks of the devices.
 
-    An executor on other machines locks the devices there.
+    An executor that uses other machines locks the devices of these machines.
     """
     with contextlib.ExitStack() as stack:
         for name in sorted({plan.name for plan in plans}):

@@ -30,7 +30,8 @@ STEPS = 100
 SMOOTHING = 0.9
 """Decay rate of the moving average of the loss."""
 DIVERGED = 4.0
-"""Ratio of the moving average of the loss to its minimum at which the test ends, as in the fastai library."""
+"""The test ends when the ratio of the moving average of the loss to its minimum exceeds this value, as in the fastai
+library."""
 DECREASE = 0.1
 """Fraction of the total decrease in the loss at which the useful range begins."""
 DEFAULT = "1e-6:1"
@@ -54,7 +55,7 @@ class LrRange(Struct, frozen=True, kw_only=True):
     smoothed: list[float]
     """Exponential moving average of the losses, with bias correction."""
     useful: tuple[float, float] | None
-    """Learning rates between which the loss decreased, or None if the loss did not decrease."""
+    """Range of learning rates in which the loss decreased, or None if the loss did not decrease."""
 
 
 class RangeJob(Struct, frozen=True, kw_only=True):
@@ -162,9 +163,9 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
-    """Return the learning rates between which the loss decreased, or None if the loss did not decrease. The range
-    begins at the step at which the moving average has completed the fraction `DECREASE` of its total decrease. The
-    range ends at the minimum of the moving average.
+    """Return the range of learning rates in which the loss decreased, or None if the loss did not decrease. The range
+    begins at the step where the moving average has completed the fraction `DECREASE` of its total decrease. The range
+    ends at the minimum of the moving average.
     """
     if not smoothed:
         return None

@@ -28,7 +28,8 @@ from harness.tuning.study import DEFAULT, JOURNAL, STUDY, TRIALS, Objective, Stu
 from harness.tuning.summaries import learned, summary
 
 _OF_EXECUTOR = re.compile("the executor '.*' failed: ")
-"""Prefix of the messages of executor failures. In older records, the phase of such a failure is that of the run.
+"""Prefix of the messages of executor failures. In older records, the phase of such a failure is a phase of the run
+instead of ``executor``.
 """
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
 
@@ -40,7 +41,7 @@ class Settings:
     timeout_s: float
     memory_limit_bytes: int | None = None
     storage: str = ""
-    """URL of an Optuna storage. If empty, a journal file in the directory of the study is used."""
+    """URL of an Optuna storage. If the string is empty, a journal file in the directory of the study is used."""
     rerun: bool = False
     """True to start new studies even if studies with the same settings exist."""
     wait: bool = False
@@ -142,7 +143,8 @@ class OpenStudy:
         return found
 
     def _execute(self, asked: Sequence[Asked], specs: Mapping[int, RunSpec | str]) -> set[int]:
-        """Execute the trials whose settings have no record, once for each specification. Return their numbers."""
+        """Execute one trial for each specification that has no record, and return the numbers of the executed
+        trials."""
         objectives = self.plan.objectives
         open_trials: dict[str, Asked] = {}
         numbers: list[int] = []
@@ -192,8 +194,8 @@ class OpenStudy:
             raise HarnessError(_different_machines(self.study, difference))
 
     def _other_machine(self, record: RunRecord) -> str | None:
-        """Return the difference between a trial's machine and the machine of the first trial, or None if the speed of
-        the trials is comparable or not an objective."""
+        """Return the difference between a trial's machine and the machine of the first trial, or None if the speeds of
+        the trials are comparable or speed is not an objective."""
         if not self.plan.measures_speed or isinstance(record.outcome, Failure):
             return None
         return _other_class(self.study, record.environment)
@@ -341,7 +343,7 @@ def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) ->
 
 
 def _is_interrupted(record: RunRecord) -> bool:
-    """Return whether the trial of a record must be repeated, because the user or a failure of an executor ended it."""
+    """Return True if a trial must be repeated because it was ended by the user or by an executor failure."""
     failure = record.outcome
     return isinstance(failure, Failure) and (
         failure.kind == "interrupted" or failure.phase == EXECUTOR_PHASE or bool(_OF_EXECUTOR.match(failure.message))
@@ -349,8 +351,8 @@ def _is_interrupted(record: RunRecord) -> bool:
 
 
 def _other_class(study: Study, machine: Environment) -> str | None:
-    """Return the difference between a machine and the machine of the first trial, or None if their class is the same
-    or no trial was executed."""
+    """Return the difference between a machine and the machine of the first trial, or None if the machines belong to the
+    same class or no trial was executed."""
     if study.machine is None:
         return None
     return machine_difference(study.machine, machine, on_gpu=study.spec.device != "cpu")

@@ -154,8 +154,8 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
 
 
 def base_specs(selection: Selection, catalog: Catalog, *, jobs: int = 1) -> tuple[Selection, tuple[RunSpec, ...]]:
-    """Return the selection for the runs with the default settings, and the specification for each backend. The runs
-    have the seed of the trials. By default, each run uses all available cores, divided by `jobs`.
+    """Return the selection for the runs with the default settings, and the specification for each backend. The runs use
+    the same seed as the trials. By default, each run uses all available cores, divided by `jobs`.
 
     Raises `harness.UsageError` if the selection contains more than one run per backend.
     """
@@ -171,7 +171,7 @@ def base_specs(selection: Selection, catalog: Catalog, *, jobs: int = 1) -> tupl
             )
         several = ", ".join(base.several()) or "each option"
         raise UsageError(
-            f"harness tune varies only the settings in --search; pass a single value to {several}, or search the "
+            f"harness tune varies only the settings in --search; pass a single value to {several}, or tune the "
             "setting with --search"
         )
     return base, specs
@@ -263,7 +263,7 @@ def _check_validation(spec: RunSpec, catalog: Catalog) -> None:
     if not isinstance(dataset, UserDataset) and dataset.examples.get("validation") == 0:
         raise CombinationError(
             f"dataset {spec.dataset!r} has no validation split, and tuning must not use the test split; "
-            "choose another dataset, or pass your own data as files (a validation split is then drawn)"
+            "choose another dataset, or pass your own data as files (a validation split is then created)"
         )
 
 

@@ -1,9 +1,9 @@
 """Interface to Optuna. No other module imports Optuna.
 
-Only the process that executes the command uses Optuna, through its ask-and-tell interface. The processes of trials do
-not use Optuna. Samplers do not store the state of their random number generators. Therefore, each suggestion is drawn
-by a new sampler, whose seed is derived from the study's seed and the position of the trial in the study. The settings
-of an interrupted trial are tried again. An interrupted study therefore continues with the same suggestions as an
+Only the process that executes the command uses Optuna, through its ask-and-tell interface. Trial processes do not use
+Optuna. Samplers do not store the state of their random number generators. Therefore, each suggestion is drawn by a new
+sampler, whose seed is derived from the study's seed and the position of the trial in the study. The settings of an
+interrupted trial are tried again. An interrupted study therefore continues with the same suggestions as an
 uninterrupted one.
 """
 
@@ -134,7 +134,7 @@ class Sampling:
 
     def ask(self, position: int, first: Mapping[str, Value] | None) -> Asked:
         """Return the next trial. `position` is the number of trials that are finished or open. `first` contains the
-        settings of the first trial. If None, the sampler chooses the settings."""
+        settings of the first trial. If `first` is None, the sampler chooses the settings."""
         from optuna.trial import TrialState as State
 
         with _quiet():
@@ -180,9 +180,9 @@ def without_password(storage: str) -> str:
 def _end_trial(study: optuna.Study, number: int) -> None:
     """End a trial that is not finished.
 
-    If the trial has a summary, its result is stored. Otherwise, it is stored as failed, and its settings are used by
-    the next trial. The settings are added first, so that they are not lost if the process is killed between the two
-    steps.
+    If the trial has a summary, its result is stored. Otherwise, the trial is stored as failed, and its settings are
+    used by the next trial. The settings are added first, so that they are not lost if the process is killed between the
+    two steps.
     """
     from optuna.trial import TrialState as State
 

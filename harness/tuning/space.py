@@ -128,7 +128,7 @@ def _dimension(text: str, name: str, space: str, hint: Any) -> Dimension:
     if written is None or (number is None and not written["log"]):
         return Dimension(name=name, kind="choices", choices=_choices(text, name))
     if number is None:
-        raise UsageError(f"invalid search {text!r}: {name} is not a number; list its values, separated by commas")
+        raise UsageError(f"invalid search {text!r}: {name} is not a number; list values, separated by commas")
     low, high = (_end(text, name, written[end], number) for end in ("low", "high"))
     if low >= high:
         raise UsageError(
@@ -157,7 +157,7 @@ def _end(text: str, name: str, end: str, number: type[int] | type[float]) -> flo
         value = number(end.strip())
     except ValueError:
         kind = "an integer" if number is int else "a number"
-        raise UsageError(f"invalid search {text!r}: {end.strip()!r} is not {kind}, but {name} is {kind}") from None
+        raise UsageError(f"invalid search {text!r}: {end.strip()!r} is not {kind}, but {name} must be {kind}") from None
     if not math.isfinite(value):
         raise UsageError(f"invalid search {text!r}: the ends of a range must be finite")
     return value

@@ -49,8 +49,8 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     """Values of the searched settings."""
     values: list[float]
-    """Values of the objectives. For a pruned trial, the value after its last epoch. The list is empty for a failed
-    trial."""
+    """Values of the objectives. For a pruned trial, the list contains the value after the trial's last epoch. The list
+    is empty for a failed trial."""
     epochs: int
     """Number of completed epochs."""
     steps: int
@@ -62,8 +62,8 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     run_id: str
     """Id of the run in the study's directory. The id is an empty string if the settings were invalid."""
     repeated: bool = False
-    """True if the result was taken from an earlier trial with the same settings. If True, the trial has 0 steps and 0
-    seconds."""
+    """True if the result was taken from an earlier trial with the same settings. Such a trial has 0 steps and a
+    duration of 0 seconds."""
     message: str = ""
     """Reason for a failure."""
 

@@ -16,18 +16,18 @@ Inputs = Mapping[str, NDArray[Any]]
 
 
 def nothing(inputs: Inputs) -> NDArray[np.float32]:
-    """Return zeros ``[N, 1]``, for estimators that ignore their input."""
+    """Return an array of zeros, ``[N, 1]``, for estimators that ignore their input."""
     return np.zeros((len(next(iter(inputs.values()))), 1), np.float32)
 
 
 def flat(inputs: Inputs) -> NDArray[np.float32]:
-    """Return the only input, flattened to ``[N, F]``."""
+    """Return the single input array, flattened to ``[N, F]``."""
     (array,) = inputs.values()
     return array.reshape(len(array), -1)
 
 
 MAX_CATEGORIES = 255
-"""Maximum number of categories in a column that scikit-learn's gradient boosting splits natively."""
+"""Maximum number of categories per column for native categorical splits in scikit-learn's gradient boosting."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class NativeColumns:
 
 
 def native(info: DataInfo) -> NativeColumns | None:
-    """Return the columns of a table. Return None if the data are not from a table with a known layout."""
+    """Return the columns of a table. Return None if the data do not come from a table with a known layout."""
     return None if info.columns is None else NativeColumns(info.columns)
 
 

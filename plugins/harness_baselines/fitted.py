@@ -1,4 +1,4 @@
-"""Fitted scikit-learn pipelines as arrays, so that a trained model can be stored without pickled objects."""
+"""Conversion of fitted scikit-learn pipelines to arrays, so that models can be stored without pickled objects."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ATTRIBUTES: dict[type, tuple[str, ...]] = {
     DummyClassifier: ("class_prior_", "classes_"),
     DummyRegressor: ("constant_", "n_outputs_"),
 }
-"""Attributes of each estimator on which its predictions depend. Their values are arrays and integers."""
+"""Attributes that determine the predictions of each type of estimator. Their values are arrays and integers."""
 SCALARS = ("n_outputs_",)
 """Attributes that are integers."""
 PADDING = -1
-"""Value after the last token id of a term that is shorter than the longest term."""
+"""Padding value for terms that are shorter than the longest term."""
 
 
 def arrays_of(fitted: Any) -> Arrays:

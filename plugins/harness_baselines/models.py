@@ -75,11 +75,12 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TfidfLogreg(_Baseline):
-    """Logistic regression on sublinear TF-IDF features of token-id n-grams. The token ids are those that networks
-    receive."""
+    """Logistic regression on sublinear TF-IDF features of token-id n-grams. The token ids are the same as those in the
+    input of neural networks.
+    """
 
     name = "tfidf-logreg"
-    summary = "TF-IDF of token n-grams, logistic regression"
+    summary = "logistic regression on TF-IDF features of token n-grams"
     accepts = ("tokens",)
     objectives = ("classification",)
     Config = TfidfConfig
@@ -126,7 +127,7 @@ class MfccSvm(_Baseline):
     """
 
     name = "mfcc-svm"
-    summary = "MFCC statistics over parts of the clip, SVM with an RBF kernel"
+    summary = "SVM with an RBF kernel on MFCC statistics of parts of the clip"
     accepts = ("waveform",)
     objectives = ("classification",)
     Config = MfccConfig
@@ -177,8 +178,8 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class GradientBoosting(_Baseline):
     """Histogram-based gradient boosting.
 
-    Trees split the categorical columns of tables natively if the columns have at most 255 categories. Examples with a
-    missing number or an unknown category also follow one of the branches of each split.
+    Categorical columns of tables are split natively if they have at most 255 categories. At each split, examples with a
+    missing number or an unknown category are assigned to one of the branches.
     """
 
     name = "gradient-boosting"

@@ -34,10 +34,11 @@ class BaselineSession(harness.Session):
     def __init__(self, request: SessionRequest) -> None:
         if request.device != "cpu" or request.precision != "fp32":
             raise UnsupportedError(
-                f"baseline supports device cpu with precision fp32 only, not {request.device} with {request.precision}"
+                f"the baseline backend supports only device cpu with precision fp32, not {request.device} with "
+                f"{request.precision}"
             )
         if request.compile:
-            raise UnsupportedError("baseline cannot compile models; run without --compile")
+            raise UnsupportedError("the baseline backend cannot compile models; run without --compile")
         self._info = request.info
         baseline = request.build(request.config, request.info, request.recipe.dropout).module
         self._features, self._new = baseline.features, baseline.estimator
@@ -71,7 +72,9 @@ class BaselineSession(harness.Session):
         return f"{name}__sample_weight" if name else "sample_weight"
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        raise UnsupportedError("baseline has no gradients to compare, because its models are fitted by scikit-learn")
+        raise UnsupportedError(
+            "the baseline backend has no gradients to compare, because its models are fitted by scikit-learn"
+        )
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if self._fitted is None:
@@ -81,8 +84,8 @@ class BaselineSession(harness.Session):
     def _outputs(self, fitted: Any, features: Any) -> Array:
         """Return the outputs, float32 ``[B, outputs]``.
 
-        For classification, the outputs are log-probabilities, or decision values if the estimator has no probabilities.
-        For regression, the outputs are standardized targets.
+        For classification, the outputs are log-probabilities, or decision values if the estimator does not compute
+        probabilities. For regression, the outputs are standardized targets.
         """
         if self._info.objective == "regression":
             return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)

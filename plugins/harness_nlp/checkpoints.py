@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Sizes(Struct, frozen=True):
-    """Sizes from ``config.json``. A size that is missing in the file is None."""
+    """Sizes from ``config.json``. A size that is missing from the file is None."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None

@@ -21,18 +21,18 @@ class CldrLangid(Dataset):
     The names of territories, languages, scripts and currencies in each language (``Kreikka``, ``arabialainen``,
     ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``. The
     names are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20
-    languages, ignoring case. Names in a language that differ only in case, digits or punctuation count as duplicates.
-    Only the first of these duplicates is kept.
+    languages, ignoring case. Within a language, names that differ only in case, digits or punctuation are considered
+    duplicates, and only the first of them is kept.
 
     Each language is split into 80% training, 10% validation and 10% test names. The split of a name is determined by
     its SHA-256 digest. The splits therefore depend only on the names, and most names stay in the same split across CLDR
-    releases. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is
-    in only one split.
+    releases. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but each name
+    is in only one split.
 
     With babel 2.18, the dataset contains 15,734 names: 12,586 for training and 1,574 each for validation and test. Each
-    language has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the largest class
-    gives an accuracy of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the
-    test split (``python -m benchmarks.character_ngrams``).
+    language has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the most frequent
+    class gives an accuracy of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on
+    the test split (``python -m benchmarks.character_ngrams``).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], indices into ``label_names``, which are ISO 639-1
     codes.
@@ -101,7 +101,9 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _distinct(names: Iterator[str]) -> list[str]:
-    """Return the first name for each sequence of letters. Names with fewer than three letters are excluded."""
+    """Return the names without duplicates. Of several names with the same sequence of letters, the first is kept. Names
+    with fewer than three letters are excluded.
+    """
     first: dict[str, str] = {}
     for name in names:
         letters = "".join(filter(str.isalpha, name.casefold()))

@@ -13,7 +13,7 @@ UNKNOWN_LIMIT = 0.1
 TRUNCATED_LIMIT = 0.2
 """Warning threshold for the fraction of truncated texts in a split."""
 _NAMED = 5
-"""Maximum number of ids that a warning lists."""
+"""Maximum number of ids listed in a warning."""
 
 Rows = Sequence[Sequence[int]]
 
@@ -79,8 +79,8 @@ def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: Nl
 def unused_ids(vocabulary: Sequence[str]) -> tuple[str, ...]:
     """Return a warning if some ids of a tokenizer have no token.
 
-    This is the case if ``vocab.txt`` contains a token on two lines: the token's id is the number of the last one, as in
-    ``transformers``.
+    An id has no token if ``vocab.txt`` contains its token on two lines, because the last of these lines determines the
+    token's id, as in ``transformers``.
     """
     ids = [number for number, piece in enumerate(vocabulary) if not piece]
     if not ids:
@@ -89,7 +89,7 @@ def unused_ids(vocabulary: Sequence[str]) -> tuple[str, ...]:
     verb = "id of the tokenizer has" if len(ids) == 1 else "ids of the tokenizer have"
     return (
         f"{len(ids):,} {verb} no token: {named}; if the tokenizer was read from vocab.txt, line {ids[0] + 1} is empty "
-        "or contains a token that is repeated on a later line, whose id is used",
+        "or its token is repeated on a later line, which determines the token's id",
     )
 
 
@@ -98,7 +98,7 @@ def _advice(options: NlpOptions) -> str:
         return "use a checkpoint whose tokenizer covers the language and script of the texts"
     if options.vocabulary == "word":
         return (
-            "words that occur fewer than two times in the training split, or are not among the task.vocab_size "
+            "words that occur only once in the training split, or are not among the task.vocab_size "
             f"({options.vocab_size}) most frequent words, are unknown; set task.vocabulary=wordpiece to split them"
         )
     return (

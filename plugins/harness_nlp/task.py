@@ -44,7 +44,8 @@ class TextClassification(Task[NlpOptions]):
     - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``.
     - ``truncated_share``: fraction of training texts that were truncated.
     - ``unknown_share``: fraction of validation tokens, before truncation, that are ``[UNK]``.
-    - The same fractions for all other splits, such as ``unknown_share_test``.
+    - ``truncated_share_*`` and ``unknown_share_*``: the same fractions for the other splits, such as
+    ``unknown_share_test``.
     - ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``: number of texts without known tokens.
     """
 
@@ -145,7 +146,7 @@ class TextClassification(Task[NlpOptions]):
         return {**inputs, "input_ids": np.where(kept, ids, np.int32(int(info.details["pad_id"])))}
 
     def tokens(self, inputs: Mapping[str, NDArray[Any]], fitted: Mapping[str, Any], info: DataInfo) -> list[list[str]]:
-        """Return the tokens of each example, with the prefix ``##`` for the continuation of a word."""
+        """Return the tokens of each example. Tokens that continue a word have the prefix ``##``."""
         _, vocabulary = text.stored_tokenizer(fitted["tokenizer"])
         masks = inputs["attention_mask"].astype(bool)
         return [[vocabulary[i] for i in row[mask]] for row, mask in zip(inputs["input_ids"], masks, strict=True)]

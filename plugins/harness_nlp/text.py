@@ -1,8 +1,8 @@
 """Conversion of texts to token ids, with the steps `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
 
-As in BERT, the vocabulary is WordPiece. Each word is split into the longest pieces that the vocabulary contains. Every
-piece after the first starts with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that
-start with ``##``.
+As in BERT, a WordPiece vocabulary is used. Each word is split into the longest pieces that the vocabulary contains.
+Every piece after the first starts with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces
+that start with ``##``.
 
 Words are separated by spaces and punctuation. A sentence in a script without spaces, a DNA sequence or a URL can
 therefore be one long word. Published tokenizers convert words longer than 100 characters to ``[UNK]``. To save time,
@@ -32,7 +32,9 @@ LONGEST_WORD = 100
 
 
 def clean(text: str) -> str:
-    """Normalize to Unicode NFC, replace each sequence of whitespace characters with one space, and strip the ends."""
+    """Normalize to Unicode NFC, replace each sequence of whitespace characters with one space, and strip leading and
+    trailing whitespace.
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -40,8 +42,8 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     """Learn a WordPiece vocabulary of at most `size` pieces.
 
     The index of a piece is its token id. The first four pieces are `SPECIAL_TOKENS`. The result is deterministic, that
-    is, the same texts produce the same vocabulary in every process. If the characters alone would take more than `size`
-    pieces, the rarest characters are omitted. Words with omitted characters become ``[UNK]``.
+    is, the same texts produce the same vocabulary in every process. If the characters alone would require more than
+    `size` pieces, the rarest characters are omitted. Words with omitted characters become ``[UNK]``.
     """
     from tokenizers import trainers
 

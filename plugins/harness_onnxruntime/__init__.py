@@ -2,7 +2,7 @@
 
 The model is an ONNX file, ``model.onnx``. The model's inputs are named as in `harness.DataInfo.inputs`, and its output
 is named ``outputs``. The exported models can come from any backend that exports to ``onnx``.
-`harness_onnxruntime.quantization` describes the precision ``int8``.
+The precision ``int8`` is described in `harness_onnxruntime.quantization`.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ LARGEST_ERROR = 0.1
 def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dict[str, str]:
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
-    In a model with convolutions, the weights and activations of `PRODUCTS` and of the convolutions are quantized, with
-    the smallest and largest activations that occur for half of the examples (static quantization). If the outputs for
-    the other half differ too much from those of the fp32 model, and in models without convolutions, only `PRODUCTS` are
-    quantized. The ranges of their activations are computed for each batch (dynamic quantization). All other operators
-    compute in fp32. The weights are quantized per channel to 7 bits (``reduce_range``), because processors without
-    VNNI instructions add products of two 8-bit numbers with saturation.
+    In models with convolutions, the weights and activations of `PRODUCTS` and of the convolutions are quantized. The
+    ranges of the activations are determined from half of the examples (static quantization). In models without
+    convolutions, or if the outputs for the other half of the examples differ too much from those of the fp32 model,
+    only `PRODUCTS` are quantized, and the ranges of their activations are computed for each batch (dynamic
+    quantization). All other operators compute in fp32. The weights are quantized per channel to 7 bits
+    (``reduce_range``), because processors without VNNI instructions add products of two 8-bit numbers with saturation.
 
     Raises `harness.UnsupportedError` if there are fewer than two examples, if none of the weights can be quantized, or
     if the outputs differ by more than `LARGEST_ERROR`.
@@ -84,7 +84,7 @@ def _static(source: Path, target: Path, examples: Mapping[str, Array]) -> dict[s
     )
     count = len(next(iter(examples.values())))
     return {
-        "quantization": f"static, ranges of {count} training examples",
+        "quantization": f"static, activation ranges from {count} training examples",
         "quantized_operators": ", ".join(["Conv", *PRODUCTS]),
     }
 
@@ -114,7 +114,7 @@ def _described(source: Path, target: Path, error: float) -> dict[str, str]:
 
 
 def _size(model: Path, dtype: int, dimensions: int = 0) -> int:
-    """Return the total size of the constants with a dtype and at least this number of dimensions."""
+    """Return the total size of the constants with the given dtype and at least the given number of dimensions."""
     constants = onnx.load(model).graph.initializer
     return sum(math.prod(c.dims) for c in constants if c.data_type == dtype and len(c.dims) >= dimensions)
 
@@ -125,8 +125,9 @@ def _outputs(model: Path, examples: Mapping[str, Array]) -> Array:
 
 
 def _difference(outputs: Array, expected: Array) -> float:
-    """Return the norm of the difference relative to that of the expected outputs. The result is infinite if the outputs
-    are not finite."""
+    """Return the norm of the difference from the expected outputs, relative to the norm of the expected outputs. The
+    result is infinite if the outputs are not finite.
+    """
     error = float(np.linalg.norm(outputs - expected) / np.linalg.norm(expected))
     return error if math.isfinite(error) else math.inf
 

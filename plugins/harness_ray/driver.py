@@ -24,8 +24,9 @@ WAIT_S = 1.0
 START_S = 120.0
 """Time limit for starting the supervisor, in seconds."""
 HEAD = "node:__internal_head__"
-"""Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster ends when that
-node fails."""
+"""Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot continue
+if that node fails.
+"""
 
 
 def start(
@@ -40,7 +41,7 @@ def start(
     """Start a supervisor for the runs, and return the actor's handle.
 
     `describe` returns the nodes that can execute runs with the given plugins and packages. Raises `harness.UsageError`
-    if there is a run that none of these nodes can execute.
+    if one of the runs cannot be executed on any of these nodes.
     """
     plugins = list({ref for run in runs for ref in run.plugins})
     packages = sorted({package for run in runs for package in run.packages})

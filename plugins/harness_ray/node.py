@@ -32,7 +32,7 @@ PROGRESS_S = 1.0
 """Minimum interval between reports of training progress, in seconds."""
 RESULT = "result.json"
 """Name of the file that contains the record or the failure."""
-NOTE = "the raylet of the node ended during the run, which was not affected"
+NOTE = "the node's raylet exited during the run, but the run was not affected"
 
 
 def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
@@ -103,8 +103,8 @@ def _locked(folder: Path) -> int | None:
 def devices(spec: harness.RunSpec) -> tuple[str, ...]:
     """Return the devices of a run, which `harness.execute_run` locks.
 
-    Ray has assigned GPUs to this task. If the run may use the CPU, the lock excludes all other runs on the node, even
-    those of other commands.
+    On a GPU, these are the devices that Ray has assigned to the task. If the run may use the CPU, the lock excludes all
+    other runs on the node, even those of other commands.
     """
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return tuple(f"cuda:{gpu}" for gpu in gpus) if gpus and shares_node(spec) else ("cpu",)

@@ -14,7 +14,7 @@ machine."""
 
 @dataclass
 class Node:
-    """A cluster node on which the same code is installed as on the machine of the command."""
+    """A cluster node with the same code as the machine on which the command was started."""
 
     id: str
     address: str
@@ -23,8 +23,8 @@ class Node:
     gpus: float
     machine: Machine
     running: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    """For each attempt on the node, by id, the number of threads that it uses and whether other runs may be executed at
-    the same time."""
+    """Attempts on the node, by id. Each value contains the number of threads of the attempt, and True if other runs may
+    be executed at the same time."""
 
     def fits(self, spec: RunSpec) -> bool:
         """Return whether an idle node could execute a run."""
@@ -80,8 +80,8 @@ def difference(one: Environment, other: Environment) -> str:
 
 
 def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
-    """Return the environment of a machine from the class that is chosen to execute a group of runs. Return None if no
-    class of machine can execute these runs.
+    """Choose a class of machine for a group of runs, and return the environment of one machine of this class. Return
+    None if no class of machine can execute these runs.
 
     The class with the most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice does
     not depend on the order of the nodes.

@@ -23,7 +23,8 @@ CLASSES = "classes.json"
 
 
 class Spool:
-    """The files of a supervisor. If the supervisor's process is killed, its next process continues with these files.
+    """The files of a supervisor. If the supervisor's process is killed, the process that replaces it continues with
+    these files.
 
     Disk space is required only for the files of runs. Everything else is also kept in memory, so that the supervisor
     continues if the disk is full.

@@ -54,7 +54,7 @@ class Supervisor:
         self._all = tuple(runs)
         self._attempts: dict[str, Running] = {}
         self._tasks: dict[Any, str] = {}
-        """Attempt that each Ray task executes. The keys are the references to the tasks' results."""
+        """Attempt executed by each Ray task. The keys are the references to the tasks' results."""
         self._losses: dict[int, list[str]] = {}
         """Nodes on which attempts of a run were lost, by run index."""
         self._nodes = {node.id: node for node in nodes}

@@ -99,5 +99,5 @@ class RegressionTask(Task[TableEncoderOptions]):
         info: DataInfo,
         options: TableEncoderOptions,
     ) -> dict[str, NDArray[Any]]:
-        """Encode new rows using the statistics of the training split, which are in ``fitted``."""
+        """Encode new rows using the statistics of the training split, which are stored in ``fitted``."""
         return TableEncoder.from_json(fitted).encode(inputs, options)

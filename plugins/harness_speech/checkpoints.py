@@ -47,7 +47,7 @@ def options_of(folder: Path) -> dict[str, Any]:
     """Return the task options that reproduce the waveforms produced by the checkpoint's feature extractor.
 
     The result is empty if there is no ``preprocessor_config.json``. Raises `harness.UsageError` if a field cannot be
-    read or has a value that the task does not support. The message names the file and the field.
+    read or has a value that the task does not support. The error message names the file and the field.
     """
     path = folder / FILE
     if not path.is_file():

@@ -85,7 +85,7 @@ def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
 class EspeakDigits(Dataset[EspeakDigitsOptions]):
     """Digits spoken by about 100 synthetic voices: women, men, children, robots and whispering voices.
 
-    The voices are the voice variants of espeak-ng. No voice is in more than one split, so the test score measures
+    Each voice is a voice variant of espeak-ng. No voice is in more than one split, so the test score measures
     generalization to new voices. Nothing is downloaded or stored: synthesis takes seconds and produces the same samples
     each time.
 

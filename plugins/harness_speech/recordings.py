@@ -102,8 +102,8 @@ def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
 
 
 def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: Sequence[int]) -> Iterator[str]:
-    """Yield a warning for each split in which recordings lose much of their content. Each warning names an option to
-    change.
+    """Yield warnings about splits with nearly silent, clipped, truncated or heavily padded recordings. Each warning
+    names an option to change.
 
     `rates_hz` contains the sample rates of all recordings before resampling to `rate_hz`.
     """
@@ -123,7 +123,7 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
             yield (
                 f"{each.silent:,} of {total:,} {name} recordings ({each.silent / total:.1%}) are nearly silent (peak "
                 f"below -60 dBFS in the first {length}, as mono); check these files, such as stereo files whose "
-                "channels cancel each other out, or set task.seconds to use more of them"
+                "channels cancel each other out, or set task.seconds to use a longer part of each recording"
             )
         if each.clipped > CLIPPED_LIMIT * total:
             yield (

@@ -26,8 +26,9 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     normalize: bool = field(default=True, name="normalise")
     """True to normalize each waveform to zero mean and unit variance, False to keep the recorded values in [-1, 1]."""
     shift_ms: float = 0.0
-    """Maximum random shift of training waveforms in each direction, in milliseconds. The gap is filled with zeros. The
-    default of TensorFlow's Speech Commands example is 100."""
+    """Maximum random shift of training waveforms in each direction, in milliseconds. The resulting gap is filled with
+    zeros. The default of TensorFlow's Speech Commands example is 100.
+    """
     noise_snr_db: float | None = None
     """Signal-to-noise ratio, in decibels, of the white noise that is added to training waveforms. The padding remains
     zero. If None, no noise is added."""
@@ -113,7 +114,8 @@ class Speech(Task[SpeechOptions]):
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
             if "seconds" in split.groups:
                 raise DataError(
-                    "the group 'seconds' of the dataset has the name of the group of durations; rename the column"
+                    "the dataset has a group named 'seconds', but this name is reserved for the group of durations; "
+                    "rename the column"
                 )
             groups = {**split.groups, "seconds": seconds}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)

@@ -86,8 +86,9 @@ def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generat
 
 
 def shifted(clips: NDArray[np.float32], later: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Delay each clip in `clips` ``[B, samples]`` by `later` ``[B]`` samples (advance it if negative), and fill the gap
-    with zeros."""
+    """Delay each clip in `clips` ``[B, samples]`` by `later` ``[B]`` samples (or advance it, if the value is negative),
+    and fill the gap with zeros.
+    """
     import numpy as np
 
     # limit the shifts to the length of the clip, at which all samples are zeros

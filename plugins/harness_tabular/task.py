@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TabularTask(Task[TableEncoderOptions]):
-    """Classification of the rows of a table, whose columns `harness.TableEncoder` converts to features.
+    """Classification of the rows of a table. `harness.TableEncoder` converts the columns to features.
 
     Targets: class indices, int64 ``[N]``.
     """
@@ -88,5 +88,5 @@ class TabularTask(Task[TableEncoderOptions]):
         info: DataInfo,
         options: TableEncoderOptions,
     ) -> dict[str, NDArray[Any]]:
-        """Encode new rows using the statistics of the training split, which are in ``fitted``."""
+        """Encode new rows using the statistics of the training split, which are stored in ``fitted``."""
         return TableEncoder.from_json(fitted).encode(inputs, options)

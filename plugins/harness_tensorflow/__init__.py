@@ -35,7 +35,7 @@ class TensorFlowBackend(harness.Backend):
     """Backend that trains and runs models with TensorFlow 2: one `tf.function` per step, optionally compiled by XLA."""
 
     name = "tensorflow"
-    summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
+    summary = "TensorFlow 2 graphs on CPUs and NVIDIA GPUs, optionally compiled by XLA"
     requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
     exports = {"savedmodel": {}, "onnx": dict.fromkeys(("onnx", "tf2onnx", "onnxruntime"), "ml-harness[deploy]")}

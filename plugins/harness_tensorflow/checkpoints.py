@@ -31,7 +31,7 @@ def variables_of(
     loss_scale: LossScale | None,
     average: Sequence[Any],
 ) -> dict[str, Any]:
-    """Return the variables that change in training, by their names in a checkpoint."""
+    """Return the variables that change during training, by their names in a checkpoint."""
     known = {id(variable) for variable in weights.values()}
     others = {id(variable): variable for variable in _variables(module) if id(variable) not in known}
     return (

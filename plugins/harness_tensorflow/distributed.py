@@ -21,7 +21,7 @@ _strategy: Any = None
 
 
 def join(group: harness.DeviceGroup) -> None:
-    """Connect this process to the others in the group. TensorFlow supports only one connection per process."""
+    """Connect this process to the other processes in the group. TensorFlow supports only one connection per process."""
     global _strategy
     if _strategy is None:
         cluster = tf.train.ClusterSpec({"worker": list(group.addresses)})

@@ -89,7 +89,7 @@ class BatchNorm(tf.Module):
     """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, like `torch.nn.BatchNorm2d`.
 
     The running variance is updated with the unbiased batch variance, which TensorFlow's fused kernel returns. The Keras
-    layer uses the biased variance. Batch normalization is computed in float32 at every precision.
+    layer uses the biased variance. Batch normalization is computed in float32 regardless of the precision.
     """
 
     def __init__(self, channels: int) -> None:
@@ -120,7 +120,7 @@ class BatchNorm(tf.Module):
 
 
 class LayerNorm(tf.Module):
-    """Layer normalization over the last axis with scale and offset, in float32 at every precision."""
+    """Layer normalization over the last axis with scale and offset, in float32 regardless of the precision."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ def attention(
     """Compute scaled dot-product attention (Vaswani et al. 2017) of projected inputs ``[B, L, H]``.
 
     Dropout is applied to the attention weights. `mask` is broadcast to ``[B, N, L, L]`` and added to the scores. The
-    softmax is computed in float32 at every precision.
+    softmax is computed in float32 regardless of the precision.
     """
     batch, length, size = sizes(q_blh)
 

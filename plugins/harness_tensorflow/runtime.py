@@ -46,7 +46,7 @@ def _gpus() -> dict[str, Any]:
 
 
 def _logical_name(device: str) -> str:
-    """Return TensorFlow's name for a device while all GPUs are visible."""
+    """Return the name that TensorFlow uses for a device when all GPUs are visible."""
     return "CPU:0" if device == "cpu" else f"GPU:{list(_gpus()).index(device)}"
 
 

@@ -81,7 +81,7 @@ class TensorFlowSession(harness.Session):
         self._has_stepped = True
 
     def _variables(self) -> dict[str, Any]:
-        """Return the variables that change in training, by their names in a checkpoint."""
+        """Return the variables that change during training, by their names in a checkpoint."""
         weights = {name: _tf_variable(binding.variable) for name, binding in self._bindings.items()}
         return checkpoints.variables_of(self._module, weights, self._optimizer, self._loss_scale, self._average)
 
@@ -245,8 +245,9 @@ class TensorFlowSession(harness.Session):
     def _loss_and_gradients(
         self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any
     ) -> tuple[Any, list[Any]]:
-        """Return the loss and the gradients of the whole batch. At fp16, the gradients are multiplied by the loss
-        scale."""
+        """Return the loss and the gradients of the whole batch. With fp16 precision, the gradients are multiplied by
+        the loss scale.
+        """
         if self._replicas is None:
             return self._own_loss_and_gradients(targets, inputs, weights, teacher)
         # XLA cannot compile the collective operations.
@@ -287,7 +288,9 @@ class TensorFlowSession(harness.Session):
     def _part_gradients(
         self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any, share: Any
     ) -> tuple[Any, list[Any]]:
-        """Return the mean loss of some examples and its gradients, both multiplied by `share` if it is not None."""
+        """Return the mean loss of the given examples and the gradients of this loss, all multiplied by `share` unless
+        it is None.
+        """
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
             loss = self._loss(outputs, targets, weights)
@@ -388,7 +391,7 @@ def _checked_bindings(network: harness.Network, parameters: Any) -> dict[str, ha
     bindings = network.bindings
     wanted = {parameter.name: parameter for parameter in parameters}
     problems = [f"no binding for {name}" for name in wanted if name not in bindings]
-    problems += [f"{name} is bound but not a parameter of the model" for name in bindings if name not in wanted]
+    problems += [f"{name} is bound but is not a parameter of the model" for name in bindings if name not in wanted]
     bound = {id(_tf_variable(binding.variable)) for binding in bindings.values()}
     problems += [
         f"trainable variable {getattr(variable, 'path', variable.name)} is not bound"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH = 64
-"""Maximum number of examples in a batch of the integration."""
+"""Maximum number of examples per batch in the computation of the integral."""
 
 
 def integrated_gradients(
@@ -27,8 +27,8 @@ def integrated_gradients(
     `harness.Session.attributions`.
 
     The gradients are integrated along the straight line from the baseline to the input. For token ids, the line is in
-    the space of embeddings, and the attributions of an embedding are summed. The integral is computed by Gauss-Legendre
-    quadrature.
+    the space of embeddings, and the attributions are summed over the dimensions of each embedding. The integral is
+    computed by Gauss-Legendre quadrature.
     """
     from captum.attr import IntegratedGradients, LayerIntegratedGradients
 
@@ -63,14 +63,16 @@ def integrated_gradients(
             found = (by_unit.sum(dim=-1),)
         else:
             raise harness.UnsupportedError(
-                f"integrated gradients are not supported for several inputs with integers: {', '.join(changed)}"
+                f"integrated gradients are not supported for models with several integer inputs: {', '.join(changed)}"
             )
     values = {name: each.detach().float().cpu().numpy() for name, each in zip(changed, found, strict=True)}
     return values, deltas.detach().float().cpu().numpy()
 
 
 def _embedding(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], name: str) -> torch.nn.Module:
-    """Return the embedding that reads an input. Raises `harness.UnsupportedError` unless there is exactly one."""
+    """Return the embedding layer that is applied to an input. Raises `harness.UnsupportedError` unless there is exactly
+    one such layer.
+    """
     found: list[torch.nn.Module] = []
 
     def note(layer: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -88,7 +90,7 @@ def _embedding(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor], name
             handle.remove()
     if len(found) != 1:
         raise harness.UnsupportedError(
-            f"integrated gradients need exactly one torch.nn.Embedding that reads {name!r}, but the network has "
-            f"{len(found)}"
+            f"integrated gradients require exactly one torch.nn.Embedding that is applied to {name!r}, but the network "
+            f"has {len(found)}"
         )
     return found[0]

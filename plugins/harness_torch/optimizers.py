@@ -54,7 +54,7 @@ def build_optimizer(
 
 
 def _kind(recipe: Recipe) -> tuple[type[Any], dict[str, Any]]:
-    """Return the optimizer's class and the arguments other than the groups and the learning rate."""
+    """Return the optimizer's class and its arguments, except the parameter groups and the learning rate."""
     betas, epsilon = (recipe.beta1, recipe.beta2), recipe.epsilon
     match recipe.optimizer:
         case "sgd":
@@ -105,7 +105,7 @@ class _Foreach(torch.optim.Optimizer):
 
 
 class Adagrad(_Foreach):
-    """Adagrad (Duchi et al. 2011). Unlike ``torch.optim.Adagrad``, it does not read the step count on the host."""
+    """Adagrad (Duchi et al. 2011), which does not read the step count on the host, unlike ``torch.optim.Adagrad``."""
 
     names = ("square",)
 

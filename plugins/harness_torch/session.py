@@ -31,8 +31,8 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TorchSession(Session):
     """Session for a PyTorch model that runs a plain training step with the recipe's options.
 
-    In fp64, weights, inputs, activations and outputs are float64. At every other precision, weights are float32. Raises
-    `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
+    In fp64, weights, inputs, activations and outputs are float64. With all other precisions, weights are float32.
+    Raises `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
     ``torch.compile`` fails. Raises `harness.PluginError` if the network's bindings are incomplete.
     """
 
@@ -132,8 +132,8 @@ class TorchSession(Session):
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Run the forward and backward passes in training mode, and return the mean loss of this process's examples.
 
-        The gradients of the whole batch are stored in the parameters. At fp16, these gradients are multiplied by the
-        loss scale.
+        The gradients of the whole batch are stored in the parameters. With fp16 precision, these gradients are
+        multiplied by the loss scale.
         """
         if not self._training:
             self._module.train()

@@ -114,7 +114,7 @@ def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _problems(network: Network, parameters: Sequence[Parameter], names: Mapping[int, str]) -> list[str]:
     canonical = {parameter.name for parameter in parameters}
-    problems = [f"{name} is bound but not a parameter of the model" for name in network.bindings.keys() - canonical]
+    problems = [f"{name} is bound but is not a parameter of the model" for name in network.bindings.keys() - canonical]
     bound = {id(binding.variable) for binding in network.bindings.values()}
     problems += [
         f"the module's {name} is trainable but has no binding"

@@ -29,8 +29,9 @@ def harness_trackers() -> Iterator[Tracker]:
             "alembic": "ml-harness[trackers]",
         },
         options={
-            "url": "URL of a server or database (default: MLFLOW_TRACKING_URI, else mlflow.db in the results)",
-            "experiment": "name of the experiment (default: MLFLOW_EXPERIMENT_NAME, else harness)",
+            "url": "URL of a server or database (default: MLFLOW_TRACKING_URI or, if unset, mlflow.db in the results "
+            "directory)",
+            "experiment": "name of the experiment (default: MLFLOW_EXPERIMENT_NAME or, if unset, harness)",
             "steps": "yes to log the loss and the learning rate of each step instead of each epoch (default: no)",
             "artifacts": "yes to upload the files of the run's directory (default: no)",
         },

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 _WIDTH = 480
 """Approximate width of the image in pixels."""
 _MAX_LABELED = 16
-"""Largest number of classes for which counts are written into the cells."""
+"""Maximum number of classes for which counts are written in the cells."""
 
 
 def draw(confusion: Sequence[Sequence[int]]) -> tuple[bytes, int]:
-    """Return the image of a confusion matrix as PNG, and the width of the square image in pixels.
+    """Return an image of a confusion matrix in PNG format, and the width of the square image in pixels.
 
     Rows are true classes and columns are predicted classes. The darkness of a cell represents its fraction of the row's
     examples.

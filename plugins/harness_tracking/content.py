@@ -1,4 +1,4 @@
-"""Values that are logged about a run, with the same names in every tracker."""
+"""Values that are logged for each run, with the same names in every tracker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from harness import EpochEnded, Failure, RunRecord, RunSpec, Success, Trial
 
 _PATHS = {"source", "pretrained.path", "weights.path", "weights.exported.path", "teacher.path"}
-"""Settings with paths on the user's machine. These settings are not part of a run's key, and are not logged."""
+"""Settings that contain paths on the user's machine. These settings are not part of a run's key, and are not logged."""
 
 
 def parameters(spec: RunSpec) -> dict[str, bool | int | float | str]:

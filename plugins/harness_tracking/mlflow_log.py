@@ -139,8 +139,9 @@ class MlflowLog:
             ) from error
 
     def _connected(self, results: Path) -> Any:
-        """Return a client. A local database is created here, because creating one may exceed the time limit of event
-        hooks."""
+        """Return a client. A local database is created here, because creating it in an event hook may exceed the time
+        limit of the hook.
+        """
         from mlflow import MlflowClient
 
         if not self._url.startswith("sqlite:"):

@@ -69,8 +69,8 @@ def options_of(folder: Path) -> dict[str, Any]:
     """Return the task options that reproduce the output of the checkpoint's image processor in `transformers`.
 
     If there is no ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError` if a field cannot be read or has a value that the task does not support. The error names the
-    file and the field.
+    `harness.UsageError` if a field cannot be read or has a value that the task does not support. The error message
+    names the file and the field.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels
@@ -106,7 +106,10 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
     if name == "ConvNext":
         if crop is not None:
             raise _refusal(
-                path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set do_center_crop to false"
+                path,
+                "do_center_crop",
+                True,
+                f"{name}'s processor crops images by crop_pct; set do_center_crop to false",
             )
         if shorter >= _WARPED_FROM:
             return options | {"resize": "stretch", "image_size": (shorter, shorter)}
@@ -116,7 +119,7 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
         crop, shorter = (shorter, shorter), int(shorter / share)
     if crop is None:
         raise _refusal(
-            path, "size.shortest_edge", shorter, "images would differ in size; set do_center_crop and crop_size"
+            path, "size.shortest_edge", shorter, "the images would differ in size; set do_center_crop and crop_size"
         )
     if crop[0] != crop[1]:
         raise _refusal(path, "crop_size", crop, "with size.shortest_edge, the crop must be a square")

@@ -1,4 +1,4 @@
-"""The ``digits`` dataset: small gray images of handwritten digits, distributed with scikit-learn."""
+"""The ``digits`` dataset: small grayscale images of handwritten digits, distributed with scikit-learn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Digits(Dataset[SeededSplit]):
     name = "digits"
     kind = "image"
     objective = "classification"
-    summary = "1797 handwritten digits, 8x8 gray (scikit-learn, from UCI)"
+    summary = "1797 handwritten digits, 8x8 grayscale (scikit-learn, from UCI)"
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     citation = "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49"

@@ -34,8 +34,9 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     this option if and only if `mean` is set. If None, use the standard deviation of each channel in the training
     split."""
     crop: int = 0
-    """Maximum random shift of training images in each direction, in pixels (0 to 1024). The gap is filled with 0, which
-    is the mean after normalization. A common value for 32x32 images is 4 (He et al. 2016)."""
+    """Maximum random shift of training images in each direction, in pixels (0 to 1024). The resulting gap is filled
+    with 0, which is the mean after normalization. A common value for 32x32 images is 4 (He et al. 2016).
+    """
     flip: bool = False
     """True to flip training images horizontally with probability 0.5. Do not use this option for digits and letters."""
 

@@ -134,7 +134,7 @@ def environment(**changes: Any) -> dict[str, Any]:
     [
         (environment(cpu="Z80"), "applies to another machine: CPU Z80 -> "),
         (environment(cores=977), "applies to another machine: cores 977 -> "),
-        ({"lanes": [((0,), ""), ((5, 6), "")]}, "used other cores or GPUs"),
+        ({"lanes": [((0,), ""), ((5, 6), "")]}, "used different cores or GPUs"),
         ({"jobs": 3}, "simultaneous runs with these settings were not checked"),
         ({"loads": {}}, "simultaneous runs with these settings were not checked"),
         ({"versions": {}}, "packages of toy-numpy have changed"),

@@ -192,7 +192,7 @@ MISUSES: list[tuple[str, tuple[str, ...]]] = [
     (f"{BATCHES} --objective speed", ("'speed'", "known: loss, parameters, quality")),
     (f"{BATCHES} --objective quality,loss --pruner median", ("remove --pruner median",)),
     (f"{BATCHES} --objective parameters --pruner median", ("'parameters'", "remove --pruner median")),
-    (f"{BATCHES} --lr-range", ("--lr-range is not a search", "remove --search")),
+    (f"{BATCHES} --lr-range", ("--lr-range does not perform a search", "remove --search")),
     (f"{BATCHES} --storage nonsense", ("the storage nonsense", "such as sqlite:///tuning.db")),
     (f"{TUNE} --lr-range 1:0.1", ("'1:0.1'", "write it as low:high")),
     (

@@ -97,7 +97,10 @@ def test_track_logs_readable_runs_and_reports_the_others(invoke: Invoke, tmp_pat
         ("run --task toy-regress --tracker lines:nam=x", "unknown lines tracker option 'nam'; did you mean 'name'?"),
         ("run --task toy-regress --tracker lines:name", "write the option of a tracker as NAME:OPTION=VALUE"),
         ("run --task toy-regress --tracker line --dry-run", "unknown tracker 'line'"),
-        ("tune --task toy-regress --lr-range --tracker lines", "--lr-range is not a search; remove --tracker"),
+        (
+            "tune --task toy-regress --lr-range --tracker lines",
+            "--lr-range does not perform a search; remove --tracker",
+        ),
     ],
 )
 def test_invalid_requests_are_rejected(invoke: Invoke, arguments: str, message: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_task_without_counts_changes_nothing() -> None:
     ],
 )
 def test_counts_that_are_not_valid_raise(count: Callable[[Split], Any] | None, message: str) -> None:
-    with pytest.raises(PluginError, match=f"the method count of the task 'words' {message}"):
+    with pytest.raises(PluginError, match=f"the count method of the task 'words' {message}"):
         with_counts(task(count), DATA)
 
 

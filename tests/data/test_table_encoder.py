@@ -154,7 +154,7 @@ def test_fit_on_infinite_numbers_raises_even_if_missing_numbers_are_imputed(valu
 
 
 def test_fit_on_a_column_without_numbers_raises() -> None:
-    with pytest.raises(DataError, match="no number in column 2"):
+    with pytest.raises(DataError, match="no numbers in column 2"):
         TableEncoder.fit(raw(train=with_column(table(30), 2, np.nan)))
 
 

@@ -102,7 +102,7 @@ def test_networks_without_a_single_embedding_are_refused() -> None:
         def forward(self, ids: Any) -> Any:
             return torch.nn.functional.one_hot(ids, 4).float().sum(1)
 
-    with pytest.raises(harness.UnsupportedError, match=r"exactly one torch\.nn\.Embedding that reads 'ids'"):
+    with pytest.raises(harness.UnsupportedError, match=r"exactly one torch\.nn\.Embedding that is applied to 'ids'"):
         integrated_gradients(OneHot(), {"ids": torch.tensor([[1]])}, {"ids": torch.tensor([[0]])}, torch.tensor([0]), 4)
 
 

@@ -158,7 +158,7 @@ def test_detached_runs_are_collected_once_and_not_repeated(bench: Bench) -> None
     assert f"`harness status --results {bench.store.path}`" in bench.messages[-1]
     finish(2)
     assert len(bench.run(detach=True)) == 2
-    assert "0 runs submitted to the executor queue; 2 submitted earlier and not finished" in bench.messages[-1]
+    assert "0 runs submitted to the executor queue; unfinished runs submitted earlier: 2" in bench.messages[-1]
     assert [options_for(bench.store, submission, None) for submission in submissions(bench.store)] == [{"color": "red"}]
     assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
     assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
@@ -377,7 +377,7 @@ def test_unreachable_job_is_an_error_only_for_its_runs(bench: Bench, monkeypatch
     bench.specs = every[:2]
     bench.run(detach=True)
     monkeypatch.setattr(Queue, "unreachable", True)
-    message = r"cannot be collected: the queue cannot be reached; make it available, or .* `harness status --cancel`"
+    message = r"cannot be collected: the queue cannot be reached; make the executor available, or .* --cancel`"
     with pytest.raises(UsageError, match=message):
         bench.run(detach=True)
     assert len(submissions(bench.store)) == 1

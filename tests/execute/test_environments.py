@@ -459,7 +459,9 @@ def test_changed_packages_and_missing_interpreter_are_reported_before_anything_r
         planned(plans, "two")
 
 
-@pytest.mark.parametrize(("source", "problem"), [("VERSION = 1", "differs from that"), (None, "is not installed in")])
+@pytest.mark.parametrize(
+    ("source", "problem"), [("VERSION = 1", "differs from the code"), (None, "is not installed in")]
+)
 def test_other_code_of_harness_is_reported_before_anything_runs(
     source: str | None, problem: str, own: Path, wheels: Path, plans: Catalog
 ) -> None:

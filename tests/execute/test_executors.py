@@ -155,7 +155,7 @@ def test_lost_attempt_is_repeated_and_its_late_result_is_dropped(catalog: Catalo
     returned = execute(catalog, tmp_path / "results", Losing(), listener=log)
     assert stored(tmp_path / "results") == returned
     assert outcomes(tmp_path / "results") == [(0, "success", ""), (1, "success", "")]
-    lost = "an attempt was lost; the run is started again"
+    lost = "an attempt was lost; the run will be started again"
     assert [line.rpartition(": ")[2] for line in log.lines] == [
         *("start 1", lost, "start 1", "epoch", "end 1"),
         *("start 2", "epoch", "end 2"),
@@ -205,7 +205,7 @@ def test_executor_that_leaves_runs_out_raises(catalog: Catalog, tmp_path: Path) 
             super().execute(runs[:1], coordinator)
             self.begin(runs[1], coordinator)
 
-    with pytest.raises(PluginError, match="'cluster' failed: it returned without reporting the results of 2 runs"):
+    with pytest.raises(PluginError, match="failed: the executor returned without reporting the results of 2 runs"):
         execute(catalog, tmp_path / "results", Lazy(), seeds=3)
     assert [(seed, kind) for seed, kind, _ in outcomes(tmp_path / "results")] == [(0, "success"), (1, "error")]
 
@@ -298,7 +298,7 @@ def use_another_thread(_executor: Cluster, coordinator: Coordinator, attempt: At
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (finish_for_another, "it returned the record of"),
+        (finish_for_another, "the executor returned the record of"),
         (start_a_finished_run, "cannot be started, because it has finished"),
         (start_an_unplanned_run, "it has finished or is not part of the plan"),
         (use_another_thread, "in another thread"),

@@ -68,7 +68,7 @@ EXPECTED = {
     "toy-writes-inputs": ("error", "the validation input 'features' changed during the run"),
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
-    "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),
+    "toy-lost-weight": ("error", "the weights do not fit the model: missing linear.bias"),
     "toy-no-devices": ("unsupported", "finds no device 'auto' on this machine; available devices: none"),
     "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); supported precisions: fp8"),
     "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),

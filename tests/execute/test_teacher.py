@@ -287,7 +287,7 @@ def test_student_with_other_training_examples_is_refused(teacher: StoredRun, cat
     """Planning rejects other dataset options, so a dataset whose content has changed is simulated."""
     (spec,) = plan(teacher, catalog)
     changed = msgspec.structs.replace(spec, dataset_options={**spec.dataset_options, "noise": 5.0})
-    with pytest.raises(DataError, match=r"training examples of the student .* differ in their number or targets"):
+    with pytest.raises(DataError, match=r"training examples of the student .* differ in number or in their targets"):
         prepare_data(catalog, changed)
 
 

@@ -172,7 +172,7 @@ def test_check_lists_all_mismatches() -> None:
     with pytest.raises(PluginError) as caught:
         check({"layer.weight": weights["layer.weight"].T, "extra": weights["layer.bias"]}, [WEIGHT, BIAS])
     assert str(caught.value) == (
-        "weights do not fit the model: missing layer.bias; unexpected extra; "
+        "the weights do not fit the model: missing layer.bias; unexpected extra; "
         "layer.weight has shape (30, 20), not (20, 30)"
     )
 

@@ -27,7 +27,7 @@ from harness.records.store import Store
 from .conftest import CommandLine
 
 AT_IMPORT = {
-    "exits": ("import os; os._exit(0)", "it called os._exit(0), which would have terminated this process"),
+    "exits": ("import os; os._exit(0)", "the plugin called os._exit(0), which would have terminated this process"),
     "exits_in_c": (
         "import ctypes; ctypes.CDLL(None).exit(0)",
         "it terminated the process that loaded it: ended with status 0 but returned no result",
@@ -248,7 +248,7 @@ def test_damaged_list_of_tried_plugins_is_ignored(
 
 
 IN_HOOK = {
-    "exits": ("os._exit(0)", "it called os._exit(0), which would have terminated this process"),
+    "exits": ("os._exit(0)", "the plugin called os._exit(0), which would have terminated this process"),
     "leaves": ("sys.exit(0)", "SystemExit: 0"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "generates": ("raise GeneratorExit", "GeneratorExit"),

@@ -203,7 +203,7 @@ def test_log_is_kept_in_memory_if_it_cannot_be_written(runs: Runs, monkeypatch: 
 
 def test_rescue_without_a_writable_directory_is_reported(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratches, "rescue", lambda *_: None)
-    with pytest.raises(RecordError, match="it could not be saved elsewhere either"):
+    with pytest.raises(RecordError, match="the run could not be saved elsewhere either"):
         runs("toy-results-file")
 
 

@@ -71,7 +71,7 @@ def test_audit_notices_that_outputs_are_missing_from_another_run(run: Path, tmp_
     (copy / "arrays.npz").write_bytes((run / "arrays.npz").read_bytes())
     text = harness("audit", run.name, "--results", tmp_path, status=1).stdout
     assert "test_outputs is missing" in text
-    assert "unlike their definitions" in text
+    assert "contradicts their definitions" in text
 
 
 def test_commands_that_need_outputs_state_the_reason(run: Path) -> None:

@@ -55,7 +55,7 @@ class Scripted(Doubler):
 
 
 def trained(session: Scripted, **recipe: Any) -> Training:
-    spec, data = make_spec(epochs=len(session.errors), window_s=0.5), make_data()
+    spec, data = make_spec(epochs=len(session.errors), window_s=0.5, throughput_budget_s=0.1), make_data()
     spec = msgspec.structs.replace(spec, recipe=msgspec.structs.replace(spec.recipe, **recipe))
     judge = scorer(data.info, "rmse", [metric for metric in METRICS if metric.name == "rmse"])
     return train(session, data, spec, judge, Phases(lambda event: None), lambda event: None)

@@ -55,7 +55,9 @@ def test_only_models_fitted_in_one_call_receive_the_validation_split(by_steps: b
             return super().train_step(batch, rate)
 
     data = make_data(40)
-    result, _ = trained(Remembers(), make_spec(epochs=1, batch_size=4), data, by_steps=by_steps)
+    result, _ = trained(
+        Remembers(), make_spec(epochs=1, batch_size=4, throughput_budget_s=0.1), data, by_steps=by_steps
+    )
     result.sample()
     assert len(sizes) > result.steps
     assert all(each is (None if by_steps else data.validation) for each in validation)
@@ -121,7 +123,7 @@ def test_epochs_and_rates_and_events() -> None:
 
 def test_plateau_lowers_the_rate_after_epochs_without_improvement() -> None:
     """The validation score of this session never changes, so every epoch after the first is one without improvement."""
-    session, spec = Doubler(), make_spec(epochs=6)
+    session, spec = Doubler(), make_spec(epochs=6, throughput_budget_s=0.1)
     changes = {"schedule": "plateau", "plateau_patience": 2, "gamma": 0.5, "learning_rate": 8.0}
     spec = msgspec.structs.replace(spec, recipe=msgspec.structs.replace(spec.recipe, **changes))
     result, _ = trained(session, spec)

@@ -56,7 +56,7 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("schedule=plateau", "plateau_patience=2"), r"patience=2: .* after epoch 3 at the earliest"),
         (("schedule=plateau",), r"patience=3: .* after epoch 4 at the earliest, but training has 3 epochs"),
         (("warmup_fraction=1.01",), r"warmup_fraction must be in \[0, 1\]"),
-        (("loss_scale=8",), "only at fp16"),
+        (("loss_scale=8",), "only in fp16"),
         (("accumulation_steps=5", "batch_size=4"), "larger than the batch size, 4"),
         (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),
         (("distillation_alpha=0.5",), "requires a teacher; add --teacher RUN"),

@@ -89,7 +89,7 @@ def test_changes_of_an_event_hook_that_hangs_are_undone(
     with Events(load([stuck])) as events:
         events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
     assert Path.cwd() == tmp_path
-    assert "it changed the current directory; the change was undone" in capsys.readouterr().err
+    assert "the plugin changed the current directory; the change was undone" in capsys.readouterr().err
 
 
 def test_event_hooks_of_a_plugin_run_in_one_thread(install: Install) -> None:

@@ -77,7 +77,10 @@ def test_tune_reports_the_study_and_continues_it(invoke: Invoke, tmp_path: Path)
         ((*SEARCH, "--jobs", "9999"), "--jobs 9999 with 1 thread per run needs 9999 x 1 = 9999 cores"),
         ((*SEARCH, "--executor", "ry"), "unknown executor 'ry'"),
         (("--search", "recipe.batch_size=8,16", "--objective", "train_throughput", "--jobs", "2"), "--jobs 2"),
-        (("--lr-range", "--jobs", "2", "--executor", "local"), "--lr-range is not a search; remove --jobs, --executor"),
+        (
+            ("--lr-range", "--jobs", "2", "--executor", "local"),
+            "--lr-range does not perform a search; remove --jobs, --executor",
+        ),
     ],
 )
 def test_tune_with_an_invalid_request_starts_nothing(

@@ -65,7 +65,7 @@ def test_parse_of_every_form_gives_its_dimension() -> None:
         (("recipe.batch_size=16,32", "recipe.batch_size=8,4"), "recipe.batch_size is searched twice"),
         (("recipe.batch_size=16:8",), "16 is not less than 8"),
         (("recipe.batch_size=8:8",), "single value"),
-        (("recipe.batch_size=1:2.5",), "'2.5' is not an integer, but recipe.batch_size is an integer"),
+        (("recipe.batch_size=1:2.5",), "'2.5' is not an integer, but recipe.batch_size must be an integer"),
         (("recipe.dropout=0:half",), "'half' is not a number"),
         (("recipe.dropout=0:inf",), "must be finite"),
         (("recipe.dropout=nan:1",), "must be finite"),

@@ -32,7 +32,7 @@ class JaxBackend(harness.Backend):
     """Backend that trains and runs models with JAX. Each step is one `jax.jit` program, compiled by XLA."""
 
     name = "jax"
-    summary = "JAX on CPU or NVIDIA GPU, compiled by XLA"
+    summary = "JAX on CPUs and NVIDIA GPUs, compiled by XLA"
     requires = {"jax": "pip install harness-jax", "optax": "pip install harness-jax"}
     packages = ("jax", "jaxlib", "optax")
     checkpoints = True

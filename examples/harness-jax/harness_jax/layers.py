@@ -6,8 +6,8 @@ transposed kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) wer
 
 Each layer computes in the dtype of its input, except for normalization layers and softmax, which use at least float32.
 
-Suffixes of variable names give the dimensions of arrays: B stands for the batch, L for positions (tokens or frames), C
-for channels, H for the hidden size, N for heads, and D for the head size.
+Suffixes of variable names give the dimensions of arrays: B is the batch size, L the number of positions (tokens or
+frames), C the number of channels, H the hidden size, N the number of heads, and D the head size.
 """
 
 from __future__ import annotations
@@ -155,8 +155,9 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
     """Compute a convolution as a single matrix product of the image patches and the kernel.
 
-    On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output, such as
-    3x3 for an output of 2x2 pixels. For a kernel of one pixel, XLA's convolution takes twice as long.
+    On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output, for
+    example with a 3x3 kernel and an output of 2x2 pixels. For a kernel of one pixel, XLA's convolution takes twice as
+    long.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1

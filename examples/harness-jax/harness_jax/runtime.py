@@ -106,7 +106,7 @@ def start(device: str, precision: str, thread_count: int) -> Any:
 
 
 def threads() -> str:
-    """Return the size of XLA's thread pools on the CPU, for the record."""
+    """Return the size of XLA's thread pools on the CPU, which is stored in the record."""
     return os.environ.get(_THREADS, "XLA's default")
 
 

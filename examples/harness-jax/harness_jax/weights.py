@@ -30,7 +30,7 @@ class Weights:
         names = {parameter.name for parameter in parameters}
         keys = [binding.variable for binding in bindings.values()]
         problems = [f"no binding for {name}" for name in sorted(names - bindings.keys())]
-        problems += [f"{name} is bound but not a parameter of the model" for name in sorted(bindings.keys() - names)]
+        problems += [f"{name} is bound but is not a parameter of the model" for name in sorted(bindings.keys() - names)]
         problems += [f"two bindings share the array {key!r}" for key in sorted({k for k in keys if keys.count(k) > 1})]
         _refuse("the jax network does not implement the model", problems)
         self._pairs = [(parameter, bindings[parameter.name]) for parameter in parameters]

@@ -29,7 +29,7 @@ OPTIONS = {
     "layer_decay": ("optimizer", "layer_decay=0.8"),
     "class_weights": ("loss", "class_weights=[0.5,1,1.5,0.5,1,1.5,0.5,1,1.5,0.5]"),
 }
-"""For each option, the stage that finds its faults, and the recipe setting that enables the option."""
+"""Mapping from each option to the stage that finds its faults and the recipe setting that enables the option."""
 
 
 class BiasedAverage(JaxSession):

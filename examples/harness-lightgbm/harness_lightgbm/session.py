@@ -1,4 +1,4 @@
-"""The session of the ``lightgbm`` backend: each call of `train_step` fits new trees to the whole training split."""
+"""The session of the ``lightgbm`` backend: each call to `train_step` fits new trees to the whole training split."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class LightgbmSession(harness.Session):
     def __init__(self, request: SessionRequest) -> None:
         if (request.device, request.precision, request.compile) != ("cpu", "fp32", False):
             raise UnsupportedError(
-                f"lightgbm supports device cpu with precision fp32 and without --compile, not {request.device} with "
-                f"{request.precision}{' and --compile' if request.compile else ''}"
+                "the lightgbm backend supports only device cpu with precision fp32 and without --compile, not "
+                f"{request.device} with {request.precision}{' and --compile' if request.compile else ''}"
             )
         self._info = request.info
         self._config = request.build(request.config, request.info, 0.0).module
@@ -84,7 +84,9 @@ class LightgbmSession(harness.Session):
         return {"objective": "multiclass", "num_class": self._info.outputs}
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        raise UnsupportedError("lightgbm has no gradients to compare, because decision trees have no weights")
+        raise UnsupportedError(
+            "the lightgbm backend has no gradients to compare, because decision trees have no weights"
+        )
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if not self._boosters:

@@ -1,4 +1,4 @@
-"""Runs and reports through the command line."""
+"""Tests of runs and reports through the command line."""
 
 from __future__ import annotations
 

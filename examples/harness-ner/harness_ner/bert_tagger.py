@@ -31,7 +31,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0. The embeddings of other types exist only so that
+    """Number of token type embeddings. The type of all tokens is 0. The embeddings of other types exist only so that
     checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
@@ -100,11 +100,11 @@ class BertTagger(Model[BertTaggerConfig]):
     }
 
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Return every array of ``BertForTokenClassification``.
+        """Return all parameters of ``BertForTokenClassification``.
 
-        The initialization is that of BERT's authors. Matrices and embeddings are drawn from a truncated normal
-        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
-        sequences or more token ids than `config` allows.
+        The initialization is the same as in the BERT paper's code. Matrices and embeddings are drawn from a truncated
+        normal distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have
+        longer sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
 

@@ -37,12 +37,14 @@ TEMPLATES = (
     "{territory} joined the Union without the {currency} .",
     "According to Mr Brown , {language} and {language} have much in common .",
 )
-"""Sentences with placeholders for names. ``any`` stands for a name of any of the three types, in a context that does
-not determine the type."""
+"""Sentences with placeholders for names. ``any`` is replaced with a name of any of the three types, in a context that
+does not determine the type.
+"""
 
 
 class CldrSentences(Dataset):
-    """Sentences from twenty templates, filled with English names of territories, languages and currencies.
+    """Sentences generated from twenty templates, which are filled with English names of territories, languages and
+    currencies.
 
     With this synthetic dataset, a tagger can be tested in seconds and without a download. The sentences are easier than
     natural text. The names come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``.

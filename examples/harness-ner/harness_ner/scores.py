@@ -35,7 +35,7 @@ def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Ta
 
 
 def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the F1 score over entities, or None if there are no true and no predicted entities."""
+    """Return the F1 score over entities, or None if there are neither true nor predicted entities."""
     return _score("f1_score", targets, outputs, info)
 
 

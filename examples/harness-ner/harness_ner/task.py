@@ -147,7 +147,7 @@ class NamedEntities(Task[NerOptions]):
         return {**inputs, "input_ids": np.where(kept, ids, np.int32(int(info.details["pad_id"])))}
 
     def tokens(self, inputs: Mapping[str, NDArray[Any]], fitted: Mapping[str, Any], info: DataInfo) -> list[list[str]]:
-        """Return the tokens of each sentence, with the prefix ``##`` for the continuation of a word."""
+        """Return the tokens of each sentence. Tokens that continue a word have the prefix ``##``."""
         masks = inputs["attention_mask"].astype(bool)
         return [[fitted["tokens"][i] for i in row[mask]] for row, mask in zip(inputs["input_ids"], masks, strict=True)]
 

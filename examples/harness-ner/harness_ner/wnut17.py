@@ -32,8 +32,8 @@ class Wnut17(Dataset):
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
     )
     notes = (
-        "Uses the publisher's splits. 103 training, 3 validation and 7 test sentences occur twice. The best system of "
-        "the shared task had an F1 score of 0.42 over all six types. Models trained from scratch have much lower "
+        "The publisher's splits are used. 103 training, 3 validation and 7 test sentences occur twice. The best system "
+        "of the shared task had an F1 score of 0.42 over all six types. Models trained from scratch have much lower "
         "scores. "
         "A few sentences are very long. With 128 tokens, 0.8% of the words in the test split are not scored "
         "(details.unscored_share). With --set task.max_length=240, all words are scored, but training takes twice as "

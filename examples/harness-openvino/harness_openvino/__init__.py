@@ -1,6 +1,6 @@
 """Inference backend that executes exported models with OpenVINO on the CPU.
 
-The model is an ONNX file, ``model.onnx``, which the core exports with an installed backend. The model's inputs are
+The model is an ONNX file, ``model.onnx``, which harness exports with another installed backend. The model's inputs are
 named as in `harness.DataInfo.inputs`, and its output is named ``outputs``.
 """
 
@@ -66,7 +66,7 @@ class OpenVinoBackend(harness.Backend):
     def open(self, request: SessionRequest) -> OpenVinoSession:
         if (request.device, request.precision) != ("cpu", "fp32"):
             raise UnsupportedError(
-                f"OpenVINO does not compute in {request.precision} on {request.device}; use fp32 on cpu"
+                f"OpenVINO does not support precision {request.precision} on {request.device}; use fp32 on cpu"
             )
         if request.compile:
             raise UnsupportedError("OpenVINO always compiles the model; remove --compile")

@@ -25,8 +25,8 @@ class TestBackend(harness.testing.BackendSuite):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "cuda:0"}, "does not compute in fp32 on cuda:0"),
-        ({"precision": "bf16"}, "does not compute in bf16 on cpu"),
+        ({"device": "cuda:0"}, "does not support precision fp32 on cuda:0"),
+        ({"precision": "bf16"}, "does not support precision bf16 on cpu"),
         ({"compile": True}, "remove --compile"),
     ],
 )

@@ -96,7 +96,7 @@ class VisionTransformer(Model[VitConfig]):
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {"hidden_act": "gelu", "qkv_bias": True}
 
     def parameters(self, config: VitConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Return every array of ``ViTForImageClassification`` for ``pixel_values`` of shape ``[H, W, C]``.
+        """Return all parameters of ``ViTForImageClassification`` for ``pixel_values`` of shape ``[H, W, C]``.
 
         As in `transformers`, matrices and embeddings are drawn from a truncated normal distribution, biases are 0, and
         normalization weights are 1. Raises `harness.UsageError` if the images cannot be divided into patches.
@@ -104,7 +104,7 @@ class VisionTransformer(Model[VitConfig]):
         return tuple(_parameters(config, info))
 
     def flops_per_sample(self, config: VitConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one image, counting a multiply-add as two.
+        """Return the FLOPs of the forward pass of one image, counting each multiply-add as two operations.
 
         With P patches of p x p pixels and C channels, T = P + 1 tokens, hidden size H, MLP size I, N layers and K
         classes::

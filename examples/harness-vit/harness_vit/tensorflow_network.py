@@ -1,7 +1,7 @@
 """The Vision Transformer in TensorFlow, built from Keras layers.
 
-In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, T for tokens (the class token
-and the patches), and H for the hidden size.
+Suffixes of variable names give the dimensions of arrays: B is the batch size, T the number of tokens (the class token
+and the patches), and H the hidden size.
 """
 
 from __future__ import annotations

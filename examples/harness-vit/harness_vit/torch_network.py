@@ -1,7 +1,7 @@
 """The Vision Transformer in PyTorch.
 
-In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, T for tokens (the class token
-and the patches), H for the hidden size, and N for attention heads.
+Suffixes of variable names give the dimensions of arrays: B is the batch size, T the number of tokens (the class token
+and the patches), H the hidden size, and N the number of attention heads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Layer(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def named(self) -> dict[str, nn.Module]:
-        """Return the layers with arrays by canonical name."""
+        """Return the layers that have parameters, keyed by canonical name."""
         return {
             "layernorm_before": self.attention_norm,
             "attention.attention.query": self.query,

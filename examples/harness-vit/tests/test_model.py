@@ -30,7 +30,7 @@ def transformers_model() -> Any:
 
 
 def test_torch_network_equals_the_published_architecture(tmp_path: Path) -> None:
-    """Set the arrays of a checkpoint, under their names in the file, and compare the outputs."""
+    """Load the arrays of a checkpoint under their names in the file, and compare the outputs."""
     expected = transformers_model().eval()
     import torch
     from harness_vit.torch_network import build
@@ -82,7 +82,7 @@ def test_sizes_that_are_not_valid_raise() -> None:
 
 
 def test_variants_have_the_published_number_of_parameters() -> None:
-    """Table 1 gives 86M and 307M parameters, without the classifier."""
+    """Table 1 of the paper lists 86M and 307M parameters, excluding the classifier."""
     model, counts = VisionTransformer(), {}
     for variant in ("vit-base-16", "vit-large-16"):
         parameters = model.parameters(VitConfig(**model.variants[variant]), info_of(224, 224))

@@ -1,4 +1,4 @@
-"""Runs, reports and parity through the command line."""
+"""Tests of runs, reports and parity checks through the command line."""
 
 from __future__ import annotations
 

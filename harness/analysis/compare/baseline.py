@@ -28,9 +28,9 @@ class _Baseline(Struct, frozen=True, kw_only=True):
 def save(path: Path, runs: Sequence[StoredRun]) -> int:
     """Write the records of the successful runs to a file and return the number of records.
 
-    Raw samples are not saved. The quality of other runs can therefore be compared with a baseline across seeds, but not
-    example by example. Raises `harness.UsageError` if there is no successful run, and `harness.RecordError` if the file
-    cannot be written.
+    Raw samples are not saved. Quality can therefore be compared with a baseline across seeds, but not example by
+    example. Raises `harness.UsageError` if there is no successful run, and `harness.RecordError` if the file cannot be
+    written.
     """
     records = [run.record for run in runs if isinstance(run.record.outcome, Success)]
     if not records:

@@ -55,8 +55,8 @@ def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
 def _own_values(metric: RunMetric, run: StoredRun, arrays: tuple[Any, Any]) -> Any:
     """Return the values of a plugin's metric for each test example, float64 ``[N]``.
 
-    Raises `harness.HarnessError` if the function fails, or if the mean of the values is not the score in the record,
-    for example because the definition of the metric has changed since the run.
+    Raises `harness.HarnessError` if the function fails, or if the mean of the values differs from the score in the
+    record, for example because the definition of the metric has changed since the run.
     """
     info, (targets, outputs) = run.record.provenance.data, arrays
     assert info is not None  # the predictions are known

@@ -23,7 +23,7 @@ MIN_RUNS = 3
 """Minimum number of runs per set, or of pairs of runs, needed to estimate a standard deviation."""
 
 AUTOCORRELATION = 0.21
-"""Maximum increase in the variance of a mean over pairs of runs that autocorrelated noise can cause, as a fraction."""
+"""Largest relative increase that autocorrelated noise can cause in the variance of a mean over pairs of runs."""
 
 
 class Effect(NamedTuple):
@@ -79,7 +79,7 @@ def of_samples(
     """Return the difference between two means, with a confidence interval from Welch's t-test.
 
     At least `MIN_RUNS` runs are required in each set. The test is described in Welch 1947, Biometrika 34, 28-35.
-    `resolution` and `overlaps`, which has one value for each set, have the same meaning as in `of_pairs`.
+    `resolution` has the same meaning as in `of_pairs`. `overlaps` contains the `overlap` of each set.
     """
     import numpy as np
 
@@ -96,8 +96,8 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
 
     All runs in a set share the state of the machine. Each set therefore counts as a single measurement, whose standard
     deviation is that of the runs. The interval is computed as in Welch's t-test with one run in each set, so additional
-    runs hardly make it narrower. The interval does not account for changes in the speed of the machine that are much
-    larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    runs barely narrow it. The interval does not account for changes in the speed of the machine that are much larger
+    than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
-A bound is checked for every setting that has runs. A bound is violated if the entire confidence interval for the change
-is beyond the bound. The comparison also fails if a bound cannot be checked for all runs, unless `GateResult.excusable`
-is true and the user allows missing results.
+A bound is checked separately for each setting. A bound is violated if the entire confidence interval for the change is
+beyond the bound. The comparison also fails if a bound cannot be checked for all runs, unless `GateResult.excusable` is
+true and the user allows missing results.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def check(
 
     `compared` contains the comparisons of `matches`, in the same order. `unmatched` contains the names of the settings
     that occur only in BASE or only in NEW, and `failed` contains the ids of the failed runs in NEW. `price_per_hour` is
-    the price with which `compared` was computed.
+    the price that was used to compute `compared`.
     """
     known = [
         available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
@@ -203,7 +203,7 @@ def shown(value: float | None, relative: bool) -> str:
 
 
 def _missing(metric: RunMetric, matched: Match) -> str:
-    """Return a message if some runs have no value for the metric, or an empty string."""
+    """Return a message if some runs have no value for the metric, and an empty string otherwise."""
     if metric.never_compared:
         return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
@@ -216,12 +216,12 @@ def _missing(metric: RunMetric, matched: Match) -> str:
 
 
 def _quality_only(matched: Match) -> bool:
-    """Return True if any run on either side measured only the quality."""
+    """Return True if any run on either side measured only quality."""
     return any(run.record.quality_only for run in (*matched.base, *matched.new))
 
 
 def _absent(matched: Match) -> str:
-    """Return a message if BASE has seeds or splits that NEW does not have, or an empty string."""
+    """Return a message if BASE has seeds or splits that NEW does not have, and an empty string otherwise."""
     draws = [
         {(spec.split, spec.seed): spec.split_title for spec in (run.record.spec for run in side)}
         for side in (matched.base, matched.new)
@@ -238,10 +238,9 @@ def _absent(matched: Match) -> str:
 
 
 def _other_data(matched: Match) -> str:
-    """Return a message if the runs used different data, or an empty string.
+    """Return a message if the runs used different data, and an empty string otherwise.
 
-    The digests of the data also depend on the options of the task, and these options may be the settings that are
-    compared.
+    The digests of the data also depend on the options of the task, which may be the settings being compared.
     """
     records = [run.record for run in (*matched.base, *matched.new)]
     digests: dict[int | None, set[str]] = {}

@@ -213,7 +213,7 @@ def _of_draws(
 _MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {
     "run": f"harness run --repeat {MIN_RUNS}"
 }
-"""Command that adds runs, by the unit that is counted."""
+"""Command for executing more runs, keyed by the unit in which the runs are counted."""
 
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
@@ -281,7 +281,7 @@ def _verdict(effect: Effect | None, higher_is_better: bool | None) -> Comparison
 
 
 def _quality_only(sides: Sequence[Sequence[Sequence[RunRecord]]]) -> str:
-    """Return the number of quality-only runs, in parentheses. Return an empty string if there are none."""
+    """Return the number of quality-only runs as text in parentheses, or an empty string if there are none."""
     count = sum(record.quality_only for pair in sides for side in pair for record in side)
     return f" ({count} of them are quality-only)" if count else ""
 

@@ -23,7 +23,7 @@ from harness.records.store import RECORD, Store, StoredRun, read_record
 
 @dataclass(frozen=True)
 class Match:
-    """Two sets of runs to compare. All runs in a set have the same setting."""
+    """Two sets of runs to compare. All runs in a set have the same settings."""
 
     base: list[StoredRun]
     """Successful runs with one setting, including all seeds, splits and repeats."""

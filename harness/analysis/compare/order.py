@@ -19,8 +19,8 @@ Pair = tuple[StoredRun, StoredRun]
 """Two consecutive runs, one from BASE and one from NEW."""
 
 MAX_GAP = timedelta(hours=1)
-"""Maximum time between the end of the first run and the start of the second run in a pair. Over longer times, the state
-of the machine may change, for example between day and night."""
+"""Maximum time between the end of the first run and the start of the second run in a pair. Over longer periods, the
+state of the machine may change, for example between day and night."""
 SLACK_S, SLACK_FRACTION = 1.0, 0.01
 """Allowed difference between the system clock and the run's timer: a number of seconds plus a fraction of the duration.
 The operating system may make small adjustments to the clock."""
@@ -38,11 +38,11 @@ class _Turn(NamedTuple):
 def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
     """Return pairs of consecutive runs on the same machine, one from each set.
 
-    On each machine, the base runs first in about half of the pairs: the numbers of pairs in the two orders differ by at
-    most one. A linear drift in the speed of the machine therefore cancels out in the mean difference. In the order A B
-    B A, all runs are paired. In the order A B A B, some runs remain unpaired. The time between the runs of a pair is at
-    most `MAX_GAP`. Machines with the same hardware and kernel are treated as one machine. If several runs were executed
-    at the same time, only runs on the same cores are paired.
+    On each machine, the run from BASE comes first in about half of the pairs: the numbers of pairs in the two orders
+    differ by at most one. A linear drift in the speed of the machine therefore cancels out in the mean difference. In
+    the order A B B A, all runs are paired. In the order A B A B, some runs remain unpaired. The time between the runs
+    of a pair is at most `MAX_GAP`. Machines with the same hardware and kernel are treated as one machine. If several
+    runs were executed at the same time, only runs on the same cores are paired.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
@@ -70,7 +70,7 @@ def lane(run: StoredRun) -> str:
 
 
 def _turn(run: StoredRun, is_new: bool) -> _Turn | None:
-    """Return a run with its start and end. Return None if its start time cannot be parsed."""
+    """Return a run with its start and end times. Return None if the start time cannot be parsed."""
     outcome = run.record.outcome
     try:
         started = datetime.fromisoformat(run.record.started_at)

@@ -1,4 +1,4 @@
-"""Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
+"""Statistics for the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
 For each setting and metric, the runs in each lane are compared with the sequential runs, as in ``harness compare``. A
 lane is a set of cores, with or without a GPU, on which one run is executed at a time. The familywise error rate of all

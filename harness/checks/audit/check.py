@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """Result of a completed check."""
 
     problems: Sequence[str]
-    """Descriptions of the problems. Empty if the check passed."""
+    """Descriptions of the problems. The sequence is empty if the check passed."""
     detail: str
     """Observed values, which are shown if there are no problems."""
 
@@ -96,16 +96,16 @@ class Subject:
             raise NotCheckedError("the outputs were not stored, because the metrics were computed batch by batch")
 
     def require_training(self) -> None:
-        """Raise `NotCheckedError` if the run used trained weights instead of training."""
+        """Raise `NotCheckedError` if the run loaded trained weights instead of training a model."""
         if self.spec.weights is not None:
-            raise NotCheckedError("the run used trained weights instead of training")
+            raise NotCheckedError("the run loaded trained weights instead of training a model")
 
     @property
     def evidence(self) -> Evidence:
         """The measurements for audits.
 
-        If the measurements are missing, raises `NotCheckedError` for records of version 1, and `ValueError` for other
-        records.
+        Raises `NotCheckedError` if the measurements are missing from a record of version 1, and `ValueError` if they
+        are missing from any other record.
         """
         evidence = self.outcome.evidence
         if evidence is None and self.migrated_from == 1:
@@ -122,7 +122,7 @@ class Subject:
 
     @property
     def is_old(self) -> bool:
-        """True if the record was written by a version that did not store the training method and the metric
+        """True if the record was written by an older version, which did not store the training method and the metric
         definitions."""
         outcome = self.outcome
         if self.spec.weights is not None:
@@ -148,11 +148,11 @@ class Check:
     """A check in an audit."""
 
     name: str
-    """Statement that should be true, used as the name of the check."""
+    """The statement that is checked, which is also the name of the check."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
-    A path stands for the field and all fields nested in it. ``[]`` stands for any item of a list or dictionary.
+    The path of a field also refers to all fields nested in it. ``[]`` denotes any item of a list or dictionary.
     """
     function: Callable[..., Result]
     """Function that performs the check on a `Subject`. If the check needs repeated parts of the run, the function is

@@ -21,8 +21,8 @@ SHOWN = 3
 def differences(recorded: Any, computed: Any, name: str, tolerance: float = ROUNDING) -> list[str]:
     """Return a description of each difference between two values, such as structs or containers.
 
-    Numbers are equal if they differ by at most `tolerance`, relative to the larger number. At most `SHOWN` differences
-    are listed, followed by the number of remaining differences.
+    Numbers are considered equal if they differ by at most `tolerance`, relative to the larger number. At most `SHOWN`
+    differences are listed, followed by the number of remaining differences.
     """
     found = list(_differences(msgspec.to_builtins(recorded), msgspec.to_builtins(computed), name, tolerance))
     more = len(found) - SHOWN

@@ -10,7 +10,7 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
-    "request_key": "removing the key from the record cannot be detected; if it is present, its value is checked",
+    "request_key": "removing the key from the record cannot be detected, but its value is checked if it is present",
     "started_at": "no other field depends on the start time",
     "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
     "spec.dataset": "the name of the user's data file, which is not part of the key; the run id contains only a "
@@ -19,7 +19,8 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.memory": "the type of the object in memory; the key contains only the digest of the data",
     "spec.source.warnings.*": "warnings issued during planning, which are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
-    "spec.source.training_examples": "the planned number of training examples, which may differ from that of a fold",
+    "spec.source.training_examples": "the planned number of training examples, which may differ from the number in a "
+    "fold",
     "spec.source.defaults.*": "how default settings were chosen; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
     "submission": "how the run was submitted cannot be determined after the run",
@@ -38,32 +39,32 @@ UNCHECKABLE: dict[str, str] = {
         "the state of the machine cannot be examined after the run",
     ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
-    "provenance.data.columns": "removing the layout of the columns cannot be detected; if it is present, its values "
-    "are checked",
+    "provenance.data.columns": "removing the layout of the columns cannot be detected, but its values are checked if "
+    "it is present",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
-    "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest peak is also "
+    "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured once, and only the largest peak is also "
     "stored in another field",
-    "outcome.memory.host_counter": "the name of the counter is not stored in another field",
+    "outcome.memory.host_counter": "the name of the counter is not stored in any other field",
     "outcome.memory.tree_peak_bytes": "the peak is measured only once; it must be at least the host peak",
-    "outcome.memory.ranks[].*": "each peak is measured only once; only the host peak of the first process is also "
+    "outcome.memory.ranks[].*": "each peak is measured once, and only the host peak of the first process is also "
     "stored in another field",
     "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to power is checked with a wide tolerance",
-    "outcome.selection": "removing the selection from the record cannot be detected; if it is present, its values are "
-    "checked",
+    "outcome.selection": "removing the selection from the record cannot be detected, but its values are checked if "
+    "it is present",
     **dict.fromkeys(
         ("outcome.checkpoints.written", "outcome.checkpoints.write_s", "outcome.checkpoints.problems.*"),
         "the checkpoints no longer exist; the audit only checks that the interruptions match the windows",
     ),
-    "outcome.checkpoints.every.*": "an interval in epochs or seconds does not affect the windows",
+    "outcome.checkpoints.every.*": "a checkpoint interval in epochs or seconds does not affect the windows",
     "outcome.checkpoints.earlier_s[]": "each duration is measured only once; together with the duration of the phase "
     "in the last process, it must be at least the total duration of the windows",
-    "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
-    "limit",
+    "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit only checks that "
+    "their difference is within the limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",
     "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",

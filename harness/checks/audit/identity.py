@@ -42,11 +42,11 @@ required."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that are missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
-"""Prefixes of the arrays that are missing from runs with trained weights."""
+"""Name prefixes of the arrays that are missing if a run used trained weights."""
 OF_PREDICTIONS = ("_outputs", "_targets")
-"""Suffixes of the arrays that are missing from runs whose metrics were computed batch by batch."""
+"""Name suffixes of the arrays that are missing if the metrics were computed batch by batch."""
 OPTIONAL = {"test_rows"}
-"""Arrays that only some datasets have."""
+"""Arrays that exist only for some datasets."""
 
 
 def _identity(subject: Subject) -> Result:
@@ -74,7 +74,7 @@ def _identity(subject: Subject) -> Result:
 
 
 def _requests(spec: RunSpec) -> set[str]:
-    """Return the keys of all requested specs for which a worker could have selected the device of this spec."""
+    """Return the key of each spec that may have been requested before a worker selected the device."""
     devices = {spec.device, "auto", spec.device.partition(":")[0]}
     return {msgspec.structs.replace(spec, device=device).key for device in devices}
 

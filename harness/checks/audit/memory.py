@@ -19,11 +19,13 @@ def _memory(subject: Subject) -> Result:
         )
     values = list(memory.host_peak_by_phase_bytes.values())
     if min(values, default=0) <= 0 or max(values, default=0) > subject.record.environment.memory_bytes:
-        problems.append("a memory peak is negative or exceeds the memory of the machine")
+        problems.append("a memory peak is not positive or exceeds the memory of the machine")
     if memory.tree_peak_bytes is not None and memory.tree_peak_bytes < memory.host_peak_bytes:
         problems.append(f"the peak including child processes ({memory.tree_peak_bytes}) is below the host peak")
     if len(memory.ranks) != (subject.spec.devices if subject.spec.devices > 1 else 0):
-        problems.append(f"the run used {subject.spec.devices} devices, but has {len(memory.ranks)} memory peaks")
+        problems.append(
+            f"the run used {subject.spec.devices} devices, but the record contains {len(memory.ranks)} memory peaks"
+        )
     elif memory.ranks and memory.ranks[0].host_peak_bytes != memory.host_peak_bytes:
         problems.append("the host peak of the first process differs from that of the worker")
     if memory.device is not None:

@@ -36,15 +36,17 @@ def _metrics(subject: Subject) -> Result:
     for name, values in (("test", scores.test), ("validation", scores.validation), ("reference", scores.reference)):
         if values is not None and set(values) != metrics:
             problems.append(
-                f"the scores of the {name} split have the metrics {', '.join(values) or 'none'}, "
+                f"the scores of the {name} split contain the metrics {', '.join(values) or 'none'}, "
                 "which differ from the metrics of the task"
             )
     streaming = all(subject.catalog.metric(name).streaming for name in metrics)
     if scores.streamed != (streaming and not subject.spec.protocol.save_outputs):
         stated = "were computed" if scores.streamed else "were not computed"
-        problems.append(f"the record states that the metrics {stated} batch by batch, unlike their definitions")
+        problems.append(
+            f"the record states that the metrics {stated} batch by batch, which contradicts their definitions"
+        )
     if problems and not has_same_plugins(subject):
-        raise NotCheckedError("the installed version of the task has other metrics")
+        raise NotCheckedError("the installed version of the task has different metrics")
     return Result(problems, ", ".join(scores.test))
 
 
@@ -74,7 +76,7 @@ def _intervals(subject: Subject) -> Result:
 
     recorded = subject.outcome.scores
     if subject.is_old or recorded.interval_method in FORMER_METHODS:
-        raise NotCheckedError("the record was written by a version that computed the intervals with another method")
+        raise NotCheckedError("the record was written by a version that computed the intervals with a different method")
     return _recomputed(subject, ("intervals", "no_interval", "interval_method"), f"{len(recorded.intervals)} intervals")
 
 
@@ -114,7 +116,7 @@ def _validation(subject: Subject) -> Result:
 
 def _slices(subject: Subject) -> Result:
     """Check that the slices of each group together contain every example exactly once. The scores of the slices are
-    checked in the replay, which prepares the data."""
+    checked by the replay, because it prepares the data."""
     scores, examples = subject.outcome.scores, subject.outcome.examples["test"]
     slices, problems = scores.slices, []
     columns = [sum(column) for column in zip(*scores.confusion, strict=True)]

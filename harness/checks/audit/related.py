@@ -34,7 +34,7 @@ def _parity(subject: Subject) -> Result:
                 problems.append("the verdict applies to another version of the backend")
             data = record.provenance.data
             if data is not None and verdict.subject != subject_of(record.spec, data):
-                problems.append("the verdict applies to other data or settings")
+                problems.append("the verdict applies to different data or settings")
     if absent and not problems:
         raise NotCheckedError("; ".join(absent))
     return Result(problems, f"{len(record.parity)} verdicts")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FASTER = 1.1
 """Maximum ratio of the time for new batches to the time for a repeated batch, as in MLPerf's TEST04."""
 STEPS = 3
-"""Number of training steps repeated on any machine."""
+"""Number of training steps that are repeated on every machine."""
 MORE_STEPS, MORE_S = 50, 20.0
 """Maximum number of training steps repeated on a machine with the same processor and packages, and maximum duration of
 the steps after the first `STEPS` steps, in seconds. On other machines, only `STEPS` steps are repeated, because
@@ -158,7 +158,9 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     """Compare the device and settings reported by the backend. The device and settings depend on the machine and the
     package versions."""
     if differing := _elsewhere(subject, replay):
-        raise NotCheckedError(f"the run was executed on another machine or with other packages ({differing} differ)")
+        raise NotCheckedError(
+            f"the run was executed on a different machine or with different packages ({differing} differ)"
+        )
     provenance, notes = subject.record.provenance, subject.record.provenance.notes
     notes = {name: value for name, value in notes.items() if name != EXECUTOR_NOTE}
     if subject.spec.devices > 1:  # the audit repeats the run in one process
@@ -187,7 +189,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     if spec.devices > 1 and (differs := differs_from_one_device(subject.record)):
         raise NotCheckedError(f"on {spec.devices} devices, {differs}")
     if spec.recipe.dropout and elsewhere == "packages":
-        raise NotCheckedError("the run used other package versions, which may generate different dropout masks")
+        raise NotCheckedError("the run used different package versions, which may generate different dropout masks")
     allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
     count = min(STEPS if elsewhere else MORE_STEPS, len(recorded))
     losses = _losses(replay.session, replay, count, subject)
@@ -205,7 +207,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
         return Result(
             (), f"{STEPS} losses differ by {error:.1e} (allowed {allowed:.0e}); later losses are not reproducible"
         )
-    return Result([f"the loss of step {worst + 1} differs by {errors[worst]:.1e} (allowed {allowed:.0e})"], "")
+    return Result([f"the loss at step {worst + 1} differs by {errors[worst]:.1e} (allowed {allowed:.0e})"], "")
 
 
 def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> NDArray[Any]:
@@ -346,9 +348,11 @@ CHECKS: tuple[Check, ...] = (
     Check("the data match the record", ("provenance.dataset_digest", "provenance.data", "outcome.examples"), _data),
     Check("the stored targets match the data", (), _targets),
     Check("the initial weights match the seed", ("provenance.initial_weights_digest",), _initial),
-    Check("size and cost of the model match the record", ("outcome.model",), _model),
+    Check("the size and cost of the model match the record", ("outcome.model",), _model),
     Check(
-        "device and settings of the backend match the record", ("provenance.device_name", "provenance.notes"), _settings
+        "the device and settings of the backend match the record",
+        ("provenance.device_name", "provenance.notes"),
+        _settings,
     ),
     Check("repeating the first training steps gives the recorded losses", (), _first_steps),
     Check("scores by slice match the predictions", ("outcome.scores.slices",), _slices),

@@ -68,7 +68,8 @@ def _samples_digest(record: RunRecord) -> str:
 
 
 def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a phrase that describes how the initial states of two repeats differ, or that the repeats are copies.
+    """Return a phrase that describes how the initial states of two repeats differ, or states that the repeats are
+    copies.
 
     The phrase is empty if there is no problem.
     """

@@ -112,7 +112,7 @@ def _flops(subject: Subject) -> Result:
 
 
 def _protocol(subject: Subject) -> Result:
-    """Check that the measurement ended when the protocol requires, and that the windows have the required length."""
+    """Check that the measurement ended as required by the protocol, and that the windows have the required length."""
     from harness.measure.steady import is_enough
 
     if subject.migrated_from == 1:
@@ -189,8 +189,8 @@ def _window_lengths(subject: Subject) -> Result:
 
 
 def _every_steps(subject: Subject) -> int | None:
-    """Return the number of steps between checkpoints, at which windows end. Return None if the interval is in another
-    unit."""
+    """Return the number of steps between checkpoints. A window ends at each checkpoint. Return None if the interval is
+    not specified in steps."""
     checkpoints = subject.outcome.checkpoints
     return int(checkpoints.every.count) if checkpoints and checkpoints.every.unit == "steps" else None
 
@@ -206,7 +206,9 @@ def _checkpoints(subject: Subject) -> Result:
     subject.require_training()
     ends = {0, *subject.samples["train_window_steps"].cumsum().tolist()}
     if steps != sorted(steps) or not ends.issuperset(steps) or 0 in steps:
-        problems.append(f"training was resumed after {steps} steps, but windows do not end at all of these steps")
+        problems.append(
+            f"training was resumed after {steps} steps, but not all of these steps are at the end of a window"
+        )
     if list(use.earlier_s) != (["train", "validate"] if steps else []) or min(use.earlier_s.values(), default=0) < 0:
         problems.append("the durations of earlier processes do not match the interruptions")
     if use.written < 0 or use.write_s < 0 or (steps and not use.written):
@@ -226,7 +228,9 @@ def _flags(subject: Subject) -> Result:
     if subject.migrated_from == 1:
         raise NotCheckedError("the flags were set when the record was migrated from schema version 1")
     if subject.record.quality_only:
-        return Result([f"flags of {flag.metric} in a quality-only run" for flag in subject.outcome.flags], "no flags")
+        return Result(
+            [f"a quality-only run has a flag for {flag.metric}" for flag in subject.outcome.flags], "no flags"
+        )
     protocol = subject.spec.protocol
     recorded = [(flag.metric, flag.kind, flag.detail) for flag in subject.outcome.flags]
     problems = [f"{one} is listed twice" for number, one in enumerate(recorded) if one in recorded[:number]]
@@ -243,8 +247,8 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return a flag whose detail contains only the measured percentages. The wording of details differs between
-    versions."""
+    """Return the metric and the kind of a flag, followed by the measured percentages in its detail. The wording of the
+    detail differs between versions."""
     metric, kind, detail = flag
     measured = re.sub(r"95% (confidence )?interval", "range", detail)  # older versions called the range an interval
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]

@@ -54,7 +54,7 @@ def _no_training(subject: Subject) -> Result:
         f"{name} is {value}, although nothing was trained" for name, value in parts.items() if value is not None
     ]
     if weights.dataset_digest != subject.record.provenance.dataset_digest:
-        problems.append("the weights were trained with other data")
+        problems.append("the weights were trained on different data")
     return Result(problems, f"the weights are from run {weights.run}")
 
 
@@ -103,7 +103,8 @@ def _examples(subject: Subject) -> Result:
 
 
 def epoch_ends(subject: Subject) -> list[int]:
-    """Return the number of steps at the end of each epoch, according to the recipe and the recorded end of training."""
+    """Return the number of steps completed at the end of each epoch, according to the recipe and the recorded end of
+    training."""
     from harness.measure.schedule import planned_steps
 
     recipe, outcome, steps = subject.spec.recipe, subject.outcome, steps_per_epoch(subject)
@@ -147,7 +148,7 @@ def _curves(subject: Subject) -> Result:
     for point, (train_s, train_loss) in zip(curves, _epochs(subject), strict=True):
         if not same(point.train_s, train_s) or not same(point.train_loss, train_loss):
             problems.append(
-                f"epoch {point.epoch} has loss {point.train_loss} after {point.train_s} s in the record, "
+                f"epoch {point.epoch} has a loss of {point.train_loss} after {point.train_s} s in the record, "
                 f"but {train_loss} after {train_s} s in the samples"
             )
     return Result(problems, f"{len(curves)} epochs")
@@ -178,7 +179,9 @@ def _validation(subject: Subject) -> Result:
         computed = judge(subject).quick(arrays["validation_targets"], arrays["validation_outputs"])["loss"]
         allowed = tolerance("loss", subject.spec.precision, outcome.model.parameters).value
         if not same(last["loss"], computed, allowed):
-            problems.append(f"the loss after epoch {epoch} is {last['loss']}, but the predictions give {computed}")
+            problems.append(
+                f"the loss after epoch {epoch} is {last['loss']}, but the loss of the predictions is {computed}"
+            )
     return Result(problems, f"{primary} is {scored[primary]}")
 
 
@@ -210,7 +213,7 @@ def _selection(subject: Subject) -> Result:
     if ended == "max_seconds" and recipe.max_seconds is None:
         problems.append("training was stopped by max_seconds, which the recipe does not set")
     if ended == "early_stopping" and not is_stale(scores, recipe.early_stopping):
-        problems.append("training was stopped by early stopping, although the best epoch is recent")
+        problems.append("early stopping ended training, although the best epoch is recent")
     return Result(problems, f"ended by {ended}, evaluated epoch {recorded.evaluated_epoch}")
 
 

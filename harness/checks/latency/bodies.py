@@ -86,7 +86,7 @@ _DAY = (("year", 4), ("month", 2), ("day", 2))
 
 
 def _png(pixels: Array) -> bytes:
-    """Encode an image ``[H, W, C]`` of 8-bit pixels without loss."""
+    """Encode an image ``[H, W, C]`` of 8-bit pixels losslessly."""
     import numpy as np
     from PIL import Image
 

@@ -46,7 +46,8 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     engine: Literal["loadgen", "loop"]
     small_batches: bool = False
-    """True to pad incomplete batches to the next of a few sizes, as a service does, rather than to the batch size."""
+    """True to pad an incomplete batch to the next larger of several sizes, as a service does, rather than to the batch
+    size."""
     find_qps: bool = False
     """True to search for the highest rate that meets the latency bound."""
 

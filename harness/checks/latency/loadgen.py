@@ -38,8 +38,8 @@ _SCENARIOS = {
 }
 
 Answer = Callable[[Sequence[int]], int | None]
-"""Function that answers the samples with the given indices. The function returns the number of samples that could not
-be answered, or None if all were answered."""
+"""Function that answers queries for the samples with the given indices. The function returns the number of samples for
+which no answer was obtained, or None if there are none."""
 
 
 class _Query(NamedTuple):
@@ -203,8 +203,8 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
 
 
 def _since_arrival(trace: Path) -> list[float]:
-    """Return the latency of each query since its scheduled arrival, in seconds. The latencies are in the order in which
-    LoadGen issued the queries (``complete_ns`` in its trace)."""
+    """Return the latency of each query in seconds, measured from its scheduled arrival. The latencies are in the order
+    in which LoadGen issued the queries (``complete_ns`` in its trace)."""
     with trace.open(encoding="utf-8") as lines:
         matches = [re.search(r'"name":"Sample".*"query_seq":(\d+).*"complete_ns":(\d+)', line) for line in lines]
     return [latency_ns / 1e9 for _, latency_ns in sorted((int(match[1]), int(match[2])) for match in matches if match)]

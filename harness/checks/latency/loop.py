@@ -14,8 +14,8 @@ def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Setting
     """Return the results and the latency of each query, in seconds.
 
     In the ``single-stream`` scenario, queries with one sample each are issued one after another until the time is up.
-    In the ``offline`` scenario, a single query contains all samples, repeated to fill the time. The number of
-    repetitions is estimated from an initial pass over the samples.
+    In the ``offline`` scenario, a single query contains all samples, repeated enough times to reach the minimum
+    duration. The number of repetitions is estimated from an initial pass over the samples.
     """
     if settings.scenario == "offline":
         return _offline(answer, samples, settings)

@@ -156,8 +156,8 @@ def _over_http(
     served = described(target)
     if served.run != record.run_id:
         raise UsageError(
-            f"the service at {target.url} serves run {served.run!r}, not {record.run_id!r}; pass that run, or another "
-            "--target"
+            f"the service at {target.url} serves run {served.run!r}, not {record.run_id!r}; pass that run or a "
+            "different --target"
         )
     own = catalog.for_run(record.provenance.plugins)
     job = TargetJob(

@@ -31,7 +31,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""
     target: str | None = None
-    """URL of the service to measure. If None, the model is measured in the measuring process, without a service."""
+    """URL of the service to measure. If None, the model is measured directly, without a service."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -69,9 +69,10 @@ class Served(Struct, frozen=True, kw_only=True):
     score: float | None
     """Score of the service's answers."""
     run_score: float | None
-    """Score of the run's predictions for these examples."""
+    """Score of the run's predictions for the examples that the service answered."""
     same_labels: float | None
-    """Fraction of these examples for which the service and the run predicted the same label. None for regression."""
+    """Fraction of the answered examples for which the service and the run predicted the same label. None for
+    regression."""
     error: float | None
     """Norm-wise relative difference from the run's predictions. None for classification."""
     memory_bytes: dict[str, int]
@@ -83,8 +84,8 @@ class Served(Struct, frozen=True, kw_only=True):
     """Number of queries per second that the service answered in a test before the measurement, with all connections in
     use."""
     in_process_ms: dict[str, float | None] = {}
-    """Latency percentiles of the same model without a service, measured at the same rate in the measuring process. The
-    dictionary is empty if the service and the run use different backends."""
+    """Latency percentiles of the same model, measured at the same rate without a service. The dictionary is empty if
+    the service and the run use different backends."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
@@ -94,15 +95,16 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     settings: Settings
     measured: Measured
     samples_per_s: float | None
-    """Throughput in the ``offline`` scenario. None in other scenarios, because their duration includes the time between
-    queries."""
+    """Throughput in the ``offline`` scenario. The throughput is None in other scenarios, because their duration
+    includes the time between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
-    None if there are too few queries. Empty for ``offline``, because this scenario has a single query."""
+    None if there are too few queries. The dictionary is empty for ``offline``, because this scenario consists of a
+    single query."""
     mean_ms: float | None
     """Mean query latency, in milliseconds. None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """``trained`` if the run saved its weights. Otherwise, the initial weights were measured."""
+    """``trained`` if the run saved its weights. Otherwise, the model was measured with its initial weights."""
     device: str
     started_at: str
     environment: Environment

@@ -31,7 +31,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     """Number of queries that took longer than the bound or failed."""
     p99_ms: float | None
     problem: str = ""
-    """Reason why the answers cannot be used, such as low quality. Empty if the answers can be used."""
+    """Reason why the answers cannot be used, such as low quality. The string is empty if the answers can be used."""
 
     @property
     def holds(self) -> bool:
@@ -56,8 +56,8 @@ def find_rate(probe: Callable[[float], Probe], start_qps: float, most: int = MAX
     """Return the highest rate at which the bound is met, using at most `most` probes.
 
     The search starts at the rate `start_qps`. The factor between consecutive rates is 2 for the first two steps. The
-    factor is then squared in each step until one rate meets the bound and another one does not. If `start_qps` is
-    within a factor of 4 of the result, the result is at most 1% lower than the highest rate that meets the bound.
+    factor is then squared in each step until one rate meets the bound and another does not. If `start_qps` is within a
+    factor of 4 of the result, the result is at most 1% lower than the highest rate that meets the bound.
     """
     probes: list[Probe] = []
     held, failed = 0.0, math.inf

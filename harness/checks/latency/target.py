@@ -1,4 +1,4 @@
-"""Client for services that answer queries over HTTP. It stores the answers received during a measurement."""
+"""Client for services that answer queries over HTTP. The client stores the answers received during a measurement."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Target:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def get(self, path: str) -> bytes:
-        """Return the content of a page. Raises `harness.HarnessError` if the service does not answer with status
+        """Return the content of a page. Raises `harness.HarnessError` if the service does not respond with status
         200."""
         connection = self.connect()
         try:
@@ -68,19 +68,19 @@ class Target:
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise HarnessError(
-                f"the service at {self.url} does not answer: {error}; start it with harness serve"
+                f"the service at {self.url} does not respond: {error}; start it with harness serve"
             ) from None
         finally:
             connection.close()
         if response.status == 401:
             raise UsageError(f"the service at {self.url} requires a token; set HARNESS_SERVE_TOKEN")
         if response.status != 200:
-            raise HarnessError(f"the service at {self.url} answers {path} with status {response.status}")
+            raise HarnessError(f"the service at {self.url} responds to {path} with status {response.status}")
         return content
 
 
 class Description(msgspec.Struct, frozen=True):
-    """The fields of a service's description that a measurement needs."""
+    """Fields of a service's description that are needed for a measurement."""
 
     run: str
     backend: str
@@ -106,7 +106,9 @@ def check_url(url: str) -> None:
     except ValueError:  # raised if the port is not a number
         valid = False
     if not valid or parts.path not in ("", "/") or parts.query or parts.username:
-        raise UsageError(f"--target {url} is not the address of a service; write it as http://127.0.0.1:8000")
+        raise UsageError(
+            f"--target {url} is not the address of a service; use an address such as http://127.0.0.1:8000"
+        )
 
 
 def peak_memory(target: Target) -> dict[str, int]:
@@ -131,7 +133,7 @@ class Answers:
     failed_s: list[float] = field(default_factory=list)
     """Latency of each query that failed, in seconds, as measured by LoadGen."""
     timings: list[str] = field(default_factory=list)
-    """Values of the header ``Server-Timing``."""
+    """Values of the ``Server-Timing`` header."""
 
     def parts_ms(self) -> dict[str, float]:
         """Return the median duration of each part of the service's work, in milliseconds, as reported by the
@@ -149,7 +151,7 @@ class Client:
     def __init__(self, target: Target, content_type: str, bodies: Sequence[bytes], answers: Answers) -> None:
         self._target, self._bodies = target, bodies
         self.answers = answers
-        """Object that collects the answers. Another object can be assigned between measurements."""
+        """Object that collects the answers. A different object can be assigned between measurements."""
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
         self._used_s = time.monotonic()
@@ -206,7 +208,7 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
         thread.join()
     answered = sum(counts) - sum(client.answers.failures.total() for client in clients)
     if not answered:
-        raise HarnessError("the service answered no query; check that /ready has status 200")
+        raise HarnessError("the service did not answer any query; check that /ready returns status 200")
     return answered / (time.perf_counter() - start)
 
 

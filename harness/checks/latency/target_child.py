@@ -1,4 +1,5 @@
-"""The child process that measures a service over HTTP. This process loads the run's data, but no framework."""
+"""The child process that measures a service over HTTP. This process loads the run's data, but does not import a
+framework."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ CALIBRATION_S = 1.0
 """Duration of the measurement of the service's capacity, in seconds."""
 SAME_LABELS, SAME_OUTPUTS = 0.99, 1e-2
 """Minimum fraction of answers with the label that the run predicted, and maximum norm-wise relative difference of
-regression outputs. If the answers differ more, the service does not serve the run's model."""
+regression outputs. If the answers differ more, the service is assumed not to serve the run's model."""
 
 
 class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class Quality:
 
     def values(self, answers: Answers) -> dict[str, Any]:
         """Return the fields of `Served` that describe the quality of the answers. Raises `harness.HarnessError` if an
-        answer has the wrong form."""
+        answer has the wrong format."""
         info = self._data.info
         indices, found = outputs(answers, info, names(info))
         targets, predicted = self._data.test.targets[indices], self._predicted[indices]
@@ -122,7 +123,9 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
     task, dataset = catalog.task(job.spec.task), dataset_of(job.spec, catalog)
     raw, data = load_and_prepare(task, dataset, job.spec.dataset_options, job.spec.task_options)
     if data.digest != job.dataset_digest:
-        raise HarnessError("the data differ from those of the run; restore that version of the data, or train again")
+        raise HarnessError(
+            "the data differ from those of the run; restore the version of the data that the run used, or train again"
+        )
     columns = columns_of(job.spec.dataset_options, data.reading) if task.kind == "table" else ()
     content_type, sent = bodies(task.kind, _some(raw.test.inputs), raw.details, data.reading, columns)
     quality = Quality(
@@ -190,17 +193,17 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
 
 
 def _judged(measured: Measured, latencies: list[float], settings: Settings, answers: Answers, problem: str) -> Measured:
-    """Add reasons that LoadGen cannot detect: failed queries and wrong answers."""
+    """Add reasons why the result is invalid that LoadGen cannot detect: failed queries and wrong answers."""
     reasons = [problem] if problem else []
     if answers.failures and late(latencies, answers.failed_s, settings) > LATE * len(latencies):
         listed = ", ".join(f"{reason}: {count}" for reason, count in answers.failures.most_common())
-        reasons.append(f"some queries failed and count as late ({listed})")
+        reasons.append(f"some queries failed and are counted as late ({listed})")
     valid = measured.valid if not reasons else False
     return msgspec.structs.replace(measured, valid=valid, reasons=[*measured.reasons, *reasons])
 
 
 def _some(inputs: Any) -> dict[str, Any]:
-    """Return the first examples, limited to `MAX_BYTES`."""
+    """Return the first examples, up to a total size of `MAX_BYTES`."""
     found = {}
     count = min(len(array) for array in inputs.values())
     size = sum(_bytes(array) for array in inputs.values()) / max(1, count)

@@ -56,7 +56,7 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 
 
 def _kind(spec: RunSpec) -> str:
-    """Return a key that is equal for all specs covered by the same check."""
+    """Return a key that is the same for all specs covered by one check."""
     recipe = without_loop_fields(spec.recipe)
     return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, recipe=recipe).key
 

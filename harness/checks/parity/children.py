@@ -1,12 +1,13 @@
 """The child processes of a parity check, and the order in which they run their computations.
 
 Each backend runs in a child process. The process first imports the framework and prepares the data, which uses one
-core. If two cores are available, both backends do this at the same time. The backends also compute at the same time if
-there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend starts computing
-after the first has ended, so that the backends do not compete for cores or GPU memory.
+core. If two cores are available, both processes import the framework and prepare the data at the same time. The
+backends also compute at the same time if there are enough cores for the threads of both and neither uses a GPU.
+Otherwise, the second backend starts computing after the first has ended, so that the backends do not compete for cores
+or GPU memory.
 
-In its last computations, the second backend uses the weights of the first backend after training (*late* weights). The
-second backend starts without these weights, and waits for them only when they are needed.
+In its last computations, the second backend uses the trained weights of the first backend (*late* weights). The second
+backend starts without these weights, and waits for them only when they are needed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Sent = Ready | Handed | StageStarted
 
 
 def stage_lines(title: str, say: Callable[[str], None]) -> Callable[[Sent], None]:
-    """Return a function that passes a line to `say` for each stage that starts. The line contains `title` and the time
+    """Return a function that passes a line to `say` whenever a stage starts. The line contains `title` and the time
     since this call."""
     start = time.monotonic()
 
@@ -91,7 +92,7 @@ def gather_both(
 ) -> dict[str, Gathered]:
     """Run the computations of both backends, in parallel if possible, and return the results by backend.
 
-    The second backend uses the weights of the first backend after training. If the first backend fails, the second is
+    The second backend uses the trained weights of the first backend. If the first backend fails, the second is
     terminated, and only the failure is returned.
     """
     cores = available_cores()

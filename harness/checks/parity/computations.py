@@ -36,7 +36,7 @@ CLIPPED_STEPS = 20
 SCALED_STEPS = 30
 """Number of fp16 training steps, starting from weights at which gradients overflow."""
 _GAINS = tuple(2.0**exponent for exponent in range(13))
-"""Factors by which matrices are multiplied to make gradients overflow at fp16."""
+"""Factors by which matrices are multiplied to make gradients overflow in fp16."""
 _HALVINGS = 3
 """Minimum number of times that the loss scale must be halved before the gradients are finite. With fewer halvings,
 rounding could decide whether the gradients overflow."""
@@ -131,9 +131,9 @@ class Computations:
     ) -> list[Mapping[str, Array]]:
         """Train from `initial` with the recipe's schedule, scaled to the number of steps in the check.
 
-        The `probe` session predicts the steps. If `probe` is the trained session, as for the reference, no steps are
-        predicted. Return a list containing the trained weights, or an empty list if there were no steps or training
-        diverged.
+        The steps are predicted with the `probe` session. No steps are predicted if `probe` is the trained session, as
+        it is for the float64 reference. Return a list containing the trained weights, or an empty list if there were no
+        steps or training diverged.
         """
         import numpy as np
 
@@ -178,7 +178,8 @@ class Computations:
         return [] if replay.lost else [replay.weights]
 
     def _rate(self, step: int, steps: int) -> float:
-        """Return the scheduled learning rate of a step in a training run of `steps` steps without validation."""
+        """Return the scheduled learning rate for one step of a training run that has `steps` steps and no
+        validation."""
         from harness.measure.schedule import learning_rate, reductions
 
         recipe = self._spec.recipe
@@ -198,8 +199,8 @@ class Computations:
         start: Mapping[str, Array] | None = None,
         steps: int = CLIPPED_STEPS,
     ) -> None:
-        """If the recipe clips gradients, train for a few steps with a clipping norm such that about half of the
-        gradients exceed it, starting from the weights `start` or, by default, from the probe weights.
+        """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
+        exceed. Training starts from the weights `start` or, by default, from the probe weights.
 
         Adam's steps are invariant to the scale of the gradients, so a wrong clipping norm has almost no effect if all
         gradients exceed it.
@@ -226,7 +227,7 @@ class Computations:
             self._add(arrays, segment, replay, steps)
 
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
-        """Train for a few steps at fp16 from weights at which gradients overflow.
+        """Train for a few steps in fp16 from weights at which gradients overflow.
 
         To make gradients overflow, all matrices are multiplied by the same factor. The factor increases activations and
         gradients. In a model that normalizes its activations, only the last layers are affected. If no factor makes the
@@ -234,7 +235,7 @@ class Computations:
 
         The gradients at these weights may all exceed the recipe's clipping norm, which then determines the norm of each
         step and hides a wrong scale. If the recipe clips gradients, the training is therefore repeated with a clipping
-        norm such that about half of the gradients exceed it.
+        norm that about half of the gradients exceed.
         """
         import numpy as np
 
@@ -266,8 +267,8 @@ class Computations:
         self.train_clipped(probe, arrays, "scaled clip", start, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at weights from the end of training. Both sessions have been
-        trained before.
+        """Compute predictions, gradients and a step at weights from the end of training. Both sessions were used for
+        training earlier in the check.
         """
         import numpy as np
 

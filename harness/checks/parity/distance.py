@@ -56,8 +56,8 @@ def by_parameter(
     """Yield the name and the relative error of each parameter. The error is computed over the elements selected by
     `kept`.
 
-    Each parameter's array is stored under `prefix` followed by its name. See the docstring of this module for the
-    floor.
+    Each parameter's array is stored under `prefix` followed by its name. The floor is described in the docstring of
+    this module.
     """
     names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
     kept = kept or {}

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LATE = "late.npz"
-"""File with the weights of the first backend after training (*late* weights). The arrays are named ``K/NAME``, where K
-is the index of the set of weights, starting at 1."""
+"""File with the trained weights of the first backend (*late* weights). The arrays are named ``K/NAME``, where K is the
+index of the set of weights, starting at 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
 float32 layer. If the sign of a ReLU's input depends on rounding, for example, the sign changes in about half of the
@@ -119,9 +119,10 @@ def gather(
 ) -> tuple[ParityReport, dict[str, Array]]:
     """Run one backend's computations. Return the report and a dictionary of arrays.
 
-    `late` is a function that returns the late weights of another backend, that is, its weights after training. The
-    function is called only when these weights are needed. If `late` is None, the weights of this backend after training
-    are used and passed to `hand_over`. `started` is called with the name of each stage when the stage starts.
+    `late` is a function that returns the late weights of another backend, that is, the weights of that backend after
+    training. The function is called only when these weights are needed. If `late` is None, the weights of this backend
+    after training are used and passed to `hand_over`. `started` is called with the name of each stage when the stage
+    starts.
 
     Arrays computed at the probe weights:
 
@@ -137,11 +138,11 @@ def gather(
     - ``curve``, ``[steps]``: the losses when training from the initial weights,
     - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`,
     - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`). The segments
-      are this training run (``curve``), a longer run on small batches (``long``), a run with another clipping norm
-      (``clip``) and, at fp16, a run in which gradients overflow (``scaled``).
+      are this training run (``curve``), a longer run on small batches (``long``), a run with a different clipping norm
+      (``clip``) and, in fp16, a run in which gradients overflow (``scaled``).
 
     Arrays computed at the late weights. The training runs ``curve`` and ``long`` each provide one set of these weights,
-    unless they diverge. The sets are numbered from 1 (K):
+    unless they diverge. The sets are numbered from 1, and K is the number of a set:
 
     - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: the logits, loss and gradients, as at the probe
       weights,

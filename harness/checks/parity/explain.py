@@ -79,12 +79,12 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
             )
     if stage.where == PREDICTED_AGAIN["logits_alone"]:
         return (
-            f"logits of the first example {_differ(stage)} if it is predicted alone, while the logits of the whole "
+            f"the logits of the first example {_differ(stage)} if it is predicted alone, while the logits of the whole "
             "batch agree: check how the network handles a batch of one example"
         )
     rows = rowwise(other.arrays["logits"], one.arrays["logits"])
     off = np.flatnonzero(rows > stage.tolerance)
-    text = f"logits {_differ(stage)} in evaluation mode, with the same weights and inputs"
+    text = f"the logits {_differ(stage)} in evaluation mode, with the same weights and inputs"
     if 0 < len(off) <= len(rows) / 2 and np.isfinite(rows).all():
         agree = len(rows) - len(off)
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
@@ -119,19 +119,22 @@ def _list(numbers: Array) -> str:
 
 def _loss(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"training losses {_differ(stage)} while logits in evaluation mode agree. Check for differences "
+        f"the training losses {_differ(stage)}, while the logits in evaluation mode agree. Check for differences "
         "in training mode (batch statistics, or dropout that is active at a rate of 0), in the loss "
         "(label smoothing), and in the batch (targets assigned to the wrong examples)"
     )
 
 
 def _gradients(stage: Stage, one: Evidence, other: Evidence) -> str:
-    return f"gradients of `{stage.where}` {_differ(stage)} while logits and loss agree: the backward pass differs"
+    return (
+        f"the gradients of `{stage.where}` {_differ(stage)}, while the logits and the loss agree: the backward "
+        "pass differs"
+    )
 
 
 def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
     text = (
-        f"the values of `{stage.where}` {_differ(stage)} after one step while the gradients agree: "
+        f"the values of `{stage.where}` {_differ(stage)} after one step, while the gradients agree: "
         f"{one.report.spec.recipe.optimizer} is implemented differently (bias correction, epsilon, weight decay, "
         "clipping)"
     )
@@ -139,12 +142,16 @@ def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
     mine, others = (
         np.linalg.norm(e.arrays[f"step/{stage.where}"] - start) for e, start in zip((one, other), starts, strict=True)
     )
-    return f"{text}; the step of {other.backend} is {others / mine:.4g} times that of {one.backend}" if mine else text
+    return (
+        f"{text}; the step of {other.backend} is {others / mine:.4g} times as large as that of {one.backend}"
+        if mine
+        else text
+    )
 
 
 def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: check "
+        f"the running statistics `{stage.where}` {_differ(stage)} after one step, while the gradients agree: check "
         "the momentum, and whether both backends use the unbiased variance of the batch"
     )
 
@@ -220,7 +227,7 @@ def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     start = relative(other.arrays["curve"][:2], one.arrays["curve"][:2])
     return (
-        f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps) while a single step "
+        f"the losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps), while a single step "
         f"agrees. Either state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, "
         "running statistics, learning rate), or training amplifies rounding errors. In the latter case, both backends "
         "are about equally far from float64"
@@ -229,6 +236,6 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _trained(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"logits {_differ(stage)} in evaluation mode after training, while the training losses agree: check the state "
-        "that is used only in evaluation mode, such as running statistics"
+        f"the logits {_differ(stage)} in evaluation mode after training, while the training losses agree: check the "
+        "state that is used only in evaluation mode, such as running statistics"
     )

@@ -28,8 +28,8 @@ def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> lis
     """Return the parity results of each run.
 
     The runs in `rivals` differ only in their backend and environment. Each run after the first is marked with the
-    result of its comparison with the first run. The first run is marked with the combined result of these comparisons,
-    and a single run with the combined result of its comparisons with all backends.
+    result of its comparison with the first run. The first run is marked with the combined result of these comparisons.
+    If there is only one run, it is marked with the combined result of its comparisons with all backends.
     """
     verdicts = list(verdicts)
     base = rivals[0]

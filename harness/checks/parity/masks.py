@@ -29,7 +29,7 @@ RATE = 0.4
 """Minimum dropout rate for computing the statistics. Lower rates would require more masks."""
 MASKS = 512
 """Number of masks for which a backend computes gradients. With 256 masks, missing dropout of the attention weights in a
-BERT with a hidden size of 32 was found in only two of three comparisons."""
+BERT model with a hidden size of 32 was found in only two of three comparisons."""
 STEP_MASKS = 256
 """Number of masks for which a backend computes the loss of a training step."""
 CHANGES = 48
@@ -52,17 +52,17 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component in the direction of the gradient without dropout, as a fraction of that gradient. Detects missing
-    rescaling."""
+    """Component in the direction of the gradient without dropout, as a fraction of that gradient. This statistic
+    detects missing rescaling."""
     NORM = 1
-    """Logarithm of the 2-norm. Detects wrong rescaling and wrong dropout rates."""
+    """Logarithm of the 2-norm. This statistic detects wrong rescaling and wrong dropout rates."""
     DEVIATION = 2
-    """Logarithm of the distance from the gradient without dropout. Measures the spread over masks."""
+    """Logarithm of the distance from the gradient without dropout. This statistic measures the spread over masks."""
     SPREAD = 3
-    """Logarithm of the ratio of the 1-norm to the 2-norm. Detects a wrong fraction of zeros."""
+    """Logarithm of the ratio of the 1-norm to the 2-norm. This statistic detects a wrong fraction of zeros."""
     TAIL = 4
-    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout. Detects
-    masks with values other than zero and one constant."""
+    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout. This
+    statistic detects masks that contain values other than zero and a single constant."""
 
 
 class Difference(NamedTuple):
@@ -93,7 +93,7 @@ def mask_statistics(
     masks : int, default=512
         Number of masks.
     dynamic : bool, default=False
-        True if the session has a dynamic loss scale, as at fp16.
+        True if the session has a dynamic loss scale, as in fp16.
 
     Returns
     -------
@@ -229,8 +229,8 @@ def change_statistics(
 ) -> dict[str, Array]:
     """Compute statistics of the weight changes in training steps with dropout. Each step starts from `weights`.
 
-    Elements with a gradient much smaller than that of the rest of the parameter are excluded. Optimizers that divide a
-    gradient by its magnitude would turn the rounding errors of these elements into full steps.
+    Elements whose gradients are much smaller than those of the rest of the parameter are excluded. Optimizers that
+    divide a gradient by its magnitude would turn the rounding errors of these elements into full steps.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def change_statistics(
     rate : float
         Learning rate.
     dynamic : bool, default=False
-        True if the session has a dynamic loss scale, as at fp16.
+        True if the session has a dynamic loss scale, as in fp16.
     steps : int, default=48
         Number of steps.
 

@@ -36,13 +36,13 @@ class Change(NamedTuple):
     """The change in one parameter in one step."""
 
     value: Array
-    """New value minus old value, float64."""
+    """New value minus old value, in float64."""
     doubt: Array
-    """Upper bound on the error in each element of `value` that rounding errors in the gradients cause."""
+    """Upper bound on the error in each element of `value` that is caused by rounding errors in the gradients."""
 
 
 class ReferenceOptimizer:
-    """An optimizer that predicts the change of the weights in each step.
+    """An optimizer that predicts the change in the weights in each step.
 
     The optimizer stores the moments, but receives the weights before each step from the caller. Therefore, only the
     errors in the moments accumulate from step to step.
@@ -83,7 +83,7 @@ class ReferenceOptimizer:
         learning_rate : float
             Learning rate of this step.
         clipping : float, default=1.0
-            Factor by which the gradients are clipped.
+            Factor by which clipping scales the gradients.
 
         Returns
         -------

@@ -3,7 +3,7 @@
 At the initial weights, many implementation errors have almost no effect on the results. For example, BERT's initial
 weights have a standard deviation of 0.02, so the logits hardly depend on the input. With these weights, the tanh
 approximation of GELU changes the logits by only 3e-7, and swapping two examples changes the loss by only 1e-6. A
-missing bias has no effect if it is initialized to zero. The tests in `tests/checks/parity` include these errors.
+missing bias has no effect if it is initialized to zero. The tests in `tests/checks/parity` cover these errors.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ _DRAWS = 3
 _NOISE_EVERY = 50
 """Interval at which the rounding errors of the gradients are measured, in steps."""
 _FIRST = 6
-"""Number of steps at the start of training after which running statistics are always compared."""
+"""Number of initial training steps after each of which the running statistics are compared."""
 _EVERY = 23
-"""Interval between comparisons of running statistics after the first `_FIRST` steps, in steps. The interval is prime,
-so that a periodic fault is eventually detected."""
+"""Number of steps between comparisons of running statistics after the first `_FIRST` steps. The interval is prime, so
+that a periodic fault is eventually detected."""
 _LARGE = 1e18
 """Magnitude of weights and gradients above which float32 arithmetic may overflow in a correct backend."""
 
@@ -57,8 +57,8 @@ class Replay:
     ) -> None:
         """Set the weights of `trained` to `start`.
 
-        `recipe` is the recipe with which the sessions were opened. `factors` maps parameters to their learning rate
-        factors if these are not 1.
+        `recipe` is the recipe with which the sessions were opened. `factors` contains the learning rate factors that
+        differ from 1, by parameter.
         """
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
@@ -84,7 +84,7 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        Gradients may overflow at fp16. Setting the weights of the session `probe` resets its loss scale. The scale is
+        Gradients may overflow in fp16. Setting the weights of the session `probe` resets its loss scale. The scale is
         then halved until the gradients are finite. For each halving, the session `trained` may skip a step on this
         batch. A step of `trained` is predicted even if the gradients overflow in `probe`.
         """
@@ -188,7 +188,7 @@ class Replay:
         self._rows.append({**row, "loss": [loss, expected_loss], "clipping": 1.0})
 
     def _unchanged(self, after: Mapping[str, Array]) -> bool:
-        """Return True if no parameter changed, as in a step that gradient scaling skipped."""
+        """Return True if no parameter changed, as in a step that was skipped because gradients overflowed."""
         return all(np.array_equal(self.weights[name], after[name]) for name in self._trainable)
 
     def arrays(self) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Gradient scaling at fp16: a session's loss scale is reduced until the gradients are finite.
+"""Gradient scaling in fp16: a session's loss scale is reduced until the gradients are finite.
 
 At fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step halves the scale and leaves
 the weights and the optimizer's state unchanged. `Session.gradients` returns the gradients divided by the scale, but
@@ -28,7 +28,7 @@ class Scaled(NamedTuple):
     loss: float
     gradients: dict[str, Array]
     halvings: int
-    """Number of times that the loss scale was halved. Always 0 if the loss scale is not dynamic."""
+    """Number of times that the loss scale was halved. This number is always 0 if the loss scale is not dynamic."""
 
 
 def dynamic_scaling(precision: Precision, recipe: Recipe) -> bool:

@@ -29,22 +29,22 @@ _RESOLVED = 0.1
 """Maximum rounding error of a parameter, as a fraction of the parameter's change, for which a step counts as
 compared."""
 _SKIPPED = 2.0
-"""Maximum difference between the numbers of steps that two backends skip because of overflow at fp16.
+"""Maximum difference between the numbers of steps that two backends skip because of overflow in fp16.
 
 Rounding can cause a difference of one step if a gradient is close to the overflow threshold.
 """
 _GAIN = 2.0
-"""Largest ratio of the factors by which two backends multiply the weights to make gradients overflow at fp16.
+"""Largest ratio of the factors by which two backends multiply the weights to make gradients overflow in fp16.
 
-The factors are powers of 2. If both backends halve the loss scale, rounding can cause a difference of one power. A
-backend that reduces the scale by another factor needs more or fewer reductions at equal weights.
+The factors are powers of 2. If both backends halve the loss scale, rounding can cause a difference of one power of 2. A
+backend that reduces the scale by a different factor needs more or fewer reductions for the same weights.
 """
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",
-    "clip": "the training run with another clipping norm",
+    "clip": "the training run with a different clipping norm",
     "scaled": "the training run with gradients that overflow",
-    "scaled clip": "the training run with gradients that overflow and another clipping norm",
+    "scaled clip": "the training run with gradients that overflow and a different clipping norm",
 }
 RUNNING = "running statistics after step"
 OTHER_GAIN = f"different weights at the start of {SEGMENTS['scaled']}"
@@ -218,9 +218,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
-            "masks "
-            f"with a probability of at most {FALSE_ALARMS:g}"
+            f"number of standard errors that is exceeded in any of {found.tests} Welch tests over {MASKS} masks "
+            f"with a probability of at most {FALSE_ALARMS:g} if both backends are correct"
         ),
-        remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
+        remark=f"{found.tests} statistics of {MASKS} masks; errors are given in standard errors",
     )

@@ -41,7 +41,7 @@ class Merged:
     present: int = 0
     """Number of runs that were already in the results directory."""
     renamed: dict[str, str] = field(default_factory=dict)
-    """Old and new id of each run with a changed repeat number."""
+    """Old and new ids of each run whose repeat number was changed."""
     ids: dict[Path, str] = field(default_factory=dict)
     """Id of each merged run in the target directory. The keys are the former paths of the runs' directories."""
     verdicts: int = 0
@@ -53,8 +53,8 @@ class Merged:
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs whose records differ only in the id and the repeat number are treated as one run. If files of a run are missing
-    from `target`, such as an audit or saved weights, they are added. Repeats of a specification are then numbered by
+    Runs whose records differ only in the id and the repeat number are treated as one run. Files of a run that are
+    missing from `target`, such as an audit or saved weights, are added. Repeats of a specification are then numbered by
     start time, so the result does not depend on the order of the directories or the number of merges. Files in `others`
     are not changed. Links, pipes and devices are not copied.
 
@@ -63,7 +63,9 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     """
     for other in others:
         if not other.is_dir():
-            raise UsageError(f"{other}: this results directory does not exist; pass the path of a results directory")
+            raise UsageError(
+                f"{other}: this results directory does not exist; pass the path of an existing results directory"
+            )
     merged = Merged()
     Store(target).prepare()
     present = Store(target).load()
@@ -103,7 +105,7 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
     """Return the runs of one or more results directories, ordered by start time. Duplicates are removed, and ids are
-    made distinct.
+    made unique.
 
     Runs whose records differ only in the id and the repeat number are treated as one run. If two runs have the same id,
     the repeats of their specification are numbered by start time, as in `merge`. No file is changed.
@@ -161,7 +163,8 @@ def _contents(runs: Sequence[StoredRun]) -> list[str]:
     """Return an identifier for each run. Runs whose records differ only in the id and the repeat number have the same
     identifier.
 
-    Runs with different specifications or start times are distinct, so only the records of other runs are compared.
+    Runs with different specifications or start times are distinct, so only the records of the remaining runs are
+    compared.
     """
     kinds = [(run.record.spec.key, run.record.started_at) for run in runs]
     counts = Counter(kinds)
@@ -274,8 +277,8 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def _merge_verdicts(other: Path, target: Path) -> int:
-    """Copy the parity verdicts that are missing from the target or newer than in the target. Return the number of
-    copied verdicts.
+    """Copy the parity verdicts that are missing from the target or are newer than those in the target. Return the
+    number of copied verdicts.
     """
     present, added = load_verdicts(target), 0
     for key, verdict in load_verdicts(other).items():

@@ -58,11 +58,12 @@ def assigned(
     names: Sequence[str],
     copies: Index | None,
 ) -> tuple[Parts, dict[str, str]]:
-    """Return the row indices of each split, which refer to `rows`, and the details to record: how the splits were made
-    (``splits``), the number of rows in each fold (``fold_rows``) and the times in each split (``times``).
+    """Return the row indices of each split and the details to record. The indices are positions in `rows`. The details
+    state how the splits were made (``splits``), the number of rows in each fold (``fold_rows``) and the times in each
+    split (``times``).
 
-    `rows` contains the indices of the good rows, `classes` (``[N]``, or None for regression) their classes, and
-    `copies` (``[N]``, or None) the identifiers of rows that must be in the same split. Warnings are added to
+    `rows` contains the indices of the good rows, and `classes` (``[N]``, or None for regression) contains their
+    classes. Rows with equal values in `copies` (``[N]``, or None) must be in the same split. Warnings are added to
     `examples`. Raises `harness.DataError` if the rows cannot be split in this way.
     """
     import numpy as np
@@ -109,10 +110,10 @@ def assigned(
 
 
 def planned_size(options: UserOptions, parts: Mapping[str, Index], rows: int) -> int:
-    """Return the number of training examples, given the row indices of each split and the number of all rows.
+    """Return the number of training examples, given the row indices of each split and the total number of rows.
 
-    For one of several folds or random splits, the number is computed from the number of all rows, so that it is the
-    same for all of them. For folds in chronological order, it is that of the first fold, which has the fewest.
+    For folds and random splits, the result is computed from the total number of rows, so it is the same for each of
+    them. For folds in chronological order, the result refers to the first fold, which has the fewest training examples.
     """
     if options.count is None:
         return len(parts["train"])
@@ -121,7 +122,7 @@ def planned_size(options: UserOptions, parts: Mapping[str, Index], rows: int) ->
     elif options.time_column is not None:
         share = (1 - options.validation_share) / (options.folds + 1)
     else:
-        share = 1 - 1 / options.folds - options.validation_share
+        share = (1 - 1 / options.folds) * (1 - options.validation_share)
     return max(1, int(rows * share))
 
 
@@ -148,7 +149,7 @@ def _fold_by_time(
     earlier = {name: rows for name, rows in parts.items() if name != "test"}
     uneven = _uneven(earlier, {"validation": options.validation_share})
     examples.warnings += [f"fold {number}: {warning}" for warning in uneven]
-    description = f"fold {number} of {count} by time, trained on all earlier rows; validation before test"
+    description = f"fold {number} of {count} by time, trained on all earlier rows; validation rows precede test rows"
     return parts, {
         "splits": description,
         "fold_rows": sizes_of(folds[tested]),
@@ -188,7 +189,7 @@ def _folds(
         folds = np.array([values.index(cell) for cell in cells], np.int64)
         if missing := sorted(set(range(count)) - set(folds.tolist())):
             raise DataError(
-                f"fold {values[missing[0]]!r} of column {options.fold_column!r} has only bad rows; fix them"
+                f"fold {values[missing[0]]!r} of column {options.fold_column!r} has only bad rows; fix these rows"
             )
         how = f" (column {options.fold_column!r}: {values[number - 1]!r})"
         if groups is not None:
@@ -230,7 +231,7 @@ def drawn_despite_order(examples: Examples, description: str) -> list[str]:
 def _uneven(parts: Mapping[str, NDArray[Any]], wanted: Mapping[str, float]) -> list[str]:
     """Return a warning if the sizes of splits by time differ considerably from the requested sizes.
 
-    `wanted` contains the requested fraction of the rows in `parts`, by name of the split.
+    `wanted` contains the requested fraction of the rows in `parts`, keyed by split.
     """
     sizes = {name: len(rows) for name, rows in parts.items()}
     total = sum(sizes.values())

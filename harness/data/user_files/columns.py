@@ -21,9 +21,9 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 SPLIT_NAME = re.compile(
     r"split|fold|k_?fold|partition|subset|(is|in)[_ ]?(train|training|test|validation|val|valid|dev|holdout)"
 )
-"""Pattern that matches the names, in lower case, of columns that may define splits."""
+"""Pattern that matches the lowercase names of columns that may define splits."""
 INTERSECTION = "*"
-"""Character between the names of the columns in the name of an intersection of slices."""
+"""Character that separates the column names in the name of a slice intersection."""
 SLICE_LETTERS = 60
 """Maximum length of strings in a slice column. Longer strings are truncated."""
 
@@ -191,7 +191,7 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
 def words(table: Table, column: str, what: str, problems: Problems) -> list[str]:
     """Return the labels, paths or groups in a column as strings.
 
-    Cells from JSONL and Parquet files have types. All cells in a column must have the same type: string, integer or
+    Cells from JSONL and Parquet files are typed. All cells in a column must have the same type: string, integer or
     boolean. Rows with a missing value or a value of a different type are added to `problems`.
     """
     cells = [
@@ -295,8 +295,8 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     """Return the values of a slice column: numbers if all cells are numbers and `names` is false, and strings
     otherwise.
 
-    Missing numbers become NaN, and missing strings become empty strings. Strings are joined into one line and truncated
-    to `SLICE_LETTERS` characters.
+    Missing numbers become NaN, and missing strings become empty strings. Whitespace in strings is collapsed to single
+    spaces, and strings are truncated to `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]
     finding = examined(cells, notation)

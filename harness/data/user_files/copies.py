@@ -43,9 +43,10 @@ class Copies:
         if groups is None or self.together is None:
             return []
         count, joined = len(np.unique(groups)), len(np.unique(connected(groups, self.together)))
-        return [f"copies of rows connect {count:,} groups to {joined:,}; connected groups are kept in one split"] * (
-            joined < count
-        )
+        return [
+            f"copies of rows connect some of the {count:,} groups, which leaves {joined:,}; connected groups are "
+            "kept in one split"
+        ] * (joined < count)
 
     def between(self, parts: Mapping[str, Index]) -> list[str]:
         """Return a warning for each evaluation split that contains near copies of training rows."""

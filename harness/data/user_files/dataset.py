@@ -95,8 +95,8 @@ class UserDataset(Dataset[UserOptions]):
 
         `numbers` selects folds or random splits; by default, all of them are returned. Images and recordings are not
         decoded, so the data are None, and the data source contains only the warnings that do not depend on the decoded
-        content. The warnings about copies, skipped rows and the splits depend on this content and are returned by
-        `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are invalid.
+        content. The warnings about copies, skipped rows and the splits depend on the decoded content and are returned
+        by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are invalid.
         """
         from harness.data.user_files.assignment import resampled
 
@@ -155,7 +155,7 @@ class UserDataset(Dataset[UserOptions]):
         self, examples: Examples, decoded: Mapping[str, NDArray[Any]], other: DividedRows | None = None
     ) -> DividedRows:
         """Return the rows with decoded inputs, and the rows of each split. The result includes all warnings about the
-        rows. `other` is another division of the same rows, whose arrays are shared.
+        rows. If `other` contains the same rows with different splits, the arrays of `other` are reused.
         """
         targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
         rows = examples.good()

@@ -25,7 +25,7 @@ def date_parts(
     """Return the numeric features of a date or time column, keyed by part name, such as ``month``, and warnings.
 
     If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if the column
-    contains no dates. Rows with other cells are added to `problems`.
+    contains no dates. Rows whose cell is neither missing nor a date are added to `problems`.
     """
     values = []
     for where, cell in zip(table.where, table.columns[column], strict=True):

@@ -52,13 +52,17 @@ GUESSES = (
     "%d.%m.%Y %H:%M",
     "%d.%m.%Y %H:%M:%S",
 )
-"""Date formats that are parsed only to determine whether the rows are in chronological order, and to suggest one."""
+"""Date formats that are tried only to determine whether the rows are in chronological order, and to suggest a format.
+"""
 NAMES = ("date", "time", "timestamp", "year", "datetime")
 """Common names of time columns, in lower case."""
 MOVED = 10
-"""Minimum expected number of times out of order, in a random order, for an approximate order to be recognized."""
+"""An approximate order is recognized only if at least this many times would be out of order in randomly ordered rows.
+"""
 DISORDER = 0.2
-"""Maximum number of times out of order in approximately ordered rows, relative to that expected in a random order."""
+"""Maximum number of times out of order in approximately ordered rows, relative to the number expected in a random
+order.
+"""
 PARTS = ("year", "month", "day", "weekday", "hour")
 
 
@@ -157,10 +161,10 @@ def order(cells: Sequence[Any], numbers: Sequence[float | None]) -> str:
     """Return a description of the order of the times in the cells, or an empty string if it seems to be random.
 
     The description is ``in chronological order`` if the cells contain at least three distinct times in ascending or
-    descending order, and ``largely in chronological order`` if at most a fifth as many times are out of order as in a
-    random order. The order is not exact if a few rows were moved, or if the file contains one time series after the
-    other. `numbers` contains the numeric value of each cell that is a number. At most 5,000 evenly spaced cells are
-    compared.
+    descending order, and ``largely in chronological order`` if the number of times out of order is at most a fifth of
+    the number expected in a random order. For example, a few rows may have been moved, or the file may contain several
+    time series, one after the other. `numbers` contains the numeric value of each cell that is a number. At most 5,000
+    evenly spaced cells are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]
@@ -193,7 +197,7 @@ def _order(values: Sequence[Any]) -> str:
 
 
 def are_epochs(cells: Sequence[Any]) -> bool:
-    """Return whether all cells are integers that can be Unix timestamps between 2001 and 2033, in seconds or
+    """Return whether all cells are integers that could be Unix timestamps between 2001 and 2033, in seconds or
     milliseconds.
     """
     texts = [str(cell).strip().removesuffix(".0") for cell in cells]

@@ -130,7 +130,9 @@ class _File:
         self.source, self.lines, self.quotes = source, lines, not tabs
         self.notes: Counter[str] = Counter()
         self.spans: list[tuple[int, int]] = []
-        """First and last line, as in `Record`, of the rows in which each line has as many cells as the header."""
+        """First and last line (see `Record`) of each row whose individual lines have the same number of cells as the
+        header.
+        """
         self.start = self._skip_empty(0)
         stated = re.fullmatch(r"\"?sep=(.)\"?\s*", self.lines[self.start]) if self.start < len(lines) else None
         if stated and self.quotes:  # some spreadsheet programs declare the separator in this line
@@ -222,7 +224,8 @@ class _File:
             position = record.last
 
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
-        """Return the row that these lines contain. `cells` is None if the quoting is invalid.
+        """Return the row in the lines from `first` up to, but excluding, `last`. `cells` is None if the quoting is
+        invalid.
 
         If the quoting is invalid, the row ends before `last`.
         """
@@ -305,8 +308,8 @@ class _File:
         return line
 
     def _skip_comments(self) -> None:
-        """Skip lines before the header that start with ``#``. The last of these lines is the header if it has as many
-        cells as the rows.
+        """Skip lines before the header that start with ``#``. The last of these lines is the header if it has the same
+        number of cells as the rows.
         """
         end = self.start
         while end < len(self.lines) and self.lines[end].startswith("#"):

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DividedRows:
-    """The rows of the user's data, and the rows of each split. Several divisions can share the rows."""
+    """The rows of the user's data, and the rows of each split. Several instances can share the same rows."""
 
     everything: Split
     """All rows."""
     parts: Mapping[str, NDArray[np.int64]]
-    """Positions of the rows of the training, validation and test split."""
+    """Positions of the rows in the training, validation and test splits."""
     label_names: tuple[str, ...]
     details: Mapping[str, bool | int | float | str]
     warnings: Sequence[str]

@@ -184,8 +184,8 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word for which the encodings produce the most different strings. If there are ties, the first of these
-    words is returned.
+    """Return the word that the encodings decode to the largest number of different strings. If there is a tie, the
+    first of these words is returned.
     """
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))

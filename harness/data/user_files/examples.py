@@ -149,7 +149,7 @@ class Examples:
 
 
 def _category(cell: str | None) -> str:
-    """Return a category for a list, in quotes if it could be mistaken for a missing value."""
+    """Return a category as shown in a list, in quotes if it could be mistaken for a missing value."""
     return repr(cell) if cell == "missing" else str(cell)
 
 

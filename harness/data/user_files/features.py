@@ -30,7 +30,7 @@ POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern that matches the start of text containing a quantity, such as a range, a fraction, a duration or a bound."""
 LONGEST_QUANTITY = 20
-"""Maximum length of a text that is considered a quantity, unlike identifiers that start with a digit."""
+"""Maximum length of a text that is considered a quantity. Identifiers that start with a digit are often longer."""
 FEW, RARE = 3, 0.05
 """Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more
 such cells, they are treated as isolated errors only if each value occurs fewer than `FEW` times and the cells make up
@@ -248,8 +248,8 @@ def numbers(
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
     column in messages. Raises `harness.DataError` if several cells of a feature column contain text, because the text
-    may be categories. For `new` data of a trained model, the error is not raised, because the column is known to be
-    numeric.
+    may be categories. For `new` data passed to a trained model, the error is not raised, because the column is known to
+    be numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -307,8 +307,8 @@ def categories(
 
     Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Rows with
     numbers are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several
-    rows contain numbers, or if nearly every row contains a different string. For `new` data of a trained model, the
-    error is not raised.
+    rows contain numbers, or if nearly every row contains a different string. For `new` data passed to a trained model,
+    the error is not raised.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -342,7 +342,7 @@ def categories(
         several = 2 * len(amounts) > len(found)
         advice = f"convert cells such as {shown(amounts[0])} to plain numbers, or " if several else ""
         raise DataError(
-            f"{table.source}: column {column!r} has {distinct} distinct texts in {len(found)} rows, too many for a "
+            f"{table.source}: column {column!r} has {distinct} distinct strings in {len(found)} rows, too many for a "
             f"categorical feature; {advice}select the features with --feature-columns (dataset.feature_columns)"
         )
     known_cells = [cell for cell in found if cell]

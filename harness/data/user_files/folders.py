@@ -211,7 +211,7 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
 
 
 def _named_like_splits(tops: list[str]) -> list[str]:
-    """Return a warning if class folders have names that are common for splits."""
+    """Return a warning if class folders have names that are commonly used for splits."""
     named = [top for top in tops if top.lower() in NAMES]
     if not named:
         return []

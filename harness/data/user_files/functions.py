@@ -27,8 +27,8 @@ FEW = 20
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
-"""Minimum number of rows for a step function with only two ranges. A column that separates two clusters also has two
-ranges.
+"""Minimum number of rows for a step function with only two ranges. Two ranges can also result from a column that
+separates two clusters.
 """
 PER_VALUE = 10
 """Minimum average number of rows for each column value or range."""

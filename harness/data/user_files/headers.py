@@ -1,4 +1,4 @@
-"""Detection of files without a header, whose first row is read as the names of the columns."""
+"""Detection of files without a header, whose first row would be mistaken for the column names."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 MAX_CELLS, CELLS_PER_CHARACTER = 50_000_000, 8
-"""Number of cells up to which all tables are accepted. Larger tables are limited by the number of cells per character
-of the file, because a small file with different keys in each row would become a huge table of missing values.
+"""Number of cells below which every table is accepted. In larger tables, the number of cells per character of the file
+is limited, because a small file with different keys in each row would become a huge table of missing values.
 """
 
 

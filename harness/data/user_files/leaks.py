@@ -32,8 +32,8 @@ ROUNDED = 0.6
 DISTINCT = 20
 """Minimum number of distinct values required to test whether a rounded target is a linear combination."""
 SMALLEST = 1e-100
-"""Limit for absolute values, which at least one value of a column must exceed. The squares of much smaller numbers
-underflow to 0 in double precision.
+"""Lower limit for the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
+precision.
 """
 GAPS = 5
 """Maximum mean difference between consecutive row numbers of a table from which rows were removed."""
@@ -74,8 +74,8 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
 
 
 def _row_order(values: Numbers, steps: Numbers) -> str:
-    """Return a description of how integers increase or decrease from row to row, like row numbers after some rows were
-    removed, or an empty string."""
+    """Return a description of how integers increase or decrease from row to row, or an empty string if they do not
+    resemble the row numbers of a table from which some rows were removed."""
     if not (values == np.floor(values)).all() or not ((steps > 0).all() or (steps < 0).all()):
         return ""
     if np.ptp(values) > GAPS * len(values) or (steps == steps[0]).all():  # equal steps may be a grid of measurements
@@ -141,7 +141,7 @@ def _combinations(
     features: Mapping[str, Numbers], categories: Mapping[str, NDArray[Any]], values: Numbers, target: str
 ) -> list[str]:
     """Return a warning if the target is a linear combination of the features, the products of two features, and an
-    offset for each category, such as a price that includes a tax and a fee for each kind of delivery."""
+    offset for each category. For example, a price may include a tax and a fee for each kind of delivery."""
     known = {name: column for name, column in features.items() if not np.isnan(column).any() and np.ptp(column) > 0}
     columns = dict(known)
     sources: dict[str, set[str]] = {name: {name} for name in known}

@@ -82,7 +82,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     notes = Counter() if notes is None else notes
     with _image(path) as opened, _as_unreadable(path):
         if opened.format == "PNG" and opened.mode in ("RGB", "RGBA") and _png_bits(path) == 16:
-            notes["16 bits per channel, of which only the upper 8 are used"] += 1
+            notes["16 bits per channel, but only the upper 8 are used"] += 1
         opened.draft("RGB" if opened.mode != "L" else "L", (2 * shorter_side, 2 * shorter_side))
         unit = _pixel_unit(path, opened)
         image = rendered(opened, notes)
@@ -112,7 +112,7 @@ def rendered(image: Any, notes: Counter[str]) -> Any:
 
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # in MPO files, phones store previews as frames
         which = "current one" if image.tell() else "first"
-        notes[f"more than one frame, of which only the {which} is used"] += 1
+        notes[f"more than one frame, but only the {which} is used"] += 1
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return image
@@ -133,7 +133,7 @@ def rendered(image: Any, notes: Counter[str]) -> Any:
 
 
 def described(notes: Counter[str], kind: str) -> list[str]:
-    """Return a warning for each reason for which the content of images or recordings was partly ignored."""
+    """Return a warning for each reason why the content of images or recordings was partly ignored."""
     noun = "image" if kind == "image" else "recording"
     return [
         f"{count:,} {noun} has {what}" if count == 1 else f"{count:,} {noun}s have {what}"
@@ -144,7 +144,7 @@ def described(notes: Counter[str], kind: str) -> list[str]:
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
     """Return a digest of the pixels ``[H, W, C]`` of an image, or of the 16-bit samples of a recording.
 
-    The digest is independent of the file format and the metadata, and of whether a grayscale image is stored in color.
+    The digest does not depend on the file format, the metadata, or whether a grayscale image is stored in color.
     """
     import numpy as np
 

@@ -33,7 +33,7 @@ ADVICE = {
     "complex": "convert the column to real numbers",
     "bytes": "decode the column to strings",
 }
-"""Advice on values that cannot be stored, by the name of their type."""
+"""Advice on values that cannot be stored, keyed by the name of the type."""
 RESET_FRAME = ("call frame.reset_index()", "frame.reset_index(drop=True)")
 RESET_SERIES = ("add it to the dict as a list", "call .reset_index(drop=True) on each Series")
 OTHER = "convert the column to strings, numbers, booleans or dates, or remove it"
@@ -135,7 +135,7 @@ def _frame(frame: pd.DataFrame, *, keeps_index: bool) -> MemoryData:
 
 def _index_warnings(index: pd.Index, owner: str, keep: str, remove: str) -> list[str]:
     """Return a warning if an index of integers is ignored. Raises `harness.UsageError` for any other index, because it
-    may contain data. The messages name the `owner` of the index, and how to `keep` or `remove` the index."""
+    may contain data. The messages name the `owner` of the index and explain how to `keep` or `remove` it."""
     import pandas as pd
 
     names = [name for name in index.names if name is not None]
@@ -194,7 +194,7 @@ def _mapping(data: Mapping[Any, Any]) -> MemoryData:
 
 def _one_per_row(name: str, value: Any) -> Any:
     """Return the values of a column of a dict as a sequence, or as a numpy or pandas array. Raises `harness.UsageError`
-    if they are not one value per row."""
+    unless the column contains one value per row."""
     import numpy as np
     import pandas as pd
 
@@ -234,7 +234,9 @@ def _splits(data: Mapping[Any, Any]) -> MemoryData:
         if list(part.columns) != list(first.columns) or (part.media is None) != (first.media is None):
             raise UsageError(f"the columns of the split {name!r} differ from those of the split {next(iter(parts))!r}")
         if part.categorical != first.categorical:
-            raise UsageError(f"the split {name!r} has other categorical columns than the split {next(iter(parts))!r}")
+            raise UsageError(
+                f"the categorical columns of the split {name!r} differ from those of the split {next(iter(parts))!r}"
+            )
     if SPLIT in first.columns:
         raise UsageError(f"the data already have a column {SPLIT!r}; remove the column, or pass a single DataFrame")
     columns = {name: [cell for part in parts.values() for cell in part.columns[name]] for name in first.columns}
@@ -357,8 +359,8 @@ def _cell(cell: Any, column: str, row: int) -> Any:
 
 
 def _plain(value: Any) -> str:
-    """Return a string as an instance of str itself. ``str(value)`` returns the name of a member of an Enum of strings
-    instead of its value."""
+    """Return a string as an instance of str itself. For a member of an Enum of strings, ``str(value)`` returns the
+    member's name instead of its value."""
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Recognition of files that contain data saved from memory, and the properties that such a file does not contain."""
+"""Recognition of files with data saved from memory, and properties of the data that are stored outside such a file."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def about(path: Path) -> About | None:
 
 
 def is_from_memory(path: Path) -> bool:
-    """Return whether `path` is one that `harness.save_data` returned. The file may no longer exist."""
+    """Return whether `path` was returned by `harness.save_data`. The file may no longer exist."""
     return path.parent.parent.name == FOLDER

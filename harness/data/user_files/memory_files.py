@@ -43,8 +43,8 @@ def save_data(data: Any, name: str = "") -> Path:
         column or the number ``sample_rate`` is their sample rate in Hz). A mapping from ``"train"``, ``"validation"``
         and ``"test"`` to data defines the splits.
     name : str, optional
-        Name of the dataset, consisting of letters, digits, ``.``, ``_``, ``+`` and ``-``. By default, ``memory-`` and
-        the first digits of the digest of the content.
+        Name of the dataset, consisting of letters, digits, ``.``, ``_``, ``+`` and ``-``. The default is
+        ``memory-`` followed by the first digits of the digest of the content.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def _digest(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def _contains(file: Path, content: bytes) -> bool:
-    """Return whether a regular file has this content. Another process may remove it at any time."""
+    """Return whether a regular file has this content. Another process may remove the file at any time."""
     try:
         return file.is_file() and file.read_bytes() == content
     except OSError:

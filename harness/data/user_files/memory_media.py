@@ -145,7 +145,7 @@ def _is_picture(item: Any) -> bool:
 
 
 def _pixels(picture: Any, column: str, row: int, notes: Counter[str]) -> Array:
-    """Return the pixels of a Pillow image, read like those of an image file."""
+    """Return the pixels of a Pillow image, converted in the same way as the pixels of an image file."""
     import numpy as np
 
     try:

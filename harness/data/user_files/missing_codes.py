@@ -20,10 +20,10 @@ APART = 0.2
 REPEATED = 3
 """Minimum number of equal outliers that may denote a missing value."""
 FREQUENT = 3
-"""Minimum frequency of a usual code, relative to the median frequency of the other values."""
+"""Minimum frequency of a common code, relative to the median frequency of the other values."""
 DOMINANT = 10
-"""Frequency of a usual code, relative to the most frequent of the other values, above which their distance does not
-matter."""
+"""Minimum frequency of a common code, relative to that of the most frequent other value, at which its distance from the
+other values is ignored."""
 DISTINCT = 10
 """Minimum number of distinct values for a column to be tested for outliers."""
 CODE = re.compile(r"-?9{2,}|-[19]")
@@ -68,7 +68,9 @@ def _as_missing(text: str, value: float) -> str:
 
 
 def _is_code(value: float, rest: Numbers) -> bool:
-    """Return whether a value is a number used as a code, and the other values have the same sign."""
+    """Return whether a value is a number commonly used as a code. The other values must be positive if the value is 0,
+    and at least 0 if the value is negative.
+    """
     if value == 0:
         return bool(rest[0] > 0)
     return CODE.fullmatch(f"{value:.12g}") is not None and (value > 0 or bool(rest[0] >= 0))
@@ -92,8 +94,8 @@ def in_labels(labels: Sequence[str]) -> list[str]:
     if numbers and not all(abs(float(code)) > 3 * max(map(abs, numbers)) + 3 for code in codes):
         return []
     return [
-        f"{counts[code]:,} labels are {code!r}, which often denotes a missing value, and form a class; remove these "
-        "rows if they have no label"
+        f"{counts[code]:,} labels are {code!r}, which often denotes a missing value, but are treated as a class; "
+        "remove these rows if they have no label"
         for code in codes
     ]
 

@@ -109,7 +109,7 @@ class Reader:
 
         found = self.rows(source)
         if keep and found.table is None:
-            raise UsageError(f"{source}: columns can only be kept from a table; remove --keep")
+            raise UsageError(f"{source}: only tables have columns to keep; remove --keep")
         columns = {} if found.table is None else found.table.columns
         for name in keep:
             if name not in columns:

@@ -225,7 +225,7 @@ def separated(digits: str, decimal: str, thousands: str) -> str | None:
     """Return an unsigned number, such as ``1.250,5``, in plain notation, or None if the number contains other
     separators.
 
-    Each group has three digits. In Indian notation, all groups except the last have two digits.
+    Each group of digits has three digits. In Indian notation, all groups of digits except the last have two.
     """
     same = BLANKS if thousands in BLANKS else APOSTROPHES if thousands in APOSTROPHES else thousands
     mark = f"[{re.escape(same)}]"
@@ -264,8 +264,8 @@ class Finding:
     of_separators: bool = False
     """True if the column contains numbers with undeclared decimal or thousands separators."""
     options: tuple[tuple[str, str, str], ...] = ()
-    """Combinations of a decimal and a thousands separator with which all numbers can be parsed, and the resulting value
-    of the example for each combination.
+    """Combinations of decimal and thousands separators that fit all numbers. For each combination, the value of the
+    example is also given.
     """
 
 
@@ -326,9 +326,7 @@ def _shape(text: str) -> re.Match[str] | None:
 
 
 def _readings(cores: Iterable[str], example: re.Match[str]) -> tuple[tuple[str, str, str], ...]:
-    """Return the combinations of separators with which all `cores` can be parsed, and the resulting value of `example`
-    for each combination.
-    """
+    """Return the combinations of separators that fit all `cores`, and the value of `example` for each combination."""
     cores = list(cores)
     found: list[tuple[str, str, str]] = []
     for decimal in ".,":

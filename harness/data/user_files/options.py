@@ -61,7 +61,8 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of all rows that form the validation split. For folds in chronological order, the fraction refers to the
+    """Fraction of the rows that form the validation split. The fraction refers to all rows or, if the test split is a
+    fold or defined by the data, to the rows outside the test split. For folds in chronological order, it refers to the
     rows before the fold. This option is ignored if the data define a validation split.
     """
     test_share: float = TEST_SHARE

@@ -91,9 +91,9 @@ def plural(what: str) -> str:
 def skeleton(name: str) -> str:
     """Return a key that is equal for names that look alike.
 
-    Letter case, invisible characters, the kind and number of spaces, compatibility forms, similar letters from other
-    alphabets, surrounding quotes, points at the end, and the characters that join words (``_``, ``-`` or a space) are
-    ignored, and numbers are compared by value.
+    The key does not depend on letter case, invisible characters, the kind and number of spaces, compatibility forms,
+    surrounding quotes, trailing periods, or the characters that join words (``_``, ``-`` or a space). Similar letters
+    from other alphabets are considered equal, and numbers are compared by value.
     """
     text = visible(unicodedata.normalize("NFKC", name.translate(LOOK_ALIKES)).translate(LOOK_ALIKES).casefold())
     text = SELECTORS.sub("", text)

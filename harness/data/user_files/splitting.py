@@ -1,4 +1,4 @@
-"""Assignment of rows to training, validation and test splits. Splits that are specified by the user or drawn
+"""Assignment of rows to training, validation and test splits. Splits are either specified by the user or drawn
 deterministically from a seed.
 """
 
@@ -28,8 +28,8 @@ NAMES = {
 
 
 def same_split(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two names that denote the same split, or None. All names must occur in `NAMES`, except for their
-    case."""
+    """Return the first two names that denote the same split, or None. Apart from letter case, all names must occur in
+    `NAMES`."""
     meaning: dict[str, str] = {}
     for name in names:
         other = meaning.setdefault(NAMES[name.lower()], name)
@@ -76,8 +76,8 @@ def split(
         if left_over <= len(missing) < count:
             raise DataError(
                 f"{count:,} groups cannot be divided into {len(missing) + 1} splits, because copies of rows connect "
-                f"them to {left_over} group{'s' * (left_over != 1)}; remove the copies, or treat them as independent "
-                "rows with --set dataset.copies=independent"
+                f"groups, which leaves {left_over} group{'s' * (left_over != 1)}; remove the copies, or treat them as "
+                "independent rows with --set dataset.copies=independent"
             )
     if missing:
         apart = copies if groups is None else None
@@ -147,8 +147,8 @@ def split_fold_by_time(
 ) -> dict[str, Index]:
     """Return the ascending row indices of each split, with a fold of `folds_by_time` as the test split.
 
-    Of the rows before the fold, the latest form the validation split, which contains about a fraction
-    `validation_share` of them. All others are training rows.
+    The latest rows before the fold form the validation split, which contains approximately the fraction
+    `validation_share` of the rows before the fold. All earlier rows are training rows.
     """
     early = np.flatnonzero(folds < number)
     distinct, before = _distinct_times(times[early], 2, "a training and a validation split")
@@ -160,7 +160,7 @@ def split_fold_by_time(
 def _distinct_times(
     times: NDArray[np.float64], needed: int, what: str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the distinct times and the number of rows before each of them, followed by the number of all rows.
+    """Return the distinct times and the number of rows before each of them, followed by the total number of rows.
 
     Raises `harness.DataError` if there are fewer than `needed` distinct times.
     """
@@ -212,8 +212,8 @@ def _draw(
     """Draw approximately a fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are left. If `groups` is given,
-    whole groups are drawn. Without `groups`, rows with equal values in `copies` are drawn together. Only rows of
-    different classes may have equal values.
+    whole groups are drawn. Without `groups`, rows with equal values in `copies` are drawn together. Rows of the same
+    class must have different values in `copies`.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)

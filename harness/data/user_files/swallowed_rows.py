@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.data.user_files.notations import PLAIN
 
 REPEATED = 2
-"""Minimum number of other rows that contain a value for the value to be typical of its column."""
+"""Minimum number of other rows in which a value must occur to be considered typical of its column."""
 SHOWN = 3
 
 
@@ -17,10 +17,11 @@ def swallowed_rows(
 ) -> list[str]:
     """Return a warning about quoted cells whose lines look like separate rows.
 
-    `spans` contains the ranges of lines, as indices, of the rows in which each line has as many cells as the header.
-    `rows` contains the cells of the rows that consist of one line. The lines of a row look like separate rows if each
-    line, outside the cells that contain the quotes, has a value that is typical of its column: a number in a column of
-    numbers, or a value of at least `REPEATED` of the `rows`. The lines of an ordinary text rarely have such values.
+    `spans` contains the range of line indices of each row whose individual lines have the same number of cells as the
+    header. `rows` contains the cells of the rows that consist of one line. The lines of a row look like separate rows
+    if each line contains a value that is typical of its column: a number in a column of numbers, or a value that occurs
+    in at least `REPEATED` of the `rows`. Cells with the quotes are ignored. The lines of an ordinary text rarely have
+    such values.
     """
     if not spans or not rows:
         return []
@@ -54,7 +55,7 @@ def swallowed_rows(
 
 
 def _inside(lines: Sequence[Sequence[str]]) -> list[list[tuple[int, str]]]:
-    """Return the cells of each line that are within the quotes, with their columns.
+    """Return the cells of each line that are within the quotes, and the column of each cell.
 
     On the first line, these are the cells after the opening quote, and on the last line, those before the closing
     quote.

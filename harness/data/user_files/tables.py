@@ -36,8 +36,8 @@ MARKS = {
 }
 """Initial bytes of files in binary formats."""
 LINES_PER_ROW = 1000
-"""Maximum number of lines, including empty ones, for each row that a file may contain if the number of rows is limited.
-The lines of a file are kept in memory while its rows are counted, because a row can contain line breaks.
+"""If the number of rows is limited, a file may contain at most this many lines, including empty ones, for each
+permitted row. The lines of a file are kept in memory while its rows are counted, because a row can contain line breaks.
 """
 JSON = (".json", ".jsonl", ".ndjson")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
@@ -58,7 +58,7 @@ class Table:
     warnings: list[str] = field(default_factory=list)
     """Messages about rows and cells that were ignored or changed."""
     categorical: tuple[str, ...] = ()
-    """Columns whose type states that they are categorical, for data saved from memory."""
+    """Columns that have a categorical type, for data saved from memory."""
 
     def __len__(self) -> int:
         return len(self.where)
@@ -78,9 +78,9 @@ def read_table(
     By default, the encoding is UTF-8, and the separator is inferred. `most_rows` is the maximum number of rows, good or
     bad, in a text file.
 
-    Raises `TooManyRowsError` if a text file has more rows, or more than `LINES_PER_ROW` times as many lines. Raises
-    `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format or an option
-    that does not apply to the format.
+    Raises `TooManyRowsError` if a text file has more rows, or more than `LINES_PER_ROW` lines for each permitted row.
+    Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format or an
+    option that does not apply to the format.
     """
     suffix = path.suffix.lower()
     known = (*TABLES, ".json")

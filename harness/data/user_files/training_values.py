@@ -42,8 +42,8 @@ def training_values(raw: RawData, reading: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_categories(column: str, cells: Sequence[str | None], known: Collection[str | None], rows: str) -> list[str]:
-    """Return a warning if `cells` contain categories that are not in `known`. `rows` describes the rows in one or
-    several words, such as ``test row``."""
+    """Return a warning if `cells` contain categories that are not in `known`. `rows` is the singular noun for the rows
+    in messages, such as ``test row``."""
     unknown = [cell for cell in cells if cell not in known]
     if not unknown:
         return []

@@ -135,6 +135,7 @@ def _readme(report: Report) -> str:
         "Read the report in `site/index.html` or `report/report.md`. Reproduce the runs with\n\n"
         f"    harness reproduce THIS.zip{' --create-envs' * any(run.record.spec.env for run in report.runs)}\n\n"
         "This command verifies every file against `manifest.json`, runs the same specs and reports which results\n"
-        "agree. Alternatively, run `harness run --suite suite.toml`. The records are in `records/`, a results\n"
-        "directory for other commands, such as `harness report --results records`.\n\n" + render(report.table)
+        "agree. Alternatively, run `harness run --suite suite.toml`. The records are in `records/`. Other commands\n"
+        "can use this folder as a results directory, for example `harness report --results records`.\n\n"
+        + render(report.table)
     )

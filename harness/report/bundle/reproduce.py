@@ -21,12 +21,12 @@ Answer = Literal["agrees", "differs", "not known", "none"]
 """Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Values of the weight digest for models without weights. The digest is None in new records, and that of an empty
-string in old records."""
+"""Values of the weight digest for models without weights. New records contain None, and old records contain the digest
+of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost, measured by the run in the bundle (``then``) and by the new run (``now``)."""
+    """One cost, measured in the run in the bundle (``then``) and in the new run (``now``)."""
 
     metric: str
     title: str

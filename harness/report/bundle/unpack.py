@@ -52,7 +52,7 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     """Verify a bundle against its manifest and extract its files into the empty directory `folder`.
 
     Returns the manifest and its SHA-256 digest. Raises `harness.RecordError` if a file was changed, removed or added,
-    or if its path is outside the directory. The message names the file.
+    or if its path is outside the directory. The error message names the file.
     """
     try:
         with open_named(path, MAX_BYTES) as file:
@@ -70,7 +70,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
     infos = archive.infolist()
     compressed = next((info for info in infos if info.compress_type not in _COMPRESSIONS), None)
     if compressed is not None:
-        raise RecordError(f"{path}: {compressed.filename!r} has a compression method that bundles do not use")
+        raise RecordError(f"{path}: {compressed.filename!r} uses a compression method that is not allowed in bundles")
     members = {info.filename: info for info in infos}
     if len(members) < len(infos):
         duplicate = Counter(info.filename for info in infos).most_common(1)[0][0]
@@ -91,7 +91,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
         raise RecordError(f"{path}: {min(missing)!r} is in the manifest, but not in the archive; it was removed")
     total, limit = sum(entry.bytes for entry in manifest.files.values()), min(MAX_BYTES, _limit(size))
     if total > limit:
-        raise RecordError(f"{path}: the extracted files would have {total} bytes, but the limit is {limit}")
+        raise RecordError(f"{path}: the extracted files would occupy {total} bytes, but the limit is {limit}")
     for name, info in members.items():
         _extract(archive, info, manifest.files[name], path, folder / PurePosixPath(name))
     return manifest, hashlib.sha256(encoded).hexdigest()

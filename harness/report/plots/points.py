@@ -25,7 +25,8 @@ from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points, all with the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
+"""Points that all have the same fields. The type is a tuple because altair copies lists whenever a chart is
+modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. If there are more runs, only the first runs

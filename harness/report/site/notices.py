@@ -21,7 +21,7 @@ class Notice(NamedTuple):
 
 
 def notices(runs: Sequence[StoredRun], addresses: Mapping[str, str], up: str) -> list[Notice]:
-    """Return the number of warnings about each dataset, and of runs that predict only one class.
+    """Return the number of warnings about each dataset, and the number of runs that predict only one class.
 
     `addresses` maps run ids to run pages. `up` is the relative path of the site's folder, such as ``../``.
     """

@@ -48,8 +48,8 @@ class Page(Struct, frozen=True):
     that process."""
     run_id: str
     repeat: int
-    """Run id and number of the repeat in the report. They differ from those in the file if runs of several results
-    directories are combined."""
+    """Run id and number of the repeat in the report. Both values differ from those in the record if runs from several
+    results directories are combined."""
     command: str
 
 
@@ -75,7 +75,7 @@ class PagesJob(Struct, frozen=True, kw_only=True):
 def run_pages(
     shared: dict[str, Any], report: Report, addresses: dict[str, str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """Yield an iterator over tuples of a page's path within the site and the page's contents.
+    """Yield an iterator over tuples ``(path, contents)``, one for each page, with paths within the site.
 
     If there are many runs, child processes start rendering pages when the context is entered.
     """
@@ -95,7 +95,8 @@ def run_pages(
 
 
 def write_pages(job: PagesJob, context: ChildContext) -> list[str]:
-    """Write the run pages to the job's folder and return their addresses. Called in a child process."""
+    """Write the run pages to the job's folder and return their addresses. This function is called in a child
+    process."""
     gc.set_threshold(_OBJECTS)
     written = []
     for address, content in _rendered(job.shared, job.rows):

@@ -70,8 +70,8 @@ class View:
 
     @property
     def body(self) -> Markup:
-        """First `PAGE` rows as HTML. For speed, the rows are built without a template. Most of a page consists of
-        rows."""
+        """First `PAGE` rows as HTML. For speed, the rows are built without a template, because rows make up most of a
+        page."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 

@@ -66,7 +66,7 @@ def by_dataset(part: Table) -> dict[str, Table]:
 
 
 def table_stem(task: str, dataset: str) -> str:
-    """Return the path within the site of the CSV and JSON files with the table of a dataset, without the suffix."""
+    """Return the path of the CSV and JSON files for a dataset's table, relative to the site and without the suffix."""
     return f"tables/{safe_name(task)}/{safe_name(dataset)}"
 
 

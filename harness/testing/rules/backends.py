@@ -160,7 +160,7 @@ def _frees_memory(bench: Workbench) -> None:
     if grown > max(4 * 2**20, 2 * size):
         raise Broken(
             f"opening and closing a session increased memory use by {grown / 2**20:.1f} MiB "
-            f"(its weights take {size / 2**20:.2f} MiB)"
+            f"(the weights occupy {size / 2**20:.2f} MiB)"
         )
 
 
@@ -174,7 +174,7 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-finds-devices",
         "devices() returns the available devices, named cpu or kind:index, with their precisions.",
-        "return harness.DeviceInfo(name='cpu', description=..., precisions=('fp32',)), best device first",
+        "return harness.DeviceInfo(name='cpu', description=..., precisions=('fp32',)), with the best device first",
         _finds_devices,
     ),
     Rule(

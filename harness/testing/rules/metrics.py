@@ -52,11 +52,11 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, name: str, targets: Array, outputs: Array) -> float | None:
-    """Return the value of the metric for the predictions `name`.
+    """Return the value of the metric for the predictions named `name`.
 
     The metric is computed on copies of the arrays, so that a metric that modifies its arguments does not violate other
-    rules. Raises `Broken` if the metric does not return a number or None. All rules raise the same message, so that it
-    is reported once.
+    rules. Raises `Broken` if the metric does not return a number or None. All rules use the same message, so that the
+    error is reported only once.
     """
     value = function_of(metric)(targets.copy(), outputs.copy(), info_for(metric))
     try:
@@ -177,7 +177,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     ),
     Rule(
         "metric-adds-up-batches",
-        "If Metric.streaming is set, the value does not depend on the division into batches.",
+        "If Metric.streaming is set, the value does not depend on how the examples are divided into batches.",
         "add sums and counts in update, and divide them in compute",
         _adds_up_batches,
     ),

@@ -137,7 +137,7 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     ),
     Rule(
         "model-has-flops",
-        "flops_per_sample is positive and finite for every variant, and its docstring has the formula.",
+        "flops_per_sample is positive and finite for every variant, and its docstring contains the formula.",
         "count each multiply-add of the matrix products as two operations, and document the formula",
         _has_flops,
     ),

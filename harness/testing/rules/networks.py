@@ -30,7 +30,7 @@ def _restores_the_fitted_model(bench: Workbench) -> None:
         session.set_weights(weights)
         again = session.fetch(session.predict(batch.inputs))
     if not np.array_equal(outputs, again):
-        raise Broken("a session with the weights of a fitted model predicts differently from this model")
+        raise Broken("a session with the weights of a fitted model does not return the same predictions as this model")
 
 
 def _predicts_each_example(bench: Workbench) -> None:
@@ -64,7 +64,8 @@ def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
 NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "network-has-every-parameter",
-        "Every canonical array can be set and read back unchanged, and the weights of a fitted model restore it.",
+        "Every canonical array can be set and read back unchanged, and a fitted model can be restored from its "
+        "weights.",
         "list every parameter of the model in Network.bindings, with the axes and shape of its variable; for a model "
         "fitted in one call, return arrays that determine all predictions, or do not set NetworkRef.fitted_weights",
         _has_every_parameter,

@@ -126,7 +126,7 @@ def _applies_the_learning_rate(bench: Workbench) -> None:
         if p.trainable and not np.array_equal(after[p.name], bench.weights[p.name])
     ]
     if changed:
-        raise Broken(f"{changed[0]} changed in a step with learning rate 0")
+        raise Broken(f"{changed[0]} changed in a step with a learning rate of 0")
 
 
 def _resets_the_optimizer(bench: Workbench) -> None:
@@ -275,8 +275,9 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-predicts-in-order",
-        "Predictions are finite float32 [B, outputs] or [B, L, outputs], in the order of the batch.",
-        "keep the order of the batch, and use running statistics instead of batch statistics in predict()",
+        "Predictions are finite float32 [B, outputs] or [B, L, outputs], in the order of the examples in the batch.",
+        "keep the order of the examples in the batch, and use running statistics instead of batch statistics in "
+        "predict()",
         _predicts_in_order,
     ),
     Rule(
@@ -299,8 +300,8 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-applies-the-learning-rate",
-        "A training step with learning rate 0 does not change the weights.",
-        "apply the learning_rate argument of train_step(), not that of the recipe",
+        "A training step with a learning rate of 0 does not change the weights.",
+        "apply the learning_rate argument of train_step(), not the learning rate of the recipe",
         _applies_the_learning_rate,
     ),
     Rule(

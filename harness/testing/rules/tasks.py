@@ -46,7 +46,7 @@ def _defaults_exist(case: PreparedTask) -> None:
     if task.objective not in get_args(Objective):
         raise Broken(f"the objective {task.objective!r} is unknown; known: {', '.join(get_args(Objective))}")
     if task.metric not in task.metrics:
-        raise Broken(f"the primary metric {task.metric!r} is not in its metrics: {', '.join(task.metrics)}")
+        raise Broken(f"the primary metric {task.metric!r} is not one of the task's metrics: {', '.join(task.metrics)}")
     try:
         dataset = catalog.dataset(task.default_dataset)
         models = {name: catalog.model(name)[0] for name in (task.default_model, *task.models_by_size.values())}
@@ -90,7 +90,7 @@ def _is_deterministic(case: PreparedTask) -> None:
 
     again = case.task.prepare(case.raw, case.options)
     if dataset_digest(again) != dataset_digest(case.data) or again.info != case.data.info:
-        raise Broken("preparing the same data twice returns different arrays or a different info")
+        raise Broken("preparing the same data twice returns different arrays or a different DataInfo")
 
 
 def _leaks_nothing(case: PreparedTask) -> None:

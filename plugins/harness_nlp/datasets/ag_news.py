@@ -14,8 +14,8 @@ class AgNews(Dataset):
 
     Each of the 4 topics has 30,000 training and 1,900 test items. Each text is the title followed by the description.
     The publisher writes line breaks as backslashes, which are replaced with spaces. The validation split is about 10%
-    of the training items in each topic. Copies of an item are always in the same split. Inputs: ``text``, object array
-    of str [N]. Targets: int64 [N]. The literature reports accuracy (or error).
+    of the training items in each topic. Duplicate items are always in the same split. Inputs: ``text``, object array
+    of str [N]. Targets: int64 [N]. Published results usually report accuracy (or error).
 
     **The full download has not been tested.** The format is documented in the archive's ``readme.txt``: ``train.csv``,
     ``test.csv`` and ``classes.txt``, with three quoted columns (class from 1 to 4, title, description) and doubled

@@ -40,7 +40,7 @@ class Banking77(Dataset):
     For each intent, the test split has 40 questions and the training file has 35 to 187. The validation split is 10% of
     the training questions for each intent. Inputs: ``text``, object array of str [N]. A question may contain line
     breaks. Targets: int64 [N], indices into ``label_names``, which are in the publisher's order (``categories.json``).
-    The literature reports accuracy.
+    Published results usually report accuracy.
     """
 
     name = "banking77"

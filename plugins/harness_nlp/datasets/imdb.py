@@ -15,11 +15,11 @@ class Imdb(Dataset):
 
     The training and test reviews are about different films. Reviews are long: the median is 171 words and the maximum
     2,459. HTML line breaks in the reviews are replaced with spaces. The validation split is 10% of the training reviews
-    in each class. Copies of a review are always in the same split, but reviews of the same film may be in both the
+    in each class. Duplicate reviews are always in the same split, but reviews of the same film may be in both the
     training and validation splits. The 50,000 unlabeled reviews in the publisher's archive are not extracted.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's star
-    rating, 1 to 4 or 7 to 10. The literature reports accuracy.
+    rating, 1 to 4 or 7 to 10. Published results usually report accuracy.
     """
 
     name = "imdb"

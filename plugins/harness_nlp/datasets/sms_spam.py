@@ -15,12 +15,12 @@ class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
     There is no published split. The test split consists of 20% of each class, and the validation split of 10% of the
-    rest. The splits are drawn with the seed ``split_seed``. Copies of a message are always in the same split (403
-    messages are copies of another message).
+    rest. The splits are drawn with the seed ``split_seed``. Duplicate messages are always in the same split (403
+    messages are duplicates of another message).
 
-    Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
-    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient. A model that always predicts ham
-    has an accuracy of 87%.
+    Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. Published results usually
+    report accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient. A model that always
+    predicts ham has an accuracy of 87%.
     """
 
     name = "sms-spam"
@@ -31,8 +31,7 @@ class SmsSpam(Dataset[SeededSplit]):
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
     notes = (
-        "There is no published split. Splits are drawn at random with a seed; copies of a message are in the same "
-        "split."
+        "There is no published split. Splits are drawn at random with a seed; duplicate messages are in the same split."
     )
     examples = {"train": 4_015, "validation": 445, "test": 1_114}
     inputs = INPUTS

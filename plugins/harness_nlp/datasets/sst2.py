@@ -28,7 +28,8 @@ class Sst2(Dataset):
     both "a gorgeous film" and "film" are in the file, in addition to the sentence that contains them. If validation
     phrases were drawn independently, 82% of the phrases with at least five words would be part of a training phrase. In
     this case, the score would not measure generalization to new text. Therefore, each phrase is grouped with the
-    longest phrase that contains it. Whole groups are drawn, with about 10% of the phrases in total.
+    longest phrase that contains it. The validation split consists of whole groups, with about 10% of the phrases in
+    total.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
     literature reports accuracy.

@@ -34,12 +34,12 @@ class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Trec(Dataset[TrecOptions]):
     """TREC question classification: 5,452 training questions, and the 500 questions of TREC-10 as the test split.
 
-    There are 6 coarse or 50 fine classes. Of the fine classes, 42 occur in the test split. The publisher's files are
-    encoded in latin-1. The validation split is 10% of the training questions in each class. Copies of a question are
+    There are 6 coarse or 50 fine classes. Only 42 of the fine classes occur in the test split. The publisher's files
+    are encoded in latin-1. The validation split is 10% of the training questions in each class. Duplicate questions are
     always in the same split.
 
     Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the
-    fine class. The literature reports accuracy.
+    fine class. Published results usually report accuracy.
     """
 
     name = "trec"

@@ -1,4 +1,6 @@
-"""Declarations of text models: sizes, canonical parameters and cost. Backend packages implement the networks."""
+"""Declarations of text models: sizes, canonical parameters and cost. The networks are implemented in the backend
+packages.
+"""
 
 from __future__ import annotations
 

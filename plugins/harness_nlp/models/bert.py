@@ -32,7 +32,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0. Embeddings of the other types exist only so that
+    """Number of token type embeddings. The type of all tokens is 0. Embeddings of the other types exist only so that
     checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
@@ -112,7 +112,7 @@ class Bert(Model[BertConfig]):
     }
 
     def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Return every array of ``BertForSequenceClassification``.
+        """Return all parameters of ``BertForSequenceClassification``.
 
         The initialization is the same as in the BERT paper's code. Matrices and embeddings are drawn from a truncated
         normal distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have

@@ -19,20 +19,21 @@ CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 class CaliforniaHousing(Dataset[SeededSplit]):
     """Median house values of 20,640 California census block groups (1990), with nine feature columns.
 
-    The dataset is Geron's variant of Pace and Barry's data. It has totals per block group as in the census, a
-    categorical column (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no
-    published split. The test split consists of 20% of the rows, and the validation split of 10% of the remaining rows.
-    The splits are drawn with the seed ``split_seed``. Neighboring block groups may be in different splits.
+    The dataset is Geron's variant of Pace and Barry's data. As in the census, several columns contain totals per block
+    group. One column is categorical (``ocean_proximity``, five categories), and 207 values of ``total_bedrooms`` are
+    missing. There is no published split. The test split consists of 20% of the rows, and the validation split of 10% of
+    the remaining rows. The splits are drawn with the seed ``split_seed``. Neighboring block groups may be in different
+    splits.
 
     Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a
     value is missing; ``categories``, object array of str ``[N, 1]``. Targets: float64 ``[N, 1]``, in US dollars, capped
-    at 500,001 (965 rows). The literature reports RMSE or the mean absolute error.
+    at 500,001 (965 rows). Published results usually report RMSE or the mean absolute error.
     """
 
     name = "california-housing"
     kind = "table"
     objective = "regression"
-    summary = "house values of 20,640 block groups, with categories and missing values (census of 1990)"
+    summary = "house values of 20,640 block groups, with categories and missing values (1990 census)"
     license = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
     homepage = "https://github.com/ageron/handson-ml2/tree/master/datasets/housing"
     citation = "Pace and Barry 1997, Sparse Spatial Autoregressions, Statistics and Probability Letters 33(3)"

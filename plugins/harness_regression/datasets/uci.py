@@ -36,8 +36,8 @@ class Uci(Dataset[UciOptions]):
     validation split consists of 10% of the training rows, drawn with the split number as the seed. In the literature,
     the networks were also trained on the validation rows.
 
-    Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. The literature reports RMSE
-    (and log likelihood) in the target's unit.
+    Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. Published results usually
+    report RMSE (and log likelihood) in the target's unit.
     """
 
     kind = "table"

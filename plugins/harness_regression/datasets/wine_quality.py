@@ -29,7 +29,8 @@ class WineQuality(Dataset[WineQualityOptions]):
 
     There is no published split. The test split consists of 20% of the rows, and the validation split of 10% of the
     rest. The splits are drawn with the seed ``split_seed``. Wines with identical measurements are always in the same
-    split. Of the 6,497 rows, 1,177 duplicate another row. The literature reports the mean absolute error or the RMSE.
+    split. Of the 6,497 rows, 1,177 are duplicates of another row. Published results usually report the mean absolute
+    error or the RMSE.
     """
 
     name = "wine-quality"
@@ -41,7 +42,8 @@ class WineQuality(Dataset[WineQualityOptions]):
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
         "There is no published split. Splits are drawn at random with a seed; wines with equal measurements are in the "
-        "same split. Use --set dataset.wines=red or dataset.wines=white to load one kind, with eleven features."
+        "same split. Use --set dataset.wines=red or dataset.wines=white to load only one kind of wine, with eleven "
+        "features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Configuration without fields, because the data determines the number of inputs and outputs."""
+    """Configuration without fields, because the data determine the number of inputs and outputs."""
 
 
 class Linear(Model[LinearConfig]):
-    """Linear model ``outputs = x W^T + b``, where x is the only input, flattened. Images are flattened in the order H,
-    W, C."""
+    """Linear model ``outputs = x W^T + b``, where x is the single input, flattened. Images are flattened in the order
+    H, W, C.
+    """
 
     name = "linear"
     summary = "linear or logistic regression"
@@ -70,6 +71,6 @@ class Linear(Model[LinearConfig]):
 
 
 def _features(info: DataInfo) -> int:
-    """Return the number of elements in one example of the only input."""
+    """Return the number of elements in one example of the single input."""
     (spec,) = info.inputs.values()
     return math.prod(spec.shape)

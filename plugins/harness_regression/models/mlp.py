@@ -28,7 +28,7 @@ class MlpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Mlp(Model[MlpConfig]):
     """Multi-layer perceptron with layers ``x W_k^T + b_k``. Each layer except the last is followed by ReLU and dropout.
 
-    The only input is flattened. Images are flattened in the order H, W, C.
+    The single input is flattened. Images are flattened in the order H, W, C.
     """
 
     name = "mlp"

@@ -22,7 +22,7 @@ class Fsdd(Dataset):
     speakers.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example, 0.14 to 2.3 s long. Targets: 0 to 9.
-    Groups: ``speaker``. The literature reports accuracy.
+    Groups: ``speaker``. Published results usually report accuracy.
     """
 
     name = "fsdd"

@@ -56,7 +56,7 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
 
     **The full download has not been tested.** The publisher's ``README.md`` documents the format. The archive contains
     one folder per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the two lists, and
-    recordings of about a minute in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow
+    recordings of about one minute each in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow
     Datasets (``url_checksums/speech_commands.txt``).
     """
 

@@ -1,4 +1,4 @@
-"""BERT in TensorFlow, equivalent to ``transformers.BertForSequenceClassification``. All tokens have type 0."""
+"""BERT in TensorFlow, equivalent to ``transformers.BertForSequenceClassification``. All token types are 0."""
 
 from __future__ import annotations
 

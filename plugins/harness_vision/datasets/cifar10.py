@@ -15,8 +15,8 @@ class Cifar10(Dataset):
     """60,000 color images in ten balanced classes: 50,000 for training and 10,000 for testing.
 
     Inputs: ``image``, uint8 ``[N, 32, 32, 3]``, in RGB order. The validation split is 10% of the training images in
-    each class (45,000 / 5,000, as in He et al. 2016). The literature reports accuracy (or error), mostly with random
-    4-pixel crops and flips in training: ``--set task.crop=4 --set task.flip=true``.
+    each class (45,000 / 5,000, as in He et al. 2016). Published results usually report accuracy (or error), mostly with
+    random 4-pixel crops and flips in training: ``--set task.crop=4 --set task.flip=true``.
 
     **The full download has not been tested.** The format is documented on the publisher's page under "Binary version".
     Each record has 3,073 bytes: the class, followed by 1,024 bytes each of red, green and blue in row-major order. The

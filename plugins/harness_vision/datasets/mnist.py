@@ -1,4 +1,4 @@
-"""The ``mnist`` and ``fashion-mnist`` datasets: 28x28 gray images in the IDX format."""
+"""The ``mnist`` and ``fashion-mnist`` datasets: 28x28 grayscale images in the IDX format."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) ->
 
 
 class Mnist(Dataset):
-    """70,000 gray images of handwritten digits: 60,000 for training, and 10,000 by different writers for testing.
+    """70,000 grayscale images of handwritten digits: 60,000 for training, and 10,000 by different writers for testing.
 
     Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (paper) to 255 (ink). There are 5,421 to 6,742 training images per
     digit. The validation split is 10% of the training images for each digit. The files do not identify the writers, so
-    a writer's digits may be in both the training and validation splits. The literature reports accuracy (or error).
+    a writer's digits may be in both the training and validation splits. Published results usually report accuracy (or
+    error).
     """
 
     name = "mnist"
     kind = "image"
     objective = "classification"
-    summary = "70,000 handwritten digits, 28x28 gray"
+    summary = "70,000 handwritten digits, 28x28 grayscale"
     license = "CC BY-SA 3.0, as commonly stated"
     homepage = "https://yann.lecun.com/exdb/mnist/"
     recipes = {"resnet-20": {"epochs": 3, "batch_size": 128}}
@@ -70,16 +71,17 @@ class Mnist(Dataset):
 
 
 class FashionMnist(Dataset):
-    """70,000 gray images of Zalando's articles in balanced classes: 60,000 for training and 10,000 for testing.
+    """70,000 grayscale images of clothing and accessories sold by Zalando, in balanced classes: 60,000 for training and
+    10,000 for testing.
 
     Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (background) to 255. The validation split is 10% of the training
-    images in each class. The literature reports accuracy.
+    images in each class. Published results usually report accuracy.
     """
 
     name = "fashion-mnist"
     kind = "image"
     objective = "classification"
-    summary = "70,000 pictures of clothes, 28x28 gray, 10 classes (Zalando)"
+    summary = "70,000 images of clothing, 28x28 grayscale, 10 classes (Zalando)"
     license = "MIT"
     homepage = "https://github.com/zalandoresearch/fashion-mnist"
     recipes = {"resnet-20": {"epochs": 8, "batch_size": 128}}

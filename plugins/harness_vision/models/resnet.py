@@ -35,7 +35,7 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     layer_type: Literal["basic", "bottleneck"] = "bottleneck"
     """Kind of residual layer. ``basic``: two 3x3 convolutions. ``bottleneck``: 1x1, 3x3 and 1x1 convolutions."""
     downsample_in_first_stage: bool = False
-    """True if the first stage halves the resolution. Later stages always halve it."""
+    """True if the first stage halves the resolution. Later stages always halve the resolution."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """First layers. ``imagenet``: 7x7 convolution with stride 2, then 3x3 max pooling with stride 2. ``small``: 3x3
     convolution with stride 1 and no pooling, for images of about 32 pixels (He et al. 2015, section 4.2)."""

@@ -112,7 +112,9 @@ def test_raylet_killed_alone_leaves_a_valid_result_with_a_note(nodes: Nodes, tmp
         (record,) = run_on(nodes, gated_specs(ray_catalog()), Store(tmp_path), log)
     assert_each_once(stored(tmp_path), 1)
     assert log.started == [1], log.messages
-    assert record.provenance.notes["executor"] == "the raylet of the node ended during the run, which was not affected"
+    assert (
+        record.provenance.notes["executor"] == "the node's raylet exited during the run, but the run was not affected"
+    )
 
 
 def test_late_result_of_a_silent_node_is_dropped(nodes: Nodes, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_seconds_sets_the_length() -> None:
 def test_group_with_the_name_of_the_durations_is_rejected() -> None:
     data = _data([10, 20], sample_rate_hz=1000)
     test = dataclasses.replace(data.test, groups={"seconds": data.test.targets})
-    with pytest.raises(DataError, match="group 'seconds' of the dataset"):
+    with pytest.raises(DataError, match="the dataset has a group named 'seconds'"):
         Speech().prepare(dataclasses.replace(data, test=test), SpeechOptions())
 
 

@@ -154,7 +154,7 @@ def test_every_step_at_fp16_follows_the_recipe_or_is_skipped_because_gradients_o
 
 @pytest.fixture
 def fp16_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[harness.Recipe], Any]:
-    """Return a function that returns the graph of a training step at fp16, which the CPU reports as supported here."""
+    """Return a function that returns the graph of a training step in fp16, which the CPU reports as supported here."""
     import keras
     from harness_tensorflow import runtime
 

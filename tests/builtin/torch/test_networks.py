@@ -168,7 +168,7 @@ def _freeze(network: harness.Network) -> harness.Network:
     ("change", "complaint"),
     [
         (_drop_bias, "linear.bias has no binding; the module's linear.bias is trainable but has no binding"),
-        (_add_alias, "alias is bound but not a parameter of the model"),
+        (_add_alias, "alias is bound but is not a parameter of the model"),
         (_bind_elsewhere, "linear.bias is not bound to a parameter or buffer of the module"),
         (_transpose, r"linear.weight is converted to shape \(7, 5\), but its tensor has shape \(5, 7\)"),
         (_freeze, "linear.bias is trainable, but its tensor does not require a gradient"),

@@ -161,7 +161,10 @@ def test_images_of_few_gray_levels_are_resized_with_more_levels() -> None:
         ({"image_std": "half"}, "at `image_std`"),
         ({"rescale_factor": 0.0}, "rescale_factor is 0.0: the value must be positive"),
         ({"do_pad": True}, "do_pad is True: the task does not pad images"),
-        ({"do_center_crop": True, "crop_size": 32}, "do_center_crop is True: ConvNext's processor crops by crop_pct"),
+        (
+            {"do_center_crop": True, "crop_size": 32},
+            "do_center_crop is True: ConvNext's processor crops images by crop_pct",
+        ),
         (
             {"feature_extractor_type": "OwlViTFeatureExtractor"},
             "feature_extractor_type is 'OwlViT.*not supported; use one of ConvNext",
@@ -169,7 +172,7 @@ def test_images_of_few_gray_levels_are_resized_with_more_levels() -> None:
         ({"image_processor_type": "BitImageProcessor"}, "crop_size is missing"),
         (
             {"image_processor_type": "BitImageProcessor", "do_center_crop": False},
-            "size.shortest_edge is 224: images would differ in size; set do_center_crop and crop_size",
+            "size.shortest_edge is 224: the images would differ in size; set do_center_crop and crop_size",
         ),
         (
             {"image_processor_type": "CLIPImageProcessor", "crop_size": {"height": 9, "width": 8}},

@@ -170,7 +170,7 @@ def test_capacity_excludes_failures(url: str) -> None:
             clients[0].close()
 
     assert measured(3) > 0
-    with pytest.raises(HarnessError, match="answered no query; check that /ready"):
+    with pytest.raises(HarnessError, match="did not answer any query; check that /ready"):
         measured(13)
 
 
@@ -226,7 +226,7 @@ def test_memory_of_a_service_is_read_with_the_token(url: str) -> None:
 
 
 def test_service_that_does_not_answer_is_reported() -> None:
-    with pytest.raises(HarnessError, match=r"does not answer: .* start it with harness serve"):
+    with pytest.raises(HarnessError, match=r"does not respond: .* start it with harness serve"):
         Target("http://127.0.0.1:9").get("/model")
 
 

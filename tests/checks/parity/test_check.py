@@ -72,7 +72,7 @@ def test_equivalent_backends_pass(tmp_path: Path) -> None:
 def test_differing_backends_fail_with_an_explanation(tmp_path: Path) -> None:
     done = parity(*HASTY, results=tmp_path, status=1)
     assert "DIFFERS: the values of `linear." in done.stdout
-    assert "the step of peer-hasty is 2 times that of toy-numpy" in done.stdout
+    assert "the step of peer-hasty is 2 times as large as that of toy-numpy" in done.stdout
     assert "check peer-hasty" in done.stdout
     (kept,) = load(tmp_path).values()
     assert not kept.passed

@@ -1,4 +1,4 @@
-"""Tests that the parity check finds faults in gradient scaling at fp16. In the tests, the CPU reports fp16 as
+"""Tests that the parity check finds faults in gradient scaling in fp16. In the tests, the CPU reports fp16 as
 supported."""
 
 from __future__ import annotations

@@ -327,7 +327,7 @@ def test_load_slice_column_declared_categorical_contains_texts(tmp_path: Path) -
 def test_load_column_with_too_many_distinct_texts_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "address": [f"Road {n}" for n in range(40)]})
     with pytest.raises(
-        DataError, match=r"column 'address' has 40 distinct texts in 40 rows, too many .*--feature-columns"
+        DataError, match=r"column 'address' has 40 distinct strings in 40 rows, too many .*--feature-columns"
     ):
         load(path, "table", target_column="price")
 
@@ -502,7 +502,7 @@ def test_all_unsuitable_columns_are_named_with_an_option_for_the_others(tmp_path
         load(path, "table")
     message = str(caught.value)
     assert message.startswith(
-        "t.csv: 3 columns cannot be used as features: column 'name' has 60 distinct texts in 60 rows"
+        "t.csv: 3 columns cannot be used as features: column 'name' has 60 distinct strings in 60 rows"
     )
     for name in ("ticket", "day"):
         assert f"column '{name}' " in message

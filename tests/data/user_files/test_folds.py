@@ -270,7 +270,7 @@ def test_folds_by_time_equal_those_of_scikit_learn(count: int, rows: int, tmp_pa
         assert len(data.validation) == pytest.approx(0.1 * len(earlier), abs=0.5)
         assert order[data.train.rows - 1].max() < order[data.validation.rows - 1].min()
     assert splits[0].details["splits"] == (
-        f"fold 1 of {count} by time, trained on all earlier rows; validation before test"
+        f"fold 1 of {count} by time, trained on all earlier rows; validation rows precede test rows"
     )
 
 

@@ -124,7 +124,7 @@ def test_frames_that_are_not_used_are_counted(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         frames[0].save(path, save_all=True, append_images=frames[1:])
     assert list(loaded(tmp_path / "p", copies="independent").warnings) == [
-        "8 images have more than one frame, of which only the first is used"
+        "8 images have more than one frame, but only the first is used"
     ]
 
 

@@ -87,7 +87,7 @@ def test_pictures_in_memory_are_read_like_image_files(tmp_path: Path) -> None:
     assert found.media.notes == notes
     assert found.all_warnings() == [
         "1 image has transparent parts, which became white",
-        "1 image has more than one frame, of which only the first is used",
+        "1 image has more than one frame, but only the first is used",
     ]
     split = from_memory({"train": {"image": [clear], "label": [1]}, "test": {"image": [clear], "label": [1]}})
     assert split.all_warnings() == ["2 images have transparent parts, which became white"]

@@ -111,7 +111,7 @@ def test_split_impossible_splits_are_refused(arguments: dict[str, object], messa
 def test_split_groups_that_copies_connect_are_refused_with_the_reason() -> None:
     groups, copies = [0, 0, 1, 1, 2, 2], [10, 11, 11, 12, 12, 13]
     with pytest.raises(
-        DataError, match="3 groups cannot be divided into 3 splits, because copies of rows connect them"
+        DataError, match="3 groups cannot be divided into 3 splits, because copies of rows connect groups"
     ):
         draw(classes=None, groups=groups, copies=copies)
 

@@ -1,8 +1,8 @@
 """The LSTM text classifier in JAX, with an embedding, an LSTM, max (and mean) pooling over the tokens, and a dense
 layer.
 
-Suffixes of variable names give the dimensions of arrays: B stands for the batch, L for tokens, E for the embedding, H
-for the hidden size, G for the four gates (4 H), and P for the pooled features.
+Suffixes of variable names give the dimensions of arrays: B is the batch size, L the number of tokens, E the embedding
+size, H the hidden size, G the size of the four gates (4 H), and P the number of pooled features.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions of the torch backend at fp16 with one fault each in gradient scaling. `SESSIONS` lists them."""
+"""Sessions of the torch backend in fp16 with one fault each in gradient scaling. `SESSIONS` lists them."""
 
 from __future__ import annotations
 
