@@ -22,7 +22,7 @@ def env() -> None:
 
     \b
     Examples:
-      harness env create tf220 --with tensorflow==2.20.0
+      harness env create tf220 --with tensorflow==2.20.0 --upgrade-strategy only-if-needed
       harness run --task nlp --backend tensorflow --env current,tf220
       harness env list
     """

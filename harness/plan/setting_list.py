@@ -16,10 +16,10 @@ from harness.data.user_files.dataset import UserDataset, find_dataset
 from harness.data.user_files.options import OPTIONS
 from harness.errors import DataError, UsageError
 from harness.interfaces import Dataset
-from harness.plan.data import data_settings
 from harness.plan.expand import check_model, check_suits
 from harness.plan.own_data import model_by_size, with_enough_steps
 from harness.plan.settings import plain, recipe_for
+from harness.plan.splits import data_settings
 from harness.records import Protocol, Recipe
 
 if TYPE_CHECKING:
