@@ -404,6 +404,7 @@ def test_run_wrong_request_starts_nothing(toy: Path, tmp_path: Path) -> None:
         {"task": "toy-regress", "backend": "toy-numpy", "overrides": ["recipe.epoch=1"]},
         {"task": "toy-regress", "backend": "toy-numpy", "overrides": {"recipe.epoch": 1}},
         {"task": "toy-regress", "backend": "toy-numpy", "timeout_s": 0},
+        {"task": "toy-regress", "backend": "toy-numpy", "timeout_s": float("inf")},
         {"task": []},
     ):
         with pytest.raises(harness.UsageError):

@@ -31,7 +31,7 @@ from harness.analysis.differences import IDENTITY, differing, machine_of, settin
 from harness.analysis.grouping import overlap, with_known_devices, without_split_digests
 from harness.analysis.metrics import QUALITY, RunMetric, available, unranked_note
 from harness.analysis.standings import MIN_DATASETS, Case, Draw, Standings, standings
-from harness.errors import UnknownNameError, UsageError
+from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.interfaces import Metric
 from harness.records import Failure, RunRecord, Trial
 from harness.records.store import StoredRun
@@ -137,14 +137,12 @@ def rank(
     baseline: str = "",
     ties: Ties = "verdict",
     price_per_hour: float | None = None,
-    by_example: bool = True,
 ) -> Ranking:
     """Rank the candidates, which are the distinct values of the fields `by`.
 
     `plugins` contains the metrics from plugins by name, and is needed only for scores in older records. By default, the
     baseline is the candidate with results in the most cases. If `ties` is ``exact``, the candidates of a case are
-    ranked by their means, and candidates with equal means tie. If `by_example` is True, scores of a single seed are
-    compared over the test examples in the stored predictions.
+    ranked by their means, and candidates with equal means tie.
 
     Raises `harness.UsageError` if fewer than two candidates have datasets in common, or if the runs cannot be ranked by
     `metric`. Raises `harness.UnknownNameError` if a name is unknown.
@@ -172,10 +170,10 @@ def rank(
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
     base = baseline or max(contenders, key=lambda name: sum(bool(field.side(name)) for field in fields))
     failed = {name: sum(len(field.failed(name)) for field in fields) for name in contenders}
-    excluded = _placement("excluded", fields, left_out, contenders, base, ties, by_example)
+    excluded = _placement("excluded", fields, left_out, contenders, base, ties)
     imputed = msgspec.structs.replace(excluded, failures="imputed")
     if any(failed.values()):
-        imputed = _placement("imputed", fields, left_out, contenders, base, ties, by_example)
+        imputed = _placement("imputed", fields, left_out, contenders, base, ties)
     return Ranking(
         metric=metric,
         by=list(by),
@@ -374,10 +372,10 @@ def _placement(
     contenders: Sequence[str],
     baseline: str,
     ties: Ties,
-    by_example: bool,
 ) -> Placement:
     cases, left = [], list(left_out)
     undecided = comparisons = 0
+    problems: dict[str, None] = {}
     for field in fields:
         sides = {name: field.side(name) for name in contenders}
         if policy == "imputed" and sides[baseline]:
@@ -403,7 +401,8 @@ def _placement(
             overlap=shared,
         )
         if ties == "verdict":
-            tied, missing = _tied(case, list(sides.values()), metric, by_example)
+            tied, missing, unread = _tied(case, list(sides.values()), metric)
+            problems |= dict.fromkeys(unread)
             case = dataclasses.replace(case, tied=tied)
             undecided += missing
         comparisons += len(contenders) * (len(contenders) - 1) // 2
@@ -415,7 +414,7 @@ def _placement(
         left_out=left,
         undecided=undecided,
         comparisons=comparisons,
-        notes=_notes(found),
+        notes=[*problems, *_notes(found)],
     )
 
 
@@ -450,24 +449,31 @@ def _by_split(values: Mapping[Draw, float]) -> dict[Draw, float]:
 
 
 def _tied(
-    case: Case, sides: Sequence[list[StoredRun]], metric: RunMetric, by_example: bool
-) -> tuple[frozenset[tuple[int, int]], int]:
-    """Return the pairs of candidates that tie, and the number of pairs without a verdict.
+    case: Case, sides: Sequence[list[StoredRun]], metric: RunMetric
+) -> tuple[frozenset[tuple[int, int]], int, list[str]]:
+    """Return the pairs of candidates that tie, the number of pairs without a verdict, and a note about each file that
+    cannot be read.
 
     A verdict may be based on a subset of the runs. If a verdict contradicts the means over all runs, the pair also
     counts as a tie.
     """
-    tied, missing, levels = set(), 0, case.levels
+    tied, missing, problems, levels = set(), 0, [], case.levels
     for i, j in itertools.combinations(range(len(sides)), 2):
         if [id(run) for run in sides[i]] == [id(run) for run in sides[j]]:  # imputed
             tied.add((i, j))
             continue
-        found = compare(Match(sides[i], sides[j]), metric, CONFIDENCE, by_example=by_example)
+        try:
+            found = compare(Match(sides[i], sides[j]), metric, CONFIDENCE)
+        except RecordError as error:
+            problems.append(f"comparisons that need an unreadable file are ties: {error}")
+            missing += 1
+            tied.add((i, j))
+            continue
         missing += found.low is None or not found.interleaved
         better = "better" if (levels[j] > levels[i]) == case.higher_is_better else "worse"
         if found.verdict != better or not found.interleaved or levels[i] == levels[j]:
             tied.add((i, j))
-    return frozenset(tied), missing
+    return frozenset(tied), missing, problems
 
 
 def _kinds(failed: Sequence[_Placed]) -> list[str]:

@@ -228,8 +228,7 @@ class Results(Sequence[RunRecord]):
     ) -> Ranking:
         """Return a ranking of backends, models or other settings across datasets.
 
-        This method is the Python equivalent of ``harness rank``, with one difference: scores are compared only across
-        seeds or splits, and never across the test examples of a single run.
+        This method is the Python equivalent of ``harness rank``.
 
         Parameters
         ----------
@@ -270,13 +269,12 @@ class Results(Sequence[RunRecord]):
         if ties not in ("verdict", "exact"):
             raise UsageError(f"unknown value for ties {ties!r}; use 'verdict' or 'exact'")
         return rank(
-            [StoredRun(Path(record.run_id), record) for record in self.records],
+            [StoredRun((self._directory or Path()) / record.run_id, record) for record in self.records],
             {metric.name: metric for metric in self._metrics},
             metric,
             (by,) if isinstance(by, str) else tuple(by),
             baseline=baseline,
             ties="exact" if ties == "exact" else "verdict",
-            by_example=False,
         )
 
     def __repr__(self) -> str:

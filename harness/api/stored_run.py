@@ -184,10 +184,12 @@ class Run:
             run.predict(pd.DataFrame({"text": ["a great film"]}))
         """
         from harness.deploy.predict import predict
+        from harness.execute.runner import check_limit
         from harness.execute.trial import crashing
         from harness.plugins import discover
         from harness.records.printing import note
 
+        check_limit(timeout_s)
         with readable(data) as (source, warnings):
             found = predict(
                 StoredRun(self.path, self.record),
@@ -270,10 +272,10 @@ class Run:
         Raises
         ------
         UsageError
-            If the run has no saved weights or its data are not suitable for the method, or if a method, metric, example
-            or class does not exist.
+            If the run has no saved weights or its data are not suitable for the method, or if a method, metric,
+            column, example or class does not exist.
         HarnessError
-            If a column does not exist, the data differ from those of the run, or the backend fails.
+            If the data differ from those of the run or the backend fails.
 
         Examples
         --------
@@ -285,10 +287,12 @@ class Run:
         from harness.deploy.explanations import save_attributions, save_importance
         from harness.deploy.importance import permutation_importance
         from harness.errors import UnknownNameError, UsageError
+        from harness.execute.runner import check_limit
         from harness.execute.trial import crashing
         from harness.plugins import discover
         from harness.report.explanations import attributions_frame, importance_frame
 
+        check_limit(timeout_s)
         stored, catalog = StoredRun(self.path, self.record), discover((), crashing)
         computed_by: dict[str, Any] = {"backend": backend, "device": device, "timeout_s": timeout_s}
         if method is None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--student", required=True, metavar="NAME", help="Model to train, such as bert-tiny.")
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.FiniteRange(min=0, min_open=True),
     metavar="T",
     default=2.0,
     show_default=True,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.FiniteRange(0, 1, min_open=True),
     metavar="A",
     default=0.5,
     show_default=True,

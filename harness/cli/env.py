@@ -22,7 +22,7 @@ def env() -> None:
 
     \b
     Examples:
-      harness env create tf220 --with tensorflow==2.20.0
+      harness env create tf220 --with tensorflow==2.20.0 --upgrade-strategy only-if-needed
       harness run --task nlp --backend tensorflow --env current,tf220
       harness env list
     """
@@ -41,6 +41,18 @@ _file = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Requirements file to install.",
+)
+_upgrade = click.option(
+    "--upgrade-strategy",
+    "upgrade",
+    type=click.Choice(["only-if-needed", "eager"]),
+    show_default=False,
+    help=options.with_default(
+        "Packages that may have other versions than in the current environment, in addition to the requirements: those "
+        "whose versions conflict with the requirements (only-if-needed), or all packages, which are then the newest "
+        "suitable versions (eager).",
+        "no packages",
+    ),
 )
 
 
@@ -62,18 +74,27 @@ _file = click.option(
     is_flag=True,
     help="Install only the requirements, and import all other packages from the current environment.",
 )
+@_upgrade
 def create(
-    name: str, requirements: tuple[str, ...], file: Path | None, interpreter: str, installer: Any, inherit: bool
+    name: str,
+    requirements: tuple[str, ...],
+    file: Path | None,
+    interpreter: str,
+    installer: Any,
+    inherit: bool,
+    upgrade: Any,
 ) -> None:
     """Create the environment NAME, which contains the requirements, harness and the installed plugins.
 
-    Harness and the plugins are installed from the same sources as in the current environment. The exact versions of all
-    packages are saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
-    interrupted, no environment is created.
+    Harness and the plugins are installed from the same sources as in the current environment. Their dependencies and
+    those of the requirements have the same versions as in the current environment. If such a version conflicts with a
+    requirement, the installation fails, unless --upgrade-strategy is given. The exact versions of all packages are
+    saved in a lock file, whose digest is part of the record of each run. If the installation fails or is interrupted,
+    no environment is created.
 
     \b
     Examples:
-      harness env create tf220 --with tensorflow==2.20.0
+      harness env create tf220 --with tensorflow==2.20.0 --upgrade-strategy only-if-needed
       harness env create old --requirements requirements.txt --python /usr/bin/python3.12
       harness env create numpy1 --with 'numpy<2' --inherit
     """
@@ -89,6 +110,7 @@ def create(
         interpreter=interpreter,
         installer=installer,
         inherit=inherit,
+        upgrade=upgrade,
         say=lambda text: say(f"{name}: {text}"),
     )
     _created(made)
@@ -98,7 +120,8 @@ def create(
 @click.argument("name")
 @_with
 @_file
-def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
+@_upgrade
+def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade: Any) -> None:
     """Recreate the environment NAME from its requirements and the additional requirements given here.
 
     The current versions of harness and the plugins are installed. If the installation fails, the old environment is
@@ -111,7 +134,9 @@ def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
     """
     from harness.execute import environments
 
-    made = environments.update(name, _requirements(requirements, file), say=lambda text: say(f"{name}: {text}"))
+    made = environments.update(
+        name, _requirements(requirements, file), upgrade=upgrade, say=lambda text: say(f"{name}: {text}")
+    )
     _created(made)
 
 
@@ -203,5 +228,13 @@ def _requirements(given: tuple[str, ...], file: Path | None) -> list[str]:
 
 
 def _created(made: NamedEnvironment) -> None:
+    from tabulate import tabulate
+
+    from harness.plugins.environments import CURRENT, differing_packages
+
     count = sum(bool(line) and not line.startswith("#") for line in made.lock.splitlines())
     echo(f"environment {made.name}: {made.description.python}, {count} packages, lock {made.lock_digest[:8]}")
+    differing = [[package, *versions] for package, versions in differing_packages(["", made.name])]
+    if differing:
+        headers = ["package", CURRENT, made.name]
+        echo(tabulate(differing, headers=headers, tablefmt="simple", disable_numparse=True))

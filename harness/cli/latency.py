@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1),
+    type=options.FiniteRange(min=0.1),
     default=10,
     metavar="SECONDS",
     help="Minimum duration, in seconds. MLPerf submissions use 600.",
 )
 @click.option(
     "--target-qps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.FiniteRange(min=0, min_open=True),
     metavar="Q",
     help=options.with_default("Queries per second in the server scenario.", "half of the measured throughput"),
 )
 @click.option(
     "--latency-bound-ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.FiniteRange(min=0, min_open=True),
     metavar="L",
     help=options.with_default(
         "Latency bound in the server scenario, in milliseconds. At least 99% of the queries must be answered within "

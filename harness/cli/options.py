@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from harness.records.index import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, without NaN and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):  # NaN is neither below nor above a bound, so click would accept it.
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return super().convert(number, param, ctx)
 
 
 class SuggestingGroup(click.Group):
@@ -470,7 +481,7 @@ def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
     """Return the ``--timeout`` option, whose value is in seconds."""
     return click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True),
         metavar="SECONDS",
         default=default_s,
         help=text,
@@ -486,7 +497,7 @@ def price_per_hour(command: F) -> F:
     """Add the ``--price-per-hour`` option to a command."""
     return click.option(
         "--price-per-hour",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True),
         metavar="PRICE",
         help="Price of the machine per hour, in any currency. If given, the cost per million samples is reported "
         "(train_cost_per_million, inference_cost_per_million).",

@@ -100,13 +100,23 @@ def console() -> Console:
 @contextmanager
 def clean_click_errors() -> Iterator[None]:
     """Replace control characters in the messages of click's exceptions, because the messages quote command-line
-    arguments.
+    arguments. If a command without arguments is given one, recommend the option ``--results``.
     """
     try:
         yield
     except click.ClickException as error:
-        error.message = clean(error.message)  # type: ignore[misc]  # it is only annotated as final
+        error.message = clean(error.message + _advice(error))  # type: ignore[misc]  # it is only annotated as final
         raise
+
+
+def _advice(error: click.ClickException) -> str:
+    """Return advice for a user who passed a results directory as an argument to a command that has no arguments."""
+    command = error.ctx.command if isinstance(error, click.UsageError) and error.ctx is not None else None
+    if command is None or not error.message.startswith("Got unexpected extra argument"):
+        return ""
+    has_arguments = any(isinstance(parameter, click.Argument) for parameter in command.params)
+    has_results = any(parameter.name == "results" for parameter in command.params)
+    return "; pass a results directory with --results" if has_results and not has_arguments else ""
 
 
 def show(value: T, format_: str, render: Callable[[T], str]) -> None:

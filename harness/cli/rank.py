@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 
 @click.command(short_help="Rank backends or models across datasets.")
 @options.plugins
-@click.argument("results", nargs=-1, type=click.Path(file_okay=False))
+@click.argument("directories", metavar="[RESULTS]...", nargs=-1, type=click.Path(file_okay=False))
 @options.names(
     "--metric",
     "Metric to rank by: quality (the primary metric of each task) or the name of a metric, such as accuracy, "
@@ -49,6 +50,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)
+@options.results_in("Results directory, if no RESULTS are given.", "HARNESS_RESULTS, else ./results")
 @options.formats("text", "markdown", "csv", "json")
 @click.option(
     "--plot",
@@ -58,12 +60,13 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "(Vega-Lite).",
 )
 def rank(
-    results: tuple[str, ...],
+    directories: tuple[str, ...],
     metric: tuple[str, ...],
     by: tuple[str, ...],
     baseline: str | None,
     ties: str,
     price_per_hour: float | None,
+    results: str | None,
     format_: str,
     plot: str | None,
     **filters: tuple[str, ...],
@@ -71,7 +74,7 @@ def rank(
     """Rank backends, models or other settings across datasets. The ranking contains the mean rank, the win rate and the
     geometric mean ratio, with 95% intervals over datasets.
 
-    RESULTS are results directories. The default is HARNESS_RESULTS or ./results. A dataset is included only if every
+    RESULTS are results directories. The runs in all of them are ranked together. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.
     With the first method ("excluded"), failed runs are ignored. Datasets on which a ranked entry has no successful runs
     are also ignored. With the second method ("imputed"), a failed run is replaced by a run of the baseline. Choose a
@@ -85,10 +88,15 @@ def rank(
       harness rank --by backend,precision --ties exact --format csv
     """
     from harness.analysis.rank import rank as ranking_of
+    from harness.errors import UsageError
     from harness.records.store import results_dir
     from harness.report import ranking
 
-    runs = _runs([Path(directory) for directory in results] or [results_dir(None)], filters)
+    if directories and results is not None:
+        raise UsageError(
+            f"pass all results directories as arguments: harness rank {shlex.join([*directories, results])}"
+        )
+    runs = _runs([Path(directory) for directory in directories] or [results_dir(results)], filters)
     plugins = {name: provided.value for name, provided in options.catalog().metrics.items()}
     rankings = [
         ranking_of(

@@ -121,10 +121,12 @@ def reproduce(
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
         own.metrics_of(record.spec)
-    for env in sorted({record.spec.env for record in chosen if record.spec.env}):
-        _provide(env, locks.get(env, ""), bundle, create=create_envs)
     copies = _copies(data, [record.spec for record in chosen])
     specs = [_with_data(spec, copies, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
+    envs = sorted({spec.env for spec in specs if spec.env})
+    absent = [env for env in envs if _is_absent(env, locks.get(env, ""), create=create_envs)]
+    for env in absent:
+        _create(env, locks[env])
     store = Store(Path(results) if results else results_dir() / REPRODUCED)
     inform(f"the new runs are saved in {store.path}")
     records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout, wait=wait)
@@ -150,23 +152,23 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
     }
 
 
-def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
-    """Create the named environment `env` from its lock file if it does not exist here and `create` is true.
+def _is_absent(env: str, lock: str, *, create: bool) -> bool:
+    """Return whether the named environment `env` has to be created from its lock file, because it does not exist here.
 
     Raises `harness.UsageError` if the environment does not exist and `create` is false, or if its lock file is not in
     the bundle.
     """
     import shlex
 
+    from harness.cli.root import ARGUMENTS
     from harness.errors import UsageError
-    from harness.execute import environments as creation
     from harness.plugins import environments
 
     environments.check_name(env)  # the name comes from the bundle
     if env in environments.names():
         if lock and environments.load(env).lock != lock:
             say(f"Warning: the packages in environment {env!r} differ from those in the bundle; see the list below")
-        return
+        return False
     if not lock:
         raise UsageError(
             f"the environment {env!r}, which the runs of the bundle used, does not exist here, and its lock file is "
@@ -175,14 +177,35 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     if not create:
         raise UsageError(
             f"the runs of the bundle used the environment {env!r}, which does not exist here; create it with: "
-            f"{shlex.join(['harness', 'reproduce', str(bundle), '--create-envs'])}"
+            f"{shlex.join(['harness', *click.get_current_context().meta[ARGUMENTS], '--create-envs'])}"
         )
-    pins, others = creation.pins(lock)
+    return True
+
+
+def _create(env: str, lock: str) -> None:
+    """Create the named environment `env` from its lock file."""
+    from harness.analysis.differences import changes
+    from harness.errors import HarnessError
+    from harness.execute import environment_lock
+    from harness.execute import environments as creation
+    from harness.plugins.environments import locked_packages
+
+    pins, others = environment_lock.pins(lock)
     if others:
         say(f"Warning: environment {env!r} is created without {', '.join(others)}: not available from a package index")
-    made = creation.create(env, pins, say=lambda text: say(f"{env}: {text}"))
-    if made.lock != lock:
-        say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")
+    interpreter, warning = environment_lock.interpreter_of(lock)
+    if warning:
+        say(f"Warning: environment {env!r}: {warning}")
+    try:
+        made = creation.create(
+            env, pins, interpreter=interpreter, upgrade="eager", say=lambda text: say(f"{env}: {text}")
+        )
+    except HarnessError as error:
+        raise HarnessError(f"environment {env!r} could not be created: {error}") from None
+    differing = changes(locked_packages(lock), locked_packages(made.lock))
+    if differing:
+        listed = "; ".join(f"{package} {then} -> {now}" for package, then, now in differing)
+        say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle: {listed}")
 
 
 def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:

@@ -44,11 +44,15 @@ from harness.cli.output import echo
     help="Maximum number of waiting examples; further requests are answered with status 503.",
 )
 @click.option(
-    "--max-body-mb", type=click.FloatRange(0, 1024, min_open=True), default=16, metavar="MB", help="Maximum body size."
+    "--max-body-mb",
+    type=options.FiniteRange(0, 1024, min_open=True),
+    default=16,
+    metavar="MB",
+    help="Maximum body size.",
 )
 @click.option(
     "--answer-timeout",
-    type=click.FloatRange(0, 86400, min_open=True),
+    type=options.FiniteRange(0, 86400, min_open=True),
     default=30,
     metavar="SECONDS",
     help="Maximum time until a request is answered, in seconds.",

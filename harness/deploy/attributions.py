@@ -98,6 +98,7 @@ def attributions(
             interpreter=interpreter(model.spec.env),
             directory=Path(scratch),
             limit_option="--timeout",
+            raise_usage_errors=True,
         )
         if isinstance(found, Failure):
             raise HarnessError(f"computing the integrated gradients of run {record.run_id!r} failed: {found.message}")

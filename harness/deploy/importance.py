@@ -68,8 +68,8 @@ def permutation_importance(
     """Return the permutation importance of each column of a run's table.
 
     By default, `metric` is the run's primary metric, and the run's backend computes the predictions. Raises
-    `harness.UsageError` if the run or the metric cannot be used, and `harness.HarnessError` if a column does not exist,
-    the data differ from those of the run, or the backend fails.
+    `harness.UsageError` if the run or the metric cannot be used or a column does not exist, and `harness.HarnessError`
+    if the data differ from those of the run or the backend fails.
     """
     outcome = check_servable(run)
     record = run.record
@@ -98,6 +98,7 @@ def permutation_importance(
             interpreter=interpreter(model.spec.env),
             directory=Path(scratch),
             limit_option="--timeout",
+            raise_usage_errors=True,
         )
     if isinstance(found, Failure):
         raise HarnessError(f"computing the permutation importance of run {record.run_id!r} failed: {found.message}")

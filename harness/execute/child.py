@@ -45,6 +45,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
+from harness.errors import UsageError
 from harness.execute import failures
 from harness.execute.channel import EventLimit, Lines, Log
 from harness.execute.failures import Ended
@@ -109,6 +110,8 @@ class ResultFrame(Struct, tag="result"):
 
 class FailureFrame(Struct, tag="failure"):
     body: Failure
+    invalid_request: bool = False
+    """True if the function raised a `harness.UsageError`."""
 
 
 def call_in_child(
@@ -125,6 +128,7 @@ def call_in_child(
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
     pass_fds: Sequence[int] = (),
+    raise_usage_errors: bool = False,
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return the function's result.
 
@@ -142,7 +146,8 @@ def call_in_child(
     option. The child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates
     the pipe. `interpreter` is the path of the Python interpreter that executes the child. By default, the interpreter
     of this process is used. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the
-    job cannot be written.
+    job cannot be written. If `raise_usage_errors` is true, a `harness.UsageError` that the function raises is also
+    raised in this process, instead of being returned as a failure.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -190,6 +195,8 @@ def call_in_child(
             pass_fds=pass_fds,
         )
         if isinstance(answer, FailureFrame) and not ended.by_limit:
+            if answer.invalid_request and raise_usage_errors:
+                raise UsageError(answer.body.message)
             return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
         if answer is None or ended.by_limit or ended.status != 0:
             oom = failures.kernel_oom_kills() > oom_kills

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from harness.errors import UsageError
 from harness.execute.child import JOB, ChildContext, EventFrame, FailureFrame, ResultFrame
 from harness.execute.failures import from_exception
 
@@ -58,7 +59,7 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
         result = msgspec.json.encode(function(job, ChildContext(Path(directory), send_event, end)))
     except Exception as error:
         traceback.print_exc()
-        send(FailureFrame(from_exception(error)))
+        send(FailureFrame(from_exception(error), invalid_request=isinstance(error, UsageError)))
         sys.exit(1)
     send(ResultFrame(msgspec.Raw(result)))
 

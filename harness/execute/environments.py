@@ -23,6 +23,8 @@ from msgspec import Struct
 
 from harness.errors import HarnessError, UsageError
 from harness.execute.child import run_program
+from harness.execute.constraints import advice, conflicting, constraints
+from harness.execute.environment_lock import lock_text
 from harness.plugins import environments
 from harness.plugins.environments import (
     DESCRIPTION,
@@ -30,27 +32,28 @@ from harness.plugins.environments import (
     EnvironmentFile,
     Installer,
     NamedEnvironment,
+    UpgradeStrategy,
     check_name,
     interpreter_in,
 )
-from harness.plugins.requirements import DISTRIBUTION, install_arguments
-from harness.records.files import write_new
+from harness.plugins.requirements import install_arguments, own_distributions
+from harness.records.files import write_new, write_whole
 from harness.records.locations import environments_dir
 from harness.records.store import write_json
 
 INSTALL_LIMIT_S = 3600.0
 """Time limit of an installation, in seconds. Frameworks are large."""
 _SHORT_LIMIT_S = 300.0
+CONSTRAINTS = "constraints.txt"
+"""File in an environment's directory with the constraints that were used."""
+MAX_LISTED = 10
+"""Maximum number of requirements to list before an installation."""
 MAX_LINES = 20
 """Maximum number of output lines to show if an installer fails."""
 _MINIMUM = (3, 11)
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Environment variables that would make an interpreter or an installer use packages from a different environment."""
 _LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
-_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_LOCAL = "not from a package index"
-"""Comment in a lock file that marks a distribution installed from a folder, file or URL."""
-
 _PROBE = """
 import importlib.metadata, importlib.util, json, os, platform, sys
 standard = (os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload"))
@@ -88,25 +91,6 @@ class _Probed(Struct, frozen=True):
     modules: dict[str, str]
 
 
-class _Report(Struct, frozen=True):
-    """Fields of pip's installation report (``pip install --report``) that this module uses."""
-
-    install: list[_Installed] = []
-
-
-class _Installed(Struct, frozen=True):
-    metadata: dict[str, object]
-    download_info: _Download
-
-
-class _Download(Struct, frozen=True):
-    archive_info: _Archive | None = None
-
-
-class _Archive(Struct, frozen=True):
-    hashes: dict[str, str] = {}
-
-
 def create(
     name: str,
     requirements: Sequence[str],
@@ -114,6 +98,7 @@ def create(
     interpreter: str = "",
     installer: Installer = "pip",
     inherit: bool = False,
+    upgrade: UpgradeStrategy | None = None,
     replace: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> NamedEnvironment:
@@ -121,8 +106,11 @@ def create(
 
     The environment contains the distributions in `requirements`, which contains the lines of a requirements file. The
     environment also contains harness and the plugin distributions, which are installed from the sources used in this
-    process's environment. If `inherit` is true, only `requirements` are installed. All other packages are imported from
-    this process's environment. If `replace` is true, an existing environment is replaced.
+    process's environment. Packages that `requirements` does not name have the same versions as in this process's
+    environment. If `upgrade` is ``only-if-needed``, packages whose versions conflict with the requirements may have
+    other versions. If `upgrade` is ``eager``, all packages have the newest suitable versions. If `inherit` is true,
+    only `requirements` and their dependencies are installed. All other packages are imported from this process's
+    environment. If `replace` is true, an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
@@ -149,7 +137,7 @@ def create(
         shutil.rmtree(partial, ignore_errors=True)  # an earlier creation was killed
         try:
             partial.mkdir()
-            _build(partial, requirements, interpreter, installer, inherit, say)
+            _build(partial, requirements, interpreter, installer, inherit, upgrade, say)
             if target.exists():
                 old = root / f".{name}.old"
                 shutil.rmtree(old, ignore_errors=True)
@@ -163,10 +151,17 @@ def create(
     return environments.load(name)
 
 
-def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] = lambda _: None) -> NamedEnvironment:
+def update(
+    name: str,
+    added: Sequence[str] = (),
+    *,
+    upgrade: UpgradeStrategy | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> NamedEnvironment:
     """Recreate an environment from its requirements and `added`, and return the new environment.
 
-    Raises the same exceptions as `create`.
+    By default, `upgrade` is the strategy with which the environment was created. Raises the same exceptions as
+    `create`.
     """
     known = environments.load(name).description
     return create(
@@ -175,6 +170,7 @@ def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] =
         interpreter=known.interpreter,
         installer=known.installer,
         inherit=known.inherit,
+        upgrade=upgrade or known.upgrade,
         replace=True,
         say=say,
     )
@@ -193,24 +189,6 @@ def remove(name: str) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
         (root / name).rename(hidden)
         shutil.rmtree(hidden)
-
-
-def pins(lock: str) -> tuple[list[str], list[str]]:
-    """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
-
-    Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. The distributions of harness and of the installed plugins are omitted. `create` installs these
-    distributions from the sources used in this process's environment.
-    """
-    own = {_normal(name) for name in _own_distributions()}
-    wanted: list[str] = []
-    others: list[str] = []
-    for line in lock.splitlines():
-        requirement, _, comment = map(str.strip, line.partition("#"))
-        if requirement and _normal(requirement.partition("==")[0]) not in own:
-            installable = _PINNED.fullmatch(requirement) and comment != _LOCAL
-            (wanted if installable else others).append(requirement)
-    return wanted, others
 
 
 def _is_environment(directory: Path) -> bool:
@@ -242,6 +220,7 @@ def _build(
     interpreter: str,
     installer: Installer,
     inherit: bool,
+    upgrade: UpgradeStrategy | None,
     say: Callable[[str], None],
 ) -> None:
     """Create the virtual environment, install the packages, and write the lock and the description."""
@@ -268,25 +247,29 @@ def _build(
     report = directory / "report.json"
     if requirements or own:
         write_new(directory / "requirements.txt", "".join(f"{line}\n" for line in requirements).encode())
-        say(f"installing {', '.join(requirements) or 'harness'} with {installer}")
-        listed = [*own, "-r", str(directory / "requirements.txt")]
+        listed = [*own, "-c", str(directory / CONSTRAINTS), "-r", str(directory / "requirements.txt")]
         if installer == "uv":
             command = ["uv", "pip", "install", "--python", python, *listed]
         else:
             pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
             quiet = ["--disable-pip-version-check", "--no-input", "--report", str(report)]
             command = [*pip, "install", *quiet, *listed]
-        _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
+        few = len(requirements) <= MAX_LISTED
+        shown = ", ".join(requirements) if few else f"{len(requirements)} requirements"
+        say(f"installing {shown or 'harness'} with {installer}")
+        kept = [] if upgrade == "eager" else constraints(requirements, own_distributions(), urls=not inherit)
+        _install(installer, command, directory / CONSTRAINTS, kept, relax=upgrade == "only-if-needed", say=say)
     probed = _probe(python)
     if not probed.modules.get("harness"):
         raise HarnessError("harness is not installed in the new environment, so the environment was not created")
-    write_new(directory / LOCK, _lock(probed, _hashes(report)).encode())
+    write_new(directory / LOCK, lock_text(probed.python, probed.packages, report).encode())
     report.unlink(missing_ok=True)
     path = tuple(_inside(entry, directory) for entry in probed.path)
     description = EnvironmentFile(
         requirements=tuple(requirements),
         installer=installer,
         inherit=inherit,
+        upgrade=upgrade,
         interpreter=interpreter,
         python=probed.python,
         path=path,
@@ -294,6 +277,33 @@ def _build(
         installed_digest=environments.installed_digest(directory, path),
     )
     write_json(directory / DESCRIPTION, description)
+
+
+def _install(
+    installer: Installer,
+    command: Sequence[str],
+    file: Path,
+    kept: Sequence[str],
+    *,
+    relax: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Run an installer with the constraints `kept`, which are written to `file`.
+
+    If the installer fails because of some constraints and `relax` is true, it is run again without these constraints.
+    Otherwise, raises `harness.HarnessError`.
+    """
+    while True:
+        write_whole(file, "".join(f"{line}\n" for line in kept).encode())
+        try:
+            _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
+            return
+        except _ProgramError as error:
+            conflicts = conflicting(error.output, kept)
+            if not (relax and conflicts):
+                raise HarnessError("\n".join(filter(None, [str(error), advice(conflicts)]))) from None
+        say(f"resolving the dependencies again without {', '.join(conflicts)}")
+        kept = [one for one in kept if one not in conflicts]
 
 
 def _inside(place: str, directory: Path) -> str:
@@ -308,26 +318,22 @@ def _inherited() -> str:
     return "".join(f"import site; site.addsitedir({entry!r})\n" for entry in sites)
 
 
-def _own_distributions() -> list[str]:
-    """Return the distributions that provide harness and the installed plugins."""
-    given = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    found = [DISTRIBUTION]
-    for point in importlib.metadata.entry_points(group="harness"):
-        distribution = point.dist
-        # Children import from the directories in PYTHONPATH, which nothing can be installed from.
-        if distribution is not None and Path(str(distribution.locate_file(""))).absolute() not in given:
-            found.append(distribution.name)
-    return list(dict.fromkeys(found))
-
-
 def _own_arguments() -> list[str]:
     """Return the installer arguments that install harness and its plugins from the sources used in this process's
     environment."""
     return [
         word
-        for name in _own_distributions()
+        for name in own_distributions()
         for word in install_arguments(name) or [f"{name}=={importlib.metadata.version(name)}"]
     ]
+
+
+class _ProgramError(HarnessError):
+    """Error raised if a program fails. `output` is its whole output, of which the message contains the last lines."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
 
 
 def _run(command: Sequence[str], problem: str, limit_s: float) -> str:
@@ -339,8 +345,9 @@ def _run(command: Sequence[str], problem: str, limit_s: float) -> str:
     except OSError as error:
         raise HarnessError(f"{problem}: {error}") from None
     if done.returncode != 0:
-        lines = f"{done.stdout}\n{done.stderr}".strip().splitlines()[-MAX_LINES:]
-        raise HarnessError("\n  ".join([f"{problem} (exit status {done.returncode}):", *lines]))
+        output = f"{done.stdout}\n{done.stderr}".strip()
+        lines = output.splitlines()[-MAX_LINES:]
+        raise _ProgramError("\n  ".join([f"{problem} (exit status {done.returncode}):", *lines]), output)
     return done.stdout
 
 
@@ -350,36 +357,3 @@ def _probe(python: str) -> _Probed:
         return msgspec.json.decode(output, type=_Probed)
     except ValueError as error:
         raise HarnessError(f"the interpreter {python} does not work: it printed {output[:200]!r} ({error})") from None
-
-
-def _hashes(report: Path) -> dict[str, str]:
-    """Return the SHA-256 digest of each downloaded distribution, by normalized name, as listed in pip's report."""
-    try:
-        installed = msgspec.json.decode(report.read_bytes(), type=_Report).install
-    except (OSError, ValueError):
-        return {}
-    hashes = {}
-    for each in installed:
-        archive = each.download_info.archive_info
-        if archive is not None and "sha256" in archive.hashes:
-            hashes[_normal(str(each.metadata.get("name", "")))] = archive.hashes["sha256"]
-    return hashes
-
-
-def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
-    """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
-    file.
-
-    The hashes of downloaded files are written as comments, because files for other platforms have different hashes.
-    """
-    lines = []
-    for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):
-        digest = hashes.get(_normal(name))
-        comment = _LOCAL if '"url"' in origin else f"sha256:{digest}" if digest else ""
-        lines.append(f"{name}=={version}" + (f"  # {comment}" if comment else ""))
-    return "\n".join([f"# {probed.python}", *lines, ""])
-
-
-def _normal(name: str) -> str:
-    """Return the normalized name of a distribution (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()

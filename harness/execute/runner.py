@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -298,9 +299,9 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
 
 
 def check_limit(timeout_s: float) -> None:
-    """Raise `harness.UsageError` if the time limit of a run is not positive."""
-    if not timeout_s > 0:
-        raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
+    """Raise `harness.UsageError` if a time limit is not positive and finite."""
+    if not 0 < timeout_s < math.inf:
+        raise UsageError(f"the time limit must be a positive, finite number of seconds, got {timeout_s}")
 
 
 class BudgetUsedUpError(Exception):

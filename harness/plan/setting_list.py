@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from harness.data.user_files.dataset import find_dataset
+from harness.data.user_files.dataset import UserDataset, find_dataset
 from harness.data.user_files.options import OPTIONS
+from harness.errors import DataError, UsageError
+from harness.interfaces import Dataset
 from harness.plan.expand import check_model, check_suits
+from harness.plan.own_data import model_by_size, with_enough_steps
 from harness.plan.settings import plain, recipe_for
+from harness.plan.splits import data_settings
 from harness.records import Protocol, Recipe
 
 if TYPE_CHECKING:
@@ -39,9 +43,10 @@ def settings_of(
     """Return the settings, grouped by section.
 
     If `task` is given, return the defaults for runs of this task with `dataset` and `model`. By default, the task's
-    default dataset and model are used. If `task` is not given, return the sections of all tasks, models, datasets with
-    options, and kinds of user files. If only `model` is given, omit the sections for tasks, datasets and other models.
-    Datasets with the same options share a section.
+    default dataset and model are used. For the user's own data, the defaults depend on the number of training examples.
+    If `task` is not given, return the sections of all tasks, models, datasets with options, and kinds of user files. If
+    only `model` is given, omit the sections for tasks, datasets and other models. Datasets with the same options share
+    a section.
 
     Raises `harness.UnknownNameError` if a name is unknown, and `harness.CombinationError` if the task cannot use the
     dataset or the model.
@@ -74,18 +79,38 @@ def _of_datasets(catalog: Catalog) -> dict[str, list[Setting]]:
 def _of_selection(catalog: Catalog, task: str, dataset: str | None, model: str | None) -> dict[str, list[Setting]]:
     chosen = catalog.task(task)
     data = find_dataset(dataset or chosen.default_dataset, chosen, catalog)
-    family, variant = catalog.model(model or chosen.default_model)
     check_suits(chosen, data)
+    size, unknown = _training_examples(data)
+    default_model = chosen.default_model if size is None else model_by_size(chosen, size)
+    family, variant = catalog.model(model or default_model)
     check_model(chosen, family, variant)
     recipe = recipe_for(chosen, data, family, variant, {})
+    if size is not None:
+        recipe = with_enough_steps(chosen, recipe, size, {})
     suited = data.task_options.get(chosen.name, {})
     return {
-        f"recipe of {variant} on {data.name}": _settings("recipe", Recipe, msgspec.structs.asdict(recipe)),
+        f"recipe of {variant} on {data.name}{unknown}": _settings("recipe", Recipe, msgspec.structs.asdict(recipe)),
         "protocol": _settings("protocol", Protocol),
         f"task {chosen.name}": _settings("task", chosen.Options, suited),
         f"dataset {data.name}": _settings("dataset", data.Options),
         f"model {variant}": _settings("model", family.Config, family.variants[variant]),
     }
+
+
+def _training_examples(data: Dataset) -> tuple[int | None, str]:
+    """Return the number of training examples of the user's own data, on which some defaults depend. For a dataset from
+    a plugin, the number is None.
+
+    If the user's data cannot be read with the default options, for example because the target column cannot be
+    inferred, return None and a remark on the listed defaults.
+    """
+    if not isinstance(data, UserDataset):
+        return None, ""
+    try:
+        source = data_settings(data, {}, ())[0].source
+    except (UsageError, DataError) as error:
+        return None, f" (the default model and number of epochs depend on the data, which cannot be read: {error})"
+    return (source.training_examples if source else None), ""
 
 
 def _settings(section: str, kind: type[Struct], values: Mapping[str, Any] | None = None) -> list[Setting]:

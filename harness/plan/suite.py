@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -105,6 +106,8 @@ class _Reader:
         self._check_keys(shared, _FILE, ())
         hours = {key: shared.pop(key) for key in list(shared) if key == "budget_hours"}
         budget = self._converted(hours, _Budget, ()).get("budget_hours")
+        if budget == math.inf:
+            self._fail("budget_hours must be finite; omit it to run without a limit", ("budget_hours",))
         selections = [each for number, run in enumerate(runs) for each in self._selections(number, run, shared)]
         return Suite(selections, budget and budget * 3600)
 

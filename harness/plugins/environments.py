@@ -37,6 +37,9 @@ each run's directory."""
 MAX_LOCK_BYTES = 2**20
 
 Installer = Literal["pip", "uv"]
+UpgradeStrategy = Literal["only-if-needed", "eager"]
+"""Packages that may have other versions than in the current environment: those whose versions conflict with the
+requirements, or all packages."""
 
 
 class EnvironmentFile(Struct, frozen=True, kw_only=True):
@@ -47,6 +50,9 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     installer: Installer
     inherit: bool
     """True if packages can also be imported from the environment in which the command was executed."""
+    upgrade: UpgradeStrategy | None = None
+    """None if the packages that are not requirements were installed with the versions of the environment in which the
+    command was executed."""
     interpreter: str
     """Python interpreter used to create the virtual environment. An empty string denotes the interpreter that executed
     the command."""
@@ -246,6 +252,38 @@ def check(name: str, refs: Collection[PluginRef]) -> None:
                 f"the code of {title} in environment {name!r} differs from the code that this command uses; run: "
                 f"{update_command(name)}"
             )
+
+
+def packages(name: str) -> dict[str, str]:
+    """Return the versions of all packages in an environment, by normalized name.
+
+    If `name` is empty, return those of the current environment.
+    """
+    if name:
+        return locked_packages(load(name).lock)
+    versions: dict[str, str] = {}
+    for each in importlib.metadata.distributions():
+        versions.setdefault(requirements.normalized(str(each.metadata["Name"])), each.version)
+    return versions
+
+
+def locked_packages(lock: str) -> dict[str, str]:
+    """Return the versions of the packages in a lock file, by normalized name."""
+    lines = [line.partition("#")[0].strip() for line in lock.splitlines()]
+    pairs = [line.split("==", 1) for line in lines if "==" in line]
+    return {requirements.normalized(package): version for package, version in pairs}
+
+
+def differing_packages(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return the packages that are installed in all of the environments, but not with the same version.
+
+    Each item contains the name of a package and its versions in the order of `names`. An empty name denotes the current
+    environment.
+    """
+    installed = [packages(name) for name in names]
+    common = sorted(set.intersection(*map(set, installed))) if installed else []
+    found = [(package, [each[package] for each in installed]) for package in common]
+    return [(package, versions) for package, versions in found if len(set(versions)) > 1]
 
 
 def interpreter(name: str) -> str | None:

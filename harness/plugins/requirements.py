@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -50,16 +52,38 @@ def install_arguments(name: str, extras: str = "") -> list[str]:
 
     Return an empty list if the distribution was installed from an index or is not installed.
     """
-    origin = _origin(name)
-    url = str(origin.get("url", ""))
+    origin, url = _origin(name), direct_url(name)
     if "dir_info" in origin and url.startswith("file:"):
         editable = ["--editable"] if origin["dir_info"].get("editable") else []
         return [*editable, url2pathname(urlparse(url).path) + extras]
-    if url:
-        revision = origin.get("vcs_info", {})
-        source = f"{revision['vcs']}+{url}@{revision['commit_id']}" if revision else url
-        return [f"{name}{extras} @ {source}"]
-    return []
+    return [f"{name}{extras} @ {url}"] if url else []
+
+
+def own_distributions() -> list[str]:
+    """Return the distributions that provide harness and the installed plugins."""
+    given = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    found = [DISTRIBUTION]
+    for point in importlib.metadata.entry_points(group="harness"):
+        distribution = point.dist
+        # Children import from the directories in PYTHONPATH, which nothing can be installed from.
+        if distribution is not None and Path(str(distribution.locate_file(""))).absolute() not in given:
+            found.append(distribution.name)
+    return list(dict.fromkeys(found))
+
+
+def direct_url(name: str) -> str:
+    """Return the URL from which a distribution was installed (PEP 610), including the revision of a repository.
+
+    Return an empty string if the distribution was installed from an index or is not installed.
+    """
+    origin = _origin(name)
+    url, revision = str(origin.get("url", "")), origin.get("vcs_info", {})
+    return f"{revision['vcs']}+{url}@{revision['commit_id']}" if url and revision else url
+
+
+def normalized(name: str) -> str:
+    """Return the normalized name of a distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from harness.execute.runner import Listener
+from harness.plugins.environments import CURRENT, differing_packages
 from harness.records import (
     CheckpointFailed,
     DataPrepared,
@@ -20,6 +21,8 @@ from harness.records import (
     Trial,
 )
 
+MAX_PACKAGES = 20
+"""Maximum number of packages that a note on the differences between environments lists."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
 """Minimum intervals between two lines for epochs and for downloads, in seconds."""
@@ -33,9 +36,21 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def planned_notes(specs: Sequence[RunSpec]) -> list[str]:
-    """Return one line of output for each setting that was chosen because of the size of the user's own data."""
+    """Return one line of output for each setting that was chosen because of the size of the user's own data, and a line
+    about packages that differ between the named environments of the runs."""
     sources = [(spec.dataset, spec.source) for spec in specs if spec.source]
-    return list(dict.fromkeys(f"Note: {name}: {choice}" for name, source in sources for choice in source.defaults))
+    chosen = [f"Note: {name}: {choice}" for name, source in sources for choice in source.defaults]
+    return [*dict.fromkeys(chosen), *_package_notes(list(dict.fromkeys(spec.env for spec in specs)))]
+
+
+def _package_notes(envs: Sequence[str]) -> list[str]:
+    if len(envs) < 2:
+        return []
+    found = [f"{package} {', '.join(versions)}" for package, versions in differing_packages(envs)]
+    more = [f"{len(found) - MAX_PACKAGES} more (`harness env show` lists all)"] if len(found) > MAX_PACKAGES else []
+    names = ", ".join(env or CURRENT for env in envs)
+    listed = "; ".join([*found[:MAX_PACKAGES], *more])
+    return [f"Note: packages with different versions in the environments {names}: {listed}"] if found else []
 
 
 class Lines(Listener):

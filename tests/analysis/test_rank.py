@@ -72,7 +72,7 @@ def test_each_dataset_is_decided_by_the_comparison() -> None:
 
 
 def test_single_seeds_tie_unless_equal_means_are_asked_for() -> None:
-    ranking = of(table(CLEAR, seeds=1), by_example=False)
+    ranking = of(table(CLEAR, seeds=1))
     assert mean_ranks(ranking.placements[0]) == {"a": 1.5, "b": 1.5}
     assert ranking.placements[0].undecided == ranking.placements[0].comparisons == 3
     assert mean_ranks(of(table(CLEAR, seeds=1), ties="exact").placements[0])["a"] == pytest.approx(4 / 3)

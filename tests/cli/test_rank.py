@@ -57,6 +57,13 @@ def test_rank_prints_both_policies_for_failed_runs(rank: Invoke, ranked: Path) -
     assert "failed runs: tensorflow 1" in result.stdout
 
 
+def test_rank_reads_the_directory_of_the_option_results(rank: Invoke, ranked: Path, tmp_path: Path) -> None:
+    assert rank("--results", ranked).stdout == rank(ranked).stdout != ""
+    refused = rank(ranked, "--results", tmp_path / "b")
+    assert refused.exit_code == 2
+    assert f"pass all results directories as arguments: harness rank {ranked} {tmp_path / 'b'}" in refused.stderr
+
+
 def test_rank_prints_one_table_without_failed_runs(rank: Invoke, tmp_path: Path) -> None:
     stored = write(tmp_path / "fine", runs(VALUES))
     assert rank(stored).stdout.count("· no failed runs") == 1

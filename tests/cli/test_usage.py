@@ -101,6 +101,7 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
         ("run --task toy-classify, --seed 1", "empty name in 'toy-classify,'"),
         ("run --task toy-classify --threads 0", "0 is not in the range"),
         ("run --task toy-classify --timeout 0", "0.0 is not in the range"),
+        ("run --task toy-classify --timeout nan", "Invalid value for '--timeout': nan is not a finite number"),
         ("run --task toy-classify --backend toy-absent", "run: pip install no-such-framework"),
         ("run --task toy-classify --dataset toy-numbers", "cannot be used with task 'toy-classify'"),
         ("list modles", "unknown kind 'modles'; did you mean 'models'?"),
@@ -116,19 +117,59 @@ def test_wrong_request_starts_no_run(invoke: Invoke, tmp_path: Path, arguments: 
     assert list(tmp_path.iterdir()) == []
 
 
+def parameters() -> list[tuple[str, click.Parameter]]:
+    """Return the parameters of all commands, with the name of the command."""
+    from harness.cli.root import cli
+
+    found: list[tuple[str, click.Parameter]] = []
+    commands: list[tuple[str, click.Command]] = [("", cli)]
+    while commands:
+        name, command = commands.pop()
+        found += [(name, parameter) for parameter in command.params]
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            listed = [(each, command.get_command(context, each)) for each in command.list_commands(context)]
+            commands += [(f"{name} {each}".strip(), inner) for each, inner in listed if inner is not None]
+    return found
+
+
+@pytest.mark.parametrize("command", ["status", "report", "history", "results prune", "results verify"])
+def test_results_directory_as_an_argument_is_refused_with_advice(invoke: Invoke, command: str) -> None:
+    result = invoke(*command.split(), "some/results")
+    assert result.exit_code == 2
+    assert "unexpected extra argument (some/results); pass a results directory with --results" in result.stderr
+
+
+def test_commands_that_read_results_have_the_option_results() -> None:
+    without = {"list", "selftest", "serve", "doctor", "data", "plugin", "env", ""}
+    have = {
+        command.partition(" ")[0]
+        for command, each in parameters()
+        if each.name == "results" and each.opts == ["--results"]
+    }
+    assert {*COMMANDS} - without <= have
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_numeric_options_refuse_numbers_that_are_not_finite(value: str) -> None:
+    numeric = [
+        (command, each)
+        for command, each in parameters()
+        if isinstance(each.type, click.FloatRange | click.types.FloatParamType)
+    ]
+    assert {("serve", "answer_timeout"), ("latency", "seconds"), ("run", "timeout"), ("rank", "price_per_hour")} <= {
+        (command, each.name) for command, each in numeric
+    }
+    for _, each in numeric:
+        with pytest.raises(click.BadParameter, match="is not a finite number"):
+            each.type.convert(value, each, None)
+
+
 def test_default_timeouts_equal_those_of_the_functions() -> None:
     from harness.checks.parity.check import TIMEOUT_S
-    from harness.cli.root import cli
     from harness.execute.runner import DEFAULT_TIMEOUT_S
 
-    context = click.Context(cli)
-    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
-    defaults = {
-        name: parameter.default
-        for name, command in commands.items()
-        for parameter in (command.params if command else ())
-        if parameter.name == "timeout"
-    }
+    defaults = {command: parameter.default for command, parameter in parameters() if parameter.name == "timeout"}
     assert defaults.pop("parity") == TIMEOUT_S
     assert set(defaults.values()) == {DEFAULT_TIMEOUT_S}
 

@@ -162,8 +162,8 @@ def test_same_seed_gives_the_same_importances(run: StoredRun) -> None:
     ("options", "error", "message"),
     [
         ({"metric": "accuracy"}, UnknownNameError, "unknown metric 'accuracy'"),
-        ({"together": [["area", "size"]]}, HarnessError, "unknown column 'size'"),
-        ({"together": [["area"], ["area", "town"]]}, HarnessError, "column 'area' is listed twice"),
+        ({"together": [["area", "size"]]}, UsageError, "^unknown column 'size'"),
+        ({"together": [["area"], ["area", "town"]]}, UsageError, "^column 'area' is listed twice"),
     ],
 )
 def test_unknown_metrics_and_columns_are_refused(

@@ -27,7 +27,8 @@ from harness.analysis.comparison_table import build_table
 from harness.analysis.grouping import rival_key
 from harness.checks.parity.verdict import ParityVerdict
 from harness.checks.parity.verdict import load as load_verdicts
-from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
+from harness.execute import environment_lock
 from harness.execute import environments as creation
 from harness.execute.environment import collect_failed
 from harness.execute.resume import decide
@@ -41,6 +42,7 @@ from harness.plugins.environments import DESCRIPTION, LOCK, EnvironmentFile
 from harness.records import Failure, PluginRef, RunSpec, Success
 from harness.records.plausible import problem
 from harness.records.store import RECORD, Store, write_json
+from harness.report.progress import planned_notes
 
 RUN = ("run", "--task", "toy-classify", "--backend", "tiny", "--threads", "1", *SET_FAST, "--quiet")
 VERSIONS = {"one": "1.0", "two": "2.0"}
@@ -140,30 +142,40 @@ def test_run_in_two_environments_compares_two_versions_of_a_package(
 
 
 @pytest.mark.slow
-def test_reproduce_creates_the_environment_of_a_bundle(
+def test_reproduce_creates_the_environments_of_a_bundle(
     envs: Path, tiny: Invoke, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_ENVS", str(envs))
-    succeeded(tiny(*RUN, "--env", "one"))
+    succeeded(tiny(*RUN, "--env", "one,two"))
     succeeded(tiny("bundle", "--output", "all.zip"))
     monkeypatch.setenv("HARNESS_ENVS", str(own))
-    refused = tiny("reproduce", "all.zip")
+    assert "harness reproduce THIS.zip --create-envs\n" in zipfile.ZipFile("all.zip").read("README.md").decode()
+    refused = tiny("reproduce", "all.zip", "--task", "toy-classify")
     assert refused.exit_code == 2
-    assert "harness reproduce all.zip --create-envs" in refused.stderr
-    created: list[list[str]] = []
+    assert "harness reproduce all.zip --task toy-classify --create-envs" in refused.stderr
+    created: dict[str, list[str]] = {}
+
+    def fail(name: str, *_: object, **__: object) -> None:
+        raise HarnessError("pip could not install the packages")
 
     def create(name: str, pins: list[str], **options: object) -> environments.NamedEnvironment:
-        created.append(pins)
+        created[name] = pins
+        assert options["upgrade"] == "eager"  # The versions of the current environment do not matter.
         return CREATE(name, [pin for pin in pins if pin.startswith(PACKAGE)], inherit=True)
 
+    monkeypatch.setattr(creation, "create", fail)
+    failed = tiny("reproduce", "all.zip", "--create-envs")
+    assert failed.exit_code == 1
+    assert "environment 'one' could not be created: pip could not install the packages" in failed.stderr
     monkeypatch.setattr(creation, "create", create)
     outcome = succeeded(tiny("reproduce", "all.zip", "--create-envs", "--results", "again"))
-    assert "1 of 1 runs match" in outcome.stdout
-    (pins,) = created
-    assert f"{PACKAGE}==1.0" in pins
-    assert not [pin for pin in pins if pin.startswith("ml-harness")]
-    (again,) = Store(Path("again")).load().runs
-    assert again.record.environment.packages[PACKAGE] == "1.0"
+    assert "2 of 2 runs match" in outcome.stdout
+    assert "not exactly those of the bundle" not in outcome.stderr
+    for name, pins in created.items():
+        assert f"{PACKAGE}=={VERSIONS[name]}" in pins
+        assert not [pin for pin in pins if pin.startswith("ml-harness")]
+    again = {run.record.spec.env: run.record for run in Store(Path("again")).load().runs}
+    assert {name: record.environment.packages[PACKAGE] for name, record in again.items()} == VERSIONS
 
 
 CREATE = creation.create
@@ -173,7 +185,18 @@ def test_lock_pins_are_exact_versions_on_an_index_only() -> None:
     lines = ["# CPython 3.11.7", "a==1.0  # sha256:00", "b.c==2!1.0+cpu", "ml-harness==0.1.0"]
     bad = ["d @ https://example.org/d.whl", "--index-url=https://example.org", "-e .", "e==1.0 --x", "f", "./g==1"]
     local = ["h==1.0  # not from a package index"]
-    assert creation.pins("\n".join([*lines, *bad, *local])) == (["a==1.0", "b.c==2!1.0+cpu"], [*bad, "h==1.0"])
+    assert environment_lock.pins("\n".join([*lines, *bad, *local])) == (["a==1.0", "b.c==2!1.0+cpu"], [*bad, "h==1.0"])
+
+
+def test_interpreter_of_a_lock_is_that_of_its_minor_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for lock in (f"# CPython {here}.99\na==1\n", "a==1\n", "# PyPy 3.10.2\n", "# CPython 3.1;x.1\n"):
+        assert environment_lock.interpreter_of(lock) == ("", "")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    assert environment_lock.interpreter_of("# CPython 3.99.1\na==1\n") == ("python3.99", "")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    command, warning = environment_lock.interpreter_of("# CPython 3.99.1\na==1\n")
+    assert (command, f"python3.99 is not installed, so Python {here} is used" in warning) == ("", True)
 
 
 def test_runs_in_two_environments_are_compared_with_each_other(tmp_path: Path) -> None:
@@ -409,6 +432,13 @@ def test_backend_runs_in_the_environments_that_have_its_packages(plans: Catalog,
         planned(plans, "one", backends=("toy-numpy",))
     with pytest.raises(CombinationError, match="environment 'two' contains none of the selected backends"):
         planned(plans, "current", "two", backends=("toy-numpy",))
+
+
+def test_packages_that_differ_between_environments_are_noted(plans: Catalog) -> None:
+    assert planned_notes(planned(plans, "one")) == []
+    assert planned_notes(planned(plans, "two", "one")) == [
+        f"Note: packages with different versions in the environments two, one: {PACKAGE} 2.0, 1.0"
+    ]
 
 
 def test_unknown_environment_is_reported_with_the_known_ones(plans: Catalog) -> None:

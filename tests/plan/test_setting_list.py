@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
+from own_files import reviews, write_csv
 
 from harness.errors import UnknownNameError
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plan.setting_list import field_docstrings, settings_of
 from harness.plugins import discover
 from harness.records import Recipe
@@ -41,6 +46,27 @@ def test_settings_of_a_task_have_the_defaults_of_its_runs() -> None:
     assert recipe.keys() == {f"recipe.{name}" for name in Recipe.__struct_fields__}
     own = catalog.dataset(task.default_dataset).recipes["lstm"]
     assert {name: recipe[f"recipe.{name}"] for name in own} == own  # takes precedence over the recipe of the model
+
+
+@pytest.mark.plugins("nlp", "torch")
+@pytest.mark.parametrize("count", [200, 4000])
+def test_settings_of_the_users_own_data_are_those_of_its_runs(tmp_path: Path, count: int) -> None:
+    catalog = discover()
+    path = write_csv(tmp_path / "reviews.csv", reviews(count))
+    (spec,) = expand(Selection(tasks=("nlp",), datasets=(str(path),), backends=("torch",)), catalog)
+    sections = settings_of(catalog, "nlp", str(path))
+    recipe = {each.name: each.default for each in sections[f"recipe of {spec.model} on {spec.dataset}"]}
+    assert recipe == {f"recipe.{name}": value for name, value in msgspec.to_builtins(spec.recipe).items()}
+    assert recipe["recipe.epochs"] > catalog.task("nlp").recipe.epochs
+
+
+@pytest.mark.plugins("nlp")
+def test_settings_of_data_that_cannot_be_read_name_the_reason(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {"a": ["x", "y"] * 20, "b": ["u", "v"] * 20, "c": ["k", "l"] * 20})
+    catalog = discover()
+    first, *_ = settings_of(catalog, "nlp", str(path))
+    assert "the default model and number of epochs depend on the data, which cannot be read: " in first
+    assert "--text-column" in first
 
 
 @pytest.mark.plugins("nlp")

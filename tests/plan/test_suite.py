@@ -86,6 +86,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         ('[[run]]\ntask = "a"\nseed = "b"', r"toml:3: seed: Expected `int | array"),
         ('seed = "b"\n[[run]]\ntask = "a"\n', r"toml:1: seed: Expected `int | array"),
         (ENTRY + "seed = []", r"toml:4: seed: Expected `array` of length >= 1"),
+        ("budget_hours = inf\n[[run]]\ntask = 'a'", r"toml:1: budget_hours must be finite"),
         ("budget_hours = 0\n[[run]]\ntask = 'a'", r"toml:1: budget_hours: Expected `float` > 0"),
         ('protocol = "fast"\n[[run]]\ntask = "a"', r"toml:1: unknown protocol 'fast'; known: publish, quick, standard"),
         (ENTRY + "protocol = 1", r"toml:4: protocol: Expected `str`"),

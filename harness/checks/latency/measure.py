@@ -195,6 +195,7 @@ def _options(spec: RunSpec, directory: Path, timeout_s: float) -> dict[str, Any]
         "interpreter": interpreter(spec.env),
         "directory": directory,
         "limit_option": "--timeout",
+        "raise_usage_errors": True,
     }
 
 

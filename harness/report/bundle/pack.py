@@ -133,7 +133,7 @@ def _readme(report: Report) -> str:
         f"# {escape(report.title)}\n\n"
         f"This bundle contains {len(report.runs)} runs, measured by `harness` on: {'; '.join(machines)}.\n\n"
         "Read the report in `site/index.html` or `report/report.md`. Reproduce the runs with\n\n"
-        "    harness reproduce THIS.zip\n\n"
+        f"    harness reproduce THIS.zip{' --create-envs' * any(run.record.spec.env for run in report.runs)}\n\n"
         "This command verifies every file against `manifest.json`, runs the same specs and reports which results\n"
         "agree. Alternatively, run `harness run --suite suite.toml`. The records are in `records/`. Other commands\n"
         "can use this folder as a results directory, for example `harness report --results records`.\n\n"

@@ -20,11 +20,6 @@ FIELDS = ("backend", "model")
 METRICS = (QUALITY, *(metric for metric in HEADLINES if metric.group == "throughput"))
 MAX_CONTENDERS = 20
 """Maximum number of backends or models in a ranking. All pairs are compared on each dataset."""
-BY_EXAMPLE = (
-    "On this page, scores are compared only over seeds or splits. If there are fewer than three seeds or splits, "
-    "`harness rank` also compares scores over the test examples, so that fewer comparisons are ties."
-)
-"""Note on a ranking in which some comparisons have too few runs."""
 _NAMES = ("mean_rank", "rank_interval", "win_rate", "win_rate_interval", "record", "ratio", "ratio_interval", "p_holm")
 """Column names in downloaded files. Unlike the headers of the displayed table, the column names are unique."""
 
@@ -43,7 +38,7 @@ def rankings(report: Report) -> list[Section]:
             continue
         for metric in METRICS:
             try:
-                ranking = rank(report.runs, plugins, metric.name, (by,), by_example=False)
+                ranking = rank(report.runs, plugins, metric.name, (by,))
             except UsageError:  # the runs have no common datasets or no value of the metric
                 continue
             found += [
@@ -66,8 +61,6 @@ def _section(number: int, ranking: Ranking, placement: Placement) -> Section:
     columns = [Column(name, header, "", "number") for name, header in zip(_NAMES, HEADERS, strict=True)]
     table = plain(f"rank-{number}", title, (", ".join(ranking.by), *columns), cells)
     notes = [tests(standings), ties_note(ranking, placement), *ranking.notes, *remarks(ranking, placement)]
-    if placement.undecided and ranking.metric == QUALITY.name:
-        notes.insert(2, BY_EXAMPLE)
     with unchecked():
         charts = [("Critical difference", critical_difference(standings))]
     return title, table, [one_line(note, 500) for note in notes], charts

@@ -9,11 +9,15 @@ from typing import Any
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
+from command_line import Invoke
 from sample_records import failure, record, success
 from sample_store import HOSTILE, report_of, write
 
+import harness
 from harness.records import MetricInfo, RunRecord
+from harness.records.store import ARRAYS, Store
 from harness.report.report import Report
 from harness.report.site.build import files
 from harness.report.site.ranks import MAX_CONTENDERS, rankings
@@ -57,10 +61,42 @@ def test_ranking_of_the_home_page_equals_that_of_the_command(tmp_path: Path) -> 
     assert names == ["rank-0-0", "rank-1-0", "rank-2-0"]
 
 
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_home_page_explains_ties_for_lack_of_seeds(tmp_path: Path, seeds: int) -> None:
-    page = home(report_of(write(tmp_path, runs("abc", "torch", "tensorflow", seeds=seeds))))
-    assert page.count("scores are compared only over seeds or splits") == (seeds < 3)
+def single_seeds(directory: Path, *, correct: int) -> Path:
+    """Write runs of one seed. For ``torch``, the class of every test example is predicted correctly. For
+    ``tensorflow``, `correct` of the 80 predictions are correct."""
+    path = write(directory, runs("abc", "torch", "tensorflow", seeds=1))
+    for stored in Store(path).load().runs:
+        targets = np.arange(80) % 2
+        share = 80 if stored.record.spec.backend == "torch" else correct
+        predicted = np.where(np.arange(80) < share, targets, 1 - targets)
+        arrays = {"test_targets": targets, "test_outputs": np.eye(2, dtype="float32")[predicted]}
+        np.savez(stored.path / ARRAYS, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(("correct", "ties"), [(40, 0), (79, 3)])
+def test_page_command_and_python_have_the_same_ties(tmp_path: Path, invoke: Invoke, correct: int, ties: int) -> None:
+    path = single_seeds(tmp_path / "results", correct=correct)
+    (ranking,) = json.loads(invoke("rank", "--results", str(path), "--format", "json").stdout)
+    standings = ranking["placements"][0]["standings"]["contenders"]
+    assert [one["ties"] for one in standings] == [ties, ties]
+    page = home(report_of(path))
+    first = next(one for one in standings if one["name"] == "torch")
+    cells = re.findall(r"<td>torch \(baseline\)</td>(?:<td[^>]*>[^<]*</td>){4}<td[^>]*>([^<]*)</td>", page)
+    assert cells[0] == f"{first['wins']}/{first['ties']}/{first['losses']}"
+    assert msgspec.to_builtins(harness.load(path).rank()) == ranking
+
+
+def test_ranking_with_unreadable_predictions_names_the_file(tmp_path: Path, invoke: Invoke) -> None:
+    path = single_seeds(tmp_path / "results", correct=40)
+    damaged = next(path.glob("*tensorflow*")) / ARRAYS
+    damaged.write_bytes(b"damaged")
+    result = invoke("rank", str(path))
+    assert result.exit_code == 0, result.output
+    text = result.stdout
+    assert str(damaged) in text
+    assert "comparisons that need an unreadable file are ties" in text
+    assert "comparisons that need an unreadable file are ties" in home(report_of(path))
 
 
 def test_home_page_shows_both_policies_for_failed_runs(tmp_path: Path) -> None:
