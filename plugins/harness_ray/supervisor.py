@@ -59,8 +59,10 @@ class Supervisor:
         """Nodes on which attempts of a run were lost, by run index."""
         self._nodes = {node.id: node for node in nodes}
         self._refused: set[str] = set()
-        self._describing: dict[str, tuple[Mapping[str, Any], Any]] = {}
+        self._describing: dict[str, tuple[Mapping[str, Any], Any, float]] = {}
+        """Ray's description of each new node, the task that describes the node, and the task's start time."""
         self._queried_at = float("-inf")
+        self._checked_at = time.monotonic()
         self._classes = self._spool.classes()
         self._missing_since: dict[Group, float] = {}
         self._messages: list[str] = []
@@ -81,7 +83,7 @@ class Supervisor:
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
-                one.heard_at = time.monotonic()
+                one.started, one.silent_s = True, 0.0
                 new = events[max(0, len(one.events) - first) :]
                 one.events += new[: MAX_EVENTS - len(one.events)]
                 if new:
@@ -94,7 +96,7 @@ class Supervisor:
             one = self._attempts.get(attempt)
             if one is None or one.files is not None:
                 return False
-            one.heard_at = time.monotonic()
+            one.started, one.silent_s = True, 0.0
             path = self._spool.folder(attempt) / name
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,12 +207,14 @@ class Supervisor:
             known = {*self._nodes, *self._refused, *self._describing}
             for node, facts in living.items():
                 if node not in known and cluster.offers(facts):
-                    self._describing[node] = facts, cluster.begin_description(node, self._plugins, self._packages)
-            for node, (shown, task) in list(self._describing.items()):
-                if not ray.wait([task], timeout=0.05)[0]:
+                    task = cluster.begin_description(node, self._plugins, self._packages)
+                    self._describing[node] = facts, task, time.monotonic()
+            for node, (shown, task, since) in list(self._describing.items()):
+                in_time = time.monotonic() - since < cluster.DESCRIBE_S
+                if in_time and not ray.wait([task], timeout=0.05)[0]:
                     continue
                 del self._describing[node]
-                found = cluster.described(shown, task, self._here)
+                found = cluster.described(shown, task, self._here, timeout_s=0.0)
                 if isinstance(found, Node):
                     self._nodes[node] = found
                 elif found is not None:
@@ -297,11 +301,29 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if their last report is too old, for example because the node is disconnected."""
-        limit = time.monotonic() - self._lost_after_s
+        """Mark attempts as lost if their last report is too old, for example because the node is disconnected. Move
+        attempts that have not started to a free node, for example because another job uses the CPUs of their node."""
+        now = time.monotonic()
+        # If this process was suspended, it could not receive reports.
+        passed_s, self._checked_at = min(now - self._checked_at, self._lost_after_s / 4), now
         for attempt, one in list(self._attempts.items()):
-            if one.files is None and one.heard_at is not None and one.heard_at < limit:
+            if one.files is not None:
+                continue
+            one.silent_s += passed_s
+            if one.silent_s <= self._lost_after_s:
+                continue
+            if one.started:
                 self._lost(attempt, f"no report for {self._lost_after_s:g} s")
+            elif (node := self._other_node(one)) is not None:
+                self._forget(attempt)
+                self._start(one.run, node)
+
+    def _other_node(self, one: Running) -> Node | None:
+        """Return a free node other than the node of an attempt."""
+        nodes = placement.of_class(self._nodes.values(), self._classes[placement.group_of(one.run.spec)])
+        avoided = {one.node, *self._losses.get(one.run.index, ())}
+        node = placement.choose_node(one.run.spec, nodes, avoided)
+        return None if node is None or node.id == one.node else node
 
     def _lost(self, attempt: str, reason: str) -> None:
         one = self._attempts[attempt]

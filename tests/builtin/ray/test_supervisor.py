@@ -73,6 +73,28 @@ def step(supervisor: Any, count: int = 1) -> None:
             supervisor._start_runs()
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Function that advances the supervisor's clock by a number of seconds."""
+    now = [1000.0]
+    monkeypatch.setattr("harness_ray.supervisor.time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    return advance
+
+
+def check_signs_of_life(supervisor: Any) -> None:
+    with supervisor._changed:
+        supervisor._check_signs_of_life()
+
+
+def attempt_nodes(supervisor: Any) -> list[int]:
+    """Return the number of the node of each attempt, counted from 1."""
+    return [int(one.node, 16) for one in supervisor._attempts.values()]
+
+
 def failures(supervisor: Any) -> list[Failure]:
     """Return the failures that a command collects."""
     from harness_ray.node import RESULT
@@ -127,6 +149,90 @@ def test_report_of_a_pruned_attempt_returns_true_for_this_attempt_alone(start: S
     supervisor.prune(one)
     assert [supervisor.report(attempt, 1, []) for attempt in (one, other, "lost")] == [True, False, False]
     supervisor.prune("lost")
+
+
+def test_attempt_is_lost_when_it_stops_reporting(start: Start, clock: Callable[[float], None]) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    (attempt,) = supervisor._attempts
+    supervisor.report(attempt, 0, [])
+    for _ in range(6):
+        clock(10)
+        check_signs_of_life(supervisor)
+    assert list(supervisor._attempts) == [attempt]
+    clock(10)
+    check_signs_of_life(supervisor)
+    assert supervisor._attempts == {}
+    assert "no report for 60 s" in supervisor.news({}, 0, [], 0.0).messages[0]
+
+
+def test_attempts_are_kept_when_the_supervisor_was_suspended(start: Start, clock: Callable[[float], None]) -> None:
+    supervisor = start(record().environment, record().environment)
+    step(supervisor)
+    attempts = list(supervisor._attempts)
+    for attempt in attempts:
+        supervisor.report(attempt, 0, [])
+    clock(10_000)
+    check_signs_of_life(supervisor)
+    assert list(supervisor._attempts) == attempts
+    assert supervisor.news({}, 0, [], 0.0).messages == []
+
+
+def test_attempt_that_does_not_start_is_moved_to_a_free_node(start: Start, clock: Callable[[float], None]) -> None:
+    """The CPUs of a node may be used by another command. The attempt is not lost, because it never started."""
+    supervisor = start(*[record().environment] * 3)
+    step(supervisor)
+    first = attempt_nodes(supervisor)
+    assert len(set(first)) == 2
+    started, waiting = supervisor._attempts
+    supervisor.report(started, 0, [])
+    for _ in range(7):
+        clock(10)
+        check_signs_of_life(supervisor)
+        supervisor.report(started, 0, [])
+    assert started in supervisor._attempts
+    assert waiting not in supervisor._attempts
+    assert attempt_nodes(supervisor) == [first[0], ({1, 2, 3} - set(first)).pop()]
+    assert (supervisor._losses, supervisor.news({}, 0, [], 0.0).messages) == ({}, [])
+
+
+def test_attempt_that_does_not_start_waits_if_no_node_is_free(start: Start, clock: Callable[[float], None]) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    attempts = list(supervisor._attempts)
+    for _ in range(20):
+        clock(10)
+        check_signs_of_life(supervisor)
+    assert list(supervisor._attempts) == attempts
+
+
+def test_new_node_that_does_not_start_a_process_is_refused(
+    start: Start, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the choice of the class of machine would wait for this node forever."""
+    import ray
+    from harness_ray import cluster
+
+    supervisor = start()
+    facts = {"NodeID": "f" * 56, "NodeManagerAddress": "10.0.0.9", "Resources": {"CPU": 1.0}, "Alive": True}
+
+    def get(_: object, timeout: float) -> Any:
+        raise ray.exceptions.GetTimeoutError(str(timeout))
+
+    monkeypatch.setattr(cluster, "living_nodes", lambda: {facts["NodeID"]: facts})
+    monkeypatch.setattr(cluster, "begin_description", lambda *_: object())
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: ([], tasks))
+    monkeypatch.setattr(ray, "get", get)
+    supervisor._query_nodes()
+    clock(cluster.DESCRIBE_S - 1)
+    supervisor._query_nodes()
+    assert supervisor.news({}, 0, [], 0.0).messages == []
+    clock(1)
+    supervisor._query_nodes()
+    expected = f"node 10.0.0.9 ({'f' * 8}) did not start a process within 120 s"
+    assert supervisor.news({}, 0, [], 0.0).messages == [expected]
+    supervisor._query_nodes()
+    assert supervisor._describing == {}
 
 
 def test_failure_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
