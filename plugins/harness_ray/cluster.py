@@ -116,6 +116,12 @@ def living_nodes() -> dict[str, dict[str, Any]]:
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
+def supervisors() -> list[str]:
+    """Return the names of the supervisors in the cluster, including those that Ray is restarting."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+
+
 def title(node: Mapping[str, Any]) -> str:
     """Return the name of a node for use in messages."""
     return f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"

@@ -48,7 +48,8 @@ class Supervisor:
         self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
         self._plugins = list({ref for run in runs for ref in run.plugins})
         self._packages = sorted({package for run in runs for package in run.packages})
-        self._spool = Spool(name)
+        self._spool = Spool(name, str(ray.get_runtime_context().gcs_address))
+        self._spool.remove_orphans({name, *cluster.supervisors()})
         self._changed = threading.Condition()
         self._closed = False
         self._all = tuple(runs)
@@ -137,14 +138,25 @@ class Supervisor:
                     return News(updates, self._messages[messages:], running, waiting)
                 self._changed.wait(left)
 
-    def read(self, attempt: str, name: str, offset: int, size: int) -> bytes:
-        """Return part of a file of a finished attempt."""
+    def read(self, attempt: str, name: str, offset: int, size: int) -> bytes | None:
+        """Return part of a file of a finished attempt, or None if the attempt does not exist.
+
+        If the file cannot be read, for example because a program has removed old temporary files, the attempt is lost.
+        """
         one = self._attempts.get(attempt)
-        if one is not None and one.failure:
+        if one is None:
+            return None
+        if one.failure:
             return one.failure[offset : offset + size]
-        with (self._spool.folder(attempt) / name).open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        try:
+            with (self._spool.folder(attempt) / name).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except OSError as error:
+            with self._changed:
+                if attempt in self._attempts:
+                    self._lost(attempt, f"its files cannot be read on the head node: {error.strerror}")
+            return None
 
     def prune(self, attempt: str) -> None:
         """Stop the trial that an attempt executes. The attempt returns the record of a pruned trial."""
@@ -330,8 +342,8 @@ class Supervisor:
         losses = self._losses.setdefault(one.run.index, [])
         losses.append(one.node)
         node = self._nodes.get(one.node)
-        place = node.address if node else f"node {one.node[:8]}"
-        self._message(f"{one.run.spec.title}: the attempt on {place} was lost: {reason}")
+        place = f" on {node.address}" if node else f" on node {one.node[:8]}" if one.node else ""
+        self._message(f"{one.run.spec.title}: the attempt{place} was lost: {reason}")
         self._forget(attempt)
         if len(losses) < MAX_ATTEMPTS:
             self._waiting.appendleft(one.run)
@@ -362,7 +374,11 @@ class Supervisor:
         self._changed.notify_all()
 
     def _finish(self, attempt: str, one: Running) -> None:
-        one.files = self._spool.finish(attempt, one.events)
+        files = self._spool.finish(attempt, one.events)
+        if RESULT not in files:
+            self._lost(attempt, "its files were removed from the head node")
+            return
+        one.files = files
         self._changed.notify_all()
 
     def _message(self, text: str) -> None:

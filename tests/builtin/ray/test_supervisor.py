@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,9 @@ def start(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from harness_ray.supervisor import Supervisor
 
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: object()))
-    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
+    context = SimpleNamespace(current_actor=None, gcs_address="10.0.0.1:6379")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr("harness_ray.cluster.supervisors", lambda: ["run-1"])
     monkeypatch.setattr(ray, "remote", lambda _: task)
     monkeypatch.setattr("harness_ray.supervisor.threading.Thread", lambda **_: SimpleNamespace(start=lambda: None))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -243,6 +246,82 @@ def test_failure_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
     assert failures(start()) == before
 
 
+def test_directories_of_supervisors_that_do_not_exist_are_removed(start: Start, tmp_path: Path) -> None:
+    """The supervisor of a killed command does not remove its directory."""
+    kept = [tmp_path / f"harness-ray-spool-{name}" for name in ("10.0.0.1-6379-run-1", "10.0.0.2-6379-run-2")]
+    orphan = tmp_path / "harness-ray-spool-10.0.0.1-6379-run-2"
+    for path in (*kept, orphan):
+        path.mkdir()
+        (path / "file").touch()
+    start()
+    assert [path.name for path in kept if (path / "file").exists()] == [path.name for path in kept]
+    assert (tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0").is_dir()
+    assert not orphan.exists()
+
+
+def test_run_whose_files_were_removed_from_the_head_node_is_repeated(start: Start, tmp_path: Path) -> None:
+    """Programs such as systemd-tmpfiles remove old files from the directory of temporary files."""
+    from harness_ray.node import RESULT
+
+    supervisor = start(record().environment, record().environment)
+    step(supervisor)
+    first, second = supervisor._attempts
+    for attempt in (first, second):
+        assert supervisor.put(attempt, RESULT, 0, b"{}")
+    with supervisor._changed:
+        supervisor._finish(first, supervisor._attempts[first])
+    shutil.rmtree(tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0")
+    with supervisor._changed:
+        supervisor._finish(second, supervisor._attempts[second])
+    assert [run.index for run in supervisor._waiting] == [2]
+    assert supervisor.read(first, RESULT, 0, 10) is None
+    assert sorted(run.index for run in supervisor._waiting) == [1, 2]
+    news = supervisor.news({}, 0, [], 0.0)
+    assert (news.updates, sorted(news.waiting)) == ([], [1, 2])
+    assert ["removed from the head node" in text for text in news.messages] == [True, False]
+    assert supervisor.read("unknown", RESULT, 0, 10) is None
+
+
+def test_result_without_a_record_is_not_kept_when_the_supervisor_is_restarted(start: Start, tmp_path: Path) -> None:
+    first = start(record().environment)
+    step(first)
+    (attempt,) = first._attempts
+    (tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0" / f"finished-{attempt}").mkdir()
+    second = start(record().environment)
+    assert second._attempts == {}
+    assert [run.index for run in second._waiting] == [1, 2]
+
+
+def test_command_asks_again_for_a_run_whose_files_are_lost(monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> None:
+    """Otherwise, a submission would be removed as finished although one of its runs is repeated."""
+    from harness_ray import driver
+    from harness_ray.attempts import News, Update
+
+    (spec,) = toy_specs(catalog)
+    run = PlannedRun(index=1, total=1, spec=spec, plugins=(), packages=(), timeout_s=60)
+    content = msgspec.json.encode(Failure(kind="error", message="no"))
+    answers = {"1-a": None, "1-b": content}
+    pending = [
+        News([Update("1-a", 1, [], {driver.RESULT: len(content)})], [], [], []),
+        News([Update("1-b", 1, [], {driver.RESULT: len(content)})], [], [], []),
+        News([], [], [], []),
+    ]
+    supervisor = SimpleNamespace(
+        news=SimpleNamespace(remote=lambda *_: pending.pop(0)),
+        read=SimpleNamespace(remote=lambda attempt, *_: answers[attempt]),
+    )
+    monkeypatch.setattr(driver, "_call", lambda answer: answer)
+    finished: list[object] = []
+    coordinator: Any = SimpleNamespace(
+        start=lambda run: SimpleNamespace(id=run.index, directory=None),
+        finish=lambda _, result: finished.append(result),
+    )
+    state = driver.follow(supervisor, [run], coordinator, wait=False, detached=True)
+    assert state.finished
+    assert finished == [Failure(kind="error", message="no")]
+    assert pending == []
+
+
 def test_class_of_a_group_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
     """The second process sees another class with more nodes."""
     one = record().environment
@@ -287,8 +366,8 @@ def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch
         killed, alive = (Path(process.stdout.readline().strip()) for process in processes if process.stdout)
         processes[0].send_signal(signal.SIGKILL)
         processes[0].wait()
-        (tmp_path / "harness-ray-run-0").mkdir()
-        (tmp_path / "harness-ray-attempt-link").symlink_to(tmp_path / "harness-ray-run-0")
+        (tmp_path / "harness-ray-spool-0").mkdir()
+        (tmp_path / "harness-ray-attempt-link").symlink_to(tmp_path / "harness-ray-spool-0")
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         from harness_ray.node import scratch
 
@@ -297,7 +376,7 @@ def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch
             assert (alive / "file").exists()
             assert Path(own).is_dir()
         assert not Path(own).exists()
-        assert (tmp_path / "harness-ray-run-0").is_dir()
+        assert (tmp_path / "harness-ray-spool-0").is_dir()
     finally:
         for process in processes:
             process.kill()
