@@ -21,8 +21,9 @@ from harness_ray.supervisor import Supervisor
 
 WAIT_S = 1.0
 """Maximum duration of one request for new reports, in seconds."""
-START_S = 120.0
-"""Time limit for starting the supervisor, in seconds."""
+ANSWER_S = 120.0
+"""Time limit for a response from the supervisor, in seconds. The limit includes the time in which Ray starts its
+process, or starts it again."""
 HEAD = "node:__internal_head__"
 """Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot continue
 if that node fails.
@@ -68,7 +69,7 @@ def start(
         max_concurrency=32,
     )
     supervisor = actor.remote(name, list(runs), here, nodes, lost_after_s, node_timeout_s)
-    _call(supervisor.news.remote({}, 0, [], 0.0), START_S)
+    _call(supervisor.news.remote({}, 0, [], 0.0))
     return supervisor
 
 
@@ -172,10 +173,10 @@ def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> Iterator[byt
         yield chunk
 
 
-def _call(answer: Any, timeout_s: float = 60.0) -> Any:
+def _call(answer: Any) -> Any:
     """Return the supervisor's response. Raises `harness.UsageError` if the supervisor cannot be reached."""
     try:
-        return ray.get(answer, timeout=timeout_s)
+        return ray.get(answer, timeout=ANSWER_S)
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[-1] if any(line.startswith("File ") for line in lines) else lines[0]  # skip the traceback

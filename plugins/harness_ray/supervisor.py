@@ -84,11 +84,11 @@ class Supervisor:
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
-                one.started, one.silent_s = True, 0.0
                 new = events[max(0, len(one.events) - first) :]
                 one.events += new[: MAX_EVENTS - len(one.events)]
-                if new:
+                if new or not one.started:
                     self._changed.notify_all()
+                one.started, one.silent_s = True, 0.0
             return one is not None and one.pruned
 
     def put(self, attempt: str, name: str, offset: int, chunk: bytes) -> bool:
@@ -129,20 +129,20 @@ class Supervisor:
                 updates = [
                     Update(key, one.run.index, one.events[seen.get(key, 0) :], one.files)
                     for key, one in self._attempts.items()
-                    if key not in seen or len(one.events) > seen[key] or one.files is not None
+                    if (one.started and key not in seen) or len(one.events) > seen.get(key, 0) or one.files is not None
                 ]
                 left = end - time.monotonic()
                 if updates or len(self._messages) > messages or left <= 0 or not (self._waiting or self._attempts):
-                    running = [one.run.index for one in self._attempts.values() if one.files is None]
-                    waiting = [run.index for run in self._waiting]
+                    unfinished = [one for one in self._attempts.values() if one.files is None]
+                    running = [one.run.index for one in unfinished if one.started]
+                    waiting = [one.run.index for one in unfinished if not one.started]
+                    waiting += [run.index for run in self._waiting]
                     return News(updates, self._messages[messages:], running, waiting)
                 self._changed.wait(left)
 
     def read(self, attempt: str, name: str, offset: int, size: int) -> bytes | None:
-        """Return part of a file of a finished attempt, or None if the attempt does not exist.
-
-        If the file cannot be read, for example because a program has removed old temporary files, the attempt is lost.
-        """
+        """Return part of a file of a finished attempt, or None if the attempt does not exist. If the file cannot be
+        read, for example because another program has removed it, the attempt is lost."""
         one = self._attempts.get(attempt)
         if one is None:
             return None

@@ -199,6 +199,18 @@ def test_attempt_that_does_not_start_is_moved_to_a_free_node(start: Start, clock
     assert (supervisor._losses, supervisor.news({}, 0, [], 0.0).messages) == ({}, [])
 
 
+def test_attempt_that_has_not_started_is_reported_as_waiting(start: Start) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    (attempt,) = supervisor._attempts
+    news = supervisor.news({}, 0, [], 0.0)
+    assert (news.updates, news.running, sorted(news.waiting)) == ([], [], [1, 2])
+    supervisor.report(attempt, 0, [])
+    news = supervisor.news({}, 0, [], 0.0)
+    assert [each.attempt for each in news.updates] == [attempt]
+    assert len(news.running) == len(news.waiting) == 1
+
+
 def test_attempt_that_does_not_start_waits_if_no_node_is_free(start: Start, clock: Callable[[float], None]) -> None:
     supervisor = start(record().environment)
     step(supervisor)
