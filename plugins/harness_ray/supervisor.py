@@ -26,6 +26,7 @@ NODES_S = 2.0
 """Interval between queries for the list of nodes, in seconds."""
 MAX_EVENTS = 20_000
 """Maximum number of events kept per attempt. Later events are dropped."""
+REMOVED = "its files were removed from the head node"
 
 
 class Supervisor:
@@ -104,6 +105,9 @@ class Supervisor:
                 with path.open("r+b" if offset else "wb") as file:
                     file.seek(offset)
                     file.write(chunk)
+            except FileNotFoundError:
+                self._lost(attempt, REMOVED)
+                return False
             except OSError as error:
                 # Another attempt would not help if the disk is full.
                 self._forget(attempt)
@@ -270,9 +274,8 @@ class Supervisor:
 
     def _no_node(self, run: PlannedRun) -> Failure:
         spec = run.spec
-        needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}" + (
-            " and a GPU" if spec.device.startswith("cuda") else ""
-        )
+        gpu = " and a GPU" if spec.device.startswith("cuda") else ""
+        needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}{gpu}"
         same = " in the class of machine chosen for this dataset" if self._nodes else ""
         message = f"no node with {needed}{same} was available for {self._node_timeout_s:g} s"
         return Failure(kind="crash", message=message, phase="executor")
@@ -376,7 +379,7 @@ class Supervisor:
     def _finish(self, attempt: str, one: Running) -> None:
         files = self._spool.finish(attempt, one.events)
         if RESULT not in files:
-            self._lost(attempt, "its files were removed from the head node")
+            self._lost(attempt, REMOVED)
             return
         one.files = files
         self._changed.notify_all()
