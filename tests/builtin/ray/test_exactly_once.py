@@ -63,7 +63,7 @@ class Simulation:
         """Number of results after which the command is killed, or -1."""
         context = SimpleNamespace(current_actor=None, gcs_address="10.0.0.1:6379")
         patch.setattr(ray, "get_runtime_context", lambda: context)
-        patch.setattr("harness_ray.cluster.supervisors", lambda: [])
+        patch.setattr("harness_ray.cluster.supervisors", list)
         patch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._task)))
         patch.setattr(ray, "get", lambda task: task.attempt in self.ended)
         patch.setattr("harness_ray.supervisor.threading.Thread", lambda **_: SimpleNamespace(start=lambda: None))
