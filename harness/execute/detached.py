@@ -103,16 +103,17 @@ def submit(
         marks={key: list(value) for key, value in marks.items()},
         rerun=rerun,
     )
-    grant(store, submission, options)
-    write(store, submission)  # before the runs are submitted, so that their results cannot be lost
     try:
+        grant(store, submission, options)
+        write(store, submission)  # before the runs are submitted, so that their results cannot be lost
         found = executor.submit(submission.name, submission.runs)
+        grant(store, submission, {**options, **found})
     except BaseException:
         with contextlib.suppress(Exception):
             executor.cancel(submission.name)
-        remove(store, submission)
+        with contextlib.suppress(OSError):
+            remove(store, submission)
         raise
-    grant(store, submission, {**options, **found})
 
 
 def collect_all(

@@ -132,9 +132,9 @@ def write(store: Store, submission: Submission) -> None:
 
 def remove(store: Store, submission: Submission) -> None:
     """Remove the files of a submission."""
-    _path(store, submission).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         _own_path(submission).unlink(missing_ok=True)
+    _path(store, submission).unlink(missing_ok=True)
 
 
 def grant(store: Store, submission: Submission, options: Mapping[str, str]) -> None:

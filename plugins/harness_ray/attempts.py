@@ -15,8 +15,10 @@ class Running:
     node: str
     """Id of the node."""
     events: list[bytes] = field(default_factory=list)
-    heard_at: float | None = None
-    """Monotonic-clock time of the last report, or None before the first report."""
+    started: bool = False
+    """True after the first report. Before that, the task may be waiting for the resources of its node."""
+    silent_s: float = 0.0
+    """Time without a report, in seconds. Time in which the supervisor was suspended is not counted."""
     files: dict[str, int] | None = None
     """Size of each file, by file name. The dictionary is None until the attempt has finished. The files include
     `harness_ray.node.RESULT`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -20,7 +21,9 @@ from harness_ray.placement import Node
 NAMESPACE = "harness"
 """Ray namespace of the supervisors."""
 CONNECT_S = 10.0
-"""Time limit for connecting to the head node, in seconds."""
+"""Time limit for opening a connection to the port of the head node, in seconds."""
+CONNECTION_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
+"""Environment variable with the number of Ray's attempts to connect to the head node."""
 DESCRIBE_S = 120.0
 """Time limit for describing a node, in seconds. The limit includes the time to start a worker process."""
 OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
@@ -32,6 +35,10 @@ def connect(address: str) -> str:
 
     Raises `harness.UsageError` if the cluster cannot be reached.
     """
+    if address == "local":  # Ray would start a cluster that ends with this process.
+        raise harness.UsageError(
+            "--ray-address local is not supported; use --executor local, or start a cluster with `ray start --head`"
+        )
     if ray.is_initialized():
         current = str(ray.get_runtime_context().gcs_address)
         if address in ("auto", current):
@@ -42,7 +49,7 @@ def connect(address: str) -> str:
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
         # Ray adds the current directory to the import path of all workers, where it would hide the installed packages.
-        with contextlib.chdir("/"):
+        with contextlib.chdir("/"), _one_attempt():
             ray.init(
                 address=address,
                 namespace=NAMESPACE,
@@ -51,11 +58,9 @@ def connect(address: str) -> str:
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise harness.UsageError(
-            f"the Ray cluster at {address!r} cannot be reached: {lines[0]}; start it with `ray start --head`, or pass "
-            "another --ray-address"
-        ) from None
+        # The message about a cluster with another version of Ray or Python has several lines.
+        text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
+        raise _unreachable(address, text) from None
     finally:
         if main and handler is not None:  # Ray replaces the handler.
             signal.signal(signal.SIGTERM, handler)
@@ -71,10 +76,34 @@ def _check_port(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise harness.UsageError(
-            f"the Ray cluster at {address!r} cannot be reached: {error}; start it with `ray start --head`, or pass "
-            "another --ray-address"
-        ) from None
+        raise _unreachable(address, str(error)) from None
+
+
+def _unreachable(address: str, reason: str) -> harness.UsageError:
+    if reason.startswith("Version mismatch"):
+        return harness.UsageError(
+            f"the Ray cluster at {address!r} cannot be used: {reason}; install the same versions on all machines"
+        )
+    return harness.UsageError(
+        f"the Ray cluster at {address!r} cannot be reached: {reason}; start it with `ray start --head`, or pass "
+        "another --ray-address"
+    )
+
+
+@contextlib.contextmanager
+def _one_attempt() -> Iterator[None]:
+    """Make Ray try only once to connect to the head node, unless the user has set the number of attempts.
+
+    By default, Ray tries 20 times. If a program other than Ray listens on the port, this takes a quarter of an hour.
+    """
+    if CONNECTION_ATTEMPTS in os.environ:
+        yield
+        return
+    os.environ[CONNECTION_ATTEMPTS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[CONNECTION_ATTEMPTS]
 
 
 def on_node(node_id: str) -> Mapping[str, Any]:
@@ -85,6 +114,12 @@ def on_node(node_id: str) -> Mapping[str, Any]:
 def living_nodes() -> dict[str, dict[str, Any]]:
     """Return Ray's descriptions of the live nodes, by node id."""
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def supervisors() -> list[str]:
+    """Return the names of the supervisors in the cluster, including those that Ray is restarting."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
 
 
 def title(node: Mapping[str, Any]) -> str:
@@ -99,13 +134,15 @@ def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequ
     return task.remote((*plugins, OWN), tuple(packages))
 
 
-def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str | None:
+def described(
+    node: Mapping[str, Any], description: Any, here: Machine, *, timeout_s: float = DESCRIBE_S
+) -> Node | str | None:
     """Return a node or, if the node cannot execute runs, the reason. Return None if the node is no longer alive.
 
-    `description` is the result of `begin_description`.
+    `description` is the result of `begin_description`. `timeout_s` is the time to wait for it.
     """
     try:
-        machine: Machine = ray.get(description, timeout=DESCRIBE_S)
+        machine: Machine = ray.get(description, timeout=timeout_s)
     except ray.exceptions.GetTimeoutError:
         return f"node {title(node)} did not start a process within {DESCRIBE_S:g} s"
     except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):

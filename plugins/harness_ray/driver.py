@@ -4,7 +4,7 @@ coordinator."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from harness_ray.supervisor import Supervisor
 
 WAIT_S = 1.0
 """Maximum duration of one request for new reports, in seconds."""
-START_S = 120.0
-"""Time limit for starting the supervisor, in seconds."""
+ANSWER_S = 120.0
+"""Time limit for a response from the supervisor, in seconds. The limit includes the time in which Ray starts its
+process, or starts it again."""
 HEAD = "node:__internal_head__"
 """Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot continue
 if that node fails.
@@ -68,7 +69,7 @@ def start(
         max_concurrency=32,
     )
     supervisor = actor.remote(name, list(runs), here, nodes, lost_after_s, node_timeout_s)
-    _call(supervisor.news.remote({}, 0, [], 0.0), START_S)
+    _call(supervisor.news.remote({}, 0, [], 0.0))
     return supervisor
 
 
@@ -101,7 +102,7 @@ def follow(
     stopped: Exception | None = None
     while True:
         news: News = _call(supervisor.news.remote(seen, messages, collected, WAIT_S if wait else 0.0))
-        collected = []
+        collected, lost = [], False
         messages += len(news.messages)
         for text in news.messages:
             coordinator.message(text)
@@ -128,11 +129,15 @@ def follow(
                     _call(supervisor.prune.remote(update.attempt))
             seen[update.attempt] += len(update.events)
             if update.files is not None:
-                result = _fetch(supervisor, update, attempt.directory)
+                try:
+                    result = _fetch(supervisor, update, attempt.directory)
+                except _LostError:
+                    lost = True
+                    continue
                 coordinator.finish(attempt.id, result)
                 collected.append(update.attempt)
         state = SubmissionState(running=tuple(news.running), waiting=tuple(news.waiting))
-        if not collected and (state.finished or not wait):
+        if not collected and not lost and (state.finished or not wait):
             if stopped is not None:
                 raise stopped
             return state
@@ -156,14 +161,23 @@ def _fetch(supervisor: Any, update: Update, directory: Path) -> RunRecord | Fail
     return msgspec.json.decode(content, type=RunRecord)
 
 
-def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> list[bytes]:
-    return [_call(supervisor.read.remote(attempt, name, offset, CHUNK_BYTES)) for offset in range(0, size, CHUNK_BYTES)]
+class _LostError(Exception):
+    """Exception raised if the supervisor no longer has the files of an attempt."""
 
 
-def _call(answer: Any, timeout_s: float = 60.0) -> Any:
+def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> Iterator[bytes]:
+    for offset in range(0, size, CHUNK_BYTES):
+        chunk = _call(supervisor.read.remote(attempt, name, offset, CHUNK_BYTES))
+        if chunk is None:
+            raise _LostError
+        yield chunk
+
+
+def _call(answer: Any) -> Any:
     """Return the supervisor's response. Raises `harness.UsageError` if the supervisor cannot be reached."""
     try:
-        return ray.get(answer, timeout=timeout_s)
+        return ray.get(answer, timeout=ANSWER_S)
     except ray.exceptions.RayError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise harness.UsageError(f"the supervisor of the runs in the Ray cluster does not answer: {lines[0]}") from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = lines[-1] if any(line.startswith("File ") for line in lines) else lines[0]  # skip the traceback
+        raise harness.UsageError(f"the supervisor of the runs in the Ray cluster does not answer: {reason}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -103,8 +104,12 @@ def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environme
 
 def choose_node(spec: RunSpec, nodes: Iterable[Node], avoided: Collection[str]) -> Node | None:
     """Return a free node for a run, or None if no suitable node is free. A node whose id is in `avoided` is chosen only
-    if no other node, including the busy ones, can execute the run."""
+    if no other node, including the busy ones, can execute the run.
+
+    The choice among equally suitable nodes is random, because other commands may have chosen a node of the same cluster
+    at the same time.
+    """
     fitting = [node for node in nodes if node.fits(spec)]
     preferred = [node for node in fitting if node.id not in avoided] or fitting
     free = [node for node in preferred if node.is_free(spec)]
-    return min(free, key=lambda node: len(node.running), default=None)
+    return min(free, key=lambda node: (len(node.running), random.random()), default=None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,8 @@ from harness_ray.placement import Group
 
 COLLECTED = "collected"
 """Prefix of the names of marker files. A marker file indicates that the results of a run have been collected."""
+PREFIX = "harness-ray-spool-"
+"""Prefix of the names of the directories. It is followed by the cluster's address and the supervisor's name."""
 CLASSES = "classes.json"
 """Name of the file that stores which class of machine was chosen for each group of runs."""
 
@@ -30,17 +33,30 @@ class Spool:
     continues if the disk is full.
     """
 
-    def __init__(self, name: str) -> None:
-        """Open or create the directory, and remove the files of attempts that were not finished.
+    def __init__(self, name: str, address: str) -> None:
+        """Open or create the directory of the supervisor `name` of the cluster at `address`, and remove the files of
+        attempts that were not finished.
 
         Raises PermissionError if the directory belongs to another user, or is a link.
         """
-        self._path = Path(tempfile.gettempdir(), f"harness-ray-{name}")
+        self._prefix = PREFIX + re.sub(r"[^0-9A-Za-z.]", "-", address) + "-"
+        self._path = Path(tempfile.gettempdir(), self._prefix + name)
         self._path.mkdir(mode=0o700, exist_ok=True)
         if self._path.is_symlink() or self._path.lstat().st_uid != os.geteuid():
             raise PermissionError(f"{self._path} belongs to another user, or is a link")
         for path in self._path.glob("partial-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+    def remove_orphans(self, existing: Collection[str]) -> None:
+        """Remove the directories of this cluster whose supervisors do not exist. `existing` contains the names of the
+        cluster's supervisors.
+
+        A supervisor does not remove its directory if its command is killed, or if the head node shuts down.
+        """
+        for path in self._path.parent.glob(f"{self._prefix}*"):
+            with contextlib.suppress(OSError):
+                if path.name.removeprefix(self._prefix) not in existing and path.lstat().st_uid == os.geteuid():
+                    shutil.rmtree(path, ignore_errors=True)
 
     def folder(self, attempt: str) -> Path:
         """Return the directory that contains an attempt's files."""
@@ -89,11 +105,15 @@ class Spool:
         found = {}
         for path in self._path.glob("finished-*"):
             attempt = path.name.partition("-")[2]
+            files = _sizes(path)
+            if RESULT not in files:  # for example, a program has removed old temporary files
+                shutil.rmtree(path, ignore_errors=True)
+                continue
             events: list[str] = []
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 events = msgspec.json.decode(self._events(attempt).read_bytes())
             run = by_index[int(attempt.partition("-")[0])]
-            found[attempt] = Running(run, "", [event.encode() for event in events], files=_sizes(path))
+            found[attempt] = Running(run, "", [event.encode() for event in events], files=files)
         return found
 
     def keep_classes(self, classes: Mapping[Group, Environment]) -> None:

@@ -26,6 +26,7 @@ NODES_S = 2.0
 """Interval between queries for the list of nodes, in seconds."""
 MAX_EVENTS = 20_000
 """Maximum number of events kept per attempt. Later events are dropped."""
+REMOVED = "its files were removed from the head node"
 
 
 class Supervisor:
@@ -48,7 +49,8 @@ class Supervisor:
         self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
         self._plugins = list({ref for run in runs for ref in run.plugins})
         self._packages = sorted({package for run in runs for package in run.packages})
-        self._spool = Spool(name)
+        self._spool = Spool(name, str(ray.get_runtime_context().gcs_address))
+        self._spool.remove_orphans({name, *cluster.supervisors()})
         self._changed = threading.Condition()
         self._closed = False
         self._all = tuple(runs)
@@ -59,8 +61,10 @@ class Supervisor:
         """Nodes on which attempts of a run were lost, by run index."""
         self._nodes = {node.id: node for node in nodes}
         self._refused: set[str] = set()
-        self._describing: dict[str, tuple[Mapping[str, Any], Any]] = {}
+        self._describing: dict[str, tuple[Mapping[str, Any], Any, float]] = {}
+        """Ray's description of each new node, the task that describes the node, and the task's start time."""
         self._queried_at = float("-inf")
+        self._checked_at = time.monotonic()
         self._classes = self._spool.classes()
         self._missing_since: dict[Group, float] = {}
         self._messages: list[str] = []
@@ -81,11 +85,11 @@ class Supervisor:
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
-                one.heard_at = time.monotonic()
                 new = events[max(0, len(one.events) - first) :]
                 one.events += new[: MAX_EVENTS - len(one.events)]
-                if new:
+                if new or not one.started:
                     self._changed.notify_all()
+                one.started, one.silent_s = True, 0.0
             return one is not None and one.pruned
 
     def put(self, attempt: str, name: str, offset: int, chunk: bytes) -> bool:
@@ -94,13 +98,16 @@ class Supervisor:
             one = self._attempts.get(attempt)
             if one is None or one.files is not None:
                 return False
-            one.heard_at = time.monotonic()
+            one.started, one.silent_s = True, 0.0
             path = self._spool.folder(attempt) / name
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("r+b" if offset else "wb") as file:
                     file.seek(offset)
                     file.write(chunk)
+            except FileNotFoundError:
+                self._lost(attempt, REMOVED)
+                return False
             except OSError as error:
                 # Another attempt would not help if the disk is full.
                 self._forget(attempt)
@@ -126,23 +133,34 @@ class Supervisor:
                 updates = [
                     Update(key, one.run.index, one.events[seen.get(key, 0) :], one.files)
                     for key, one in self._attempts.items()
-                    if key not in seen or len(one.events) > seen[key] or one.files is not None
+                    if (one.started and key not in seen) or len(one.events) > seen.get(key, 0) or one.files is not None
                 ]
                 left = end - time.monotonic()
                 if updates or len(self._messages) > messages or left <= 0 or not (self._waiting or self._attempts):
-                    running = [one.run.index for one in self._attempts.values() if one.files is None]
-                    waiting = [run.index for run in self._waiting]
+                    unfinished = [one for one in self._attempts.values() if one.files is None]
+                    running = [one.run.index for one in unfinished if one.started]
+                    waiting = [one.run.index for one in unfinished if not one.started]
+                    waiting += [run.index for run in self._waiting]
                     return News(updates, self._messages[messages:], running, waiting)
                 self._changed.wait(left)
 
-    def read(self, attempt: str, name: str, offset: int, size: int) -> bytes:
-        """Return part of a file of a finished attempt."""
+    def read(self, attempt: str, name: str, offset: int, size: int) -> bytes | None:
+        """Return part of a file of a finished attempt, or None if the attempt does not exist. If the file cannot be
+        read, for example because another program has removed it, the attempt is lost."""
         one = self._attempts.get(attempt)
-        if one is not None and one.failure:
+        if one is None:
+            return None
+        if one.failure:
             return one.failure[offset : offset + size]
-        with (self._spool.folder(attempt) / name).open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        try:
+            with (self._spool.folder(attempt) / name).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except OSError as error:
+            with self._changed:
+                if attempt in self._attempts:
+                    self._lost(attempt, f"its files cannot be read on the head node: {error.strerror}")
+            return None
 
     def prune(self, attempt: str) -> None:
         """Stop the trial that an attempt executes. The attempt returns the record of a pruned trial."""
@@ -205,12 +223,14 @@ class Supervisor:
             known = {*self._nodes, *self._refused, *self._describing}
             for node, facts in living.items():
                 if node not in known and cluster.offers(facts):
-                    self._describing[node] = facts, cluster.begin_description(node, self._plugins, self._packages)
-            for node, (shown, task) in list(self._describing.items()):
-                if not ray.wait([task], timeout=0.05)[0]:
+                    task = cluster.begin_description(node, self._plugins, self._packages)
+                    self._describing[node] = facts, task, time.monotonic()
+            for node, (shown, task, since) in list(self._describing.items()):
+                in_time = time.monotonic() - since < cluster.DESCRIBE_S
+                if in_time and not ray.wait([task], timeout=0.05)[0]:
                     continue
                 del self._describing[node]
-                found = cluster.described(shown, task, self._here)
+                found = cluster.described(shown, task, self._here, timeout_s=0.0)
                 if isinstance(found, Node):
                     self._nodes[node] = found
                 elif found is not None:
@@ -254,9 +274,8 @@ class Supervisor:
 
     def _no_node(self, run: PlannedRun) -> Failure:
         spec = run.spec
-        needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}" + (
-            " and a GPU" if spec.device.startswith("cuda") else ""
-        )
+        gpu = " and a GPU" if spec.device.startswith("cuda") else ""
+        needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}{gpu}"
         same = " in the class of machine chosen for this dataset" if self._nodes else ""
         message = f"no node with {needed}{same} was available for {self._node_timeout_s:g} s"
         return Failure(kind="crash", message=message, phase="executor")
@@ -297,19 +316,37 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if their last report is too old, for example because the node is disconnected."""
-        limit = time.monotonic() - self._lost_after_s
+        """Mark attempts as lost if their last report is too old, for example because the node is disconnected. Move
+        attempts that have not started to a free node, for example because another job uses the CPUs of their node."""
+        now = time.monotonic()
+        # If this process was suspended, it could not receive reports.
+        passed_s, self._checked_at = min(now - self._checked_at, self._lost_after_s / 4), now
         for attempt, one in list(self._attempts.items()):
-            if one.files is None and one.heard_at is not None and one.heard_at < limit:
+            if one.files is not None:
+                continue
+            one.silent_s += passed_s
+            if one.silent_s <= self._lost_after_s:
+                continue
+            if one.started:
                 self._lost(attempt, f"no report for {self._lost_after_s:g} s")
+            elif (node := self._other_node(one)) is not None:
+                self._forget(attempt)
+                self._start(one.run, node)
+
+    def _other_node(self, one: Running) -> Node | None:
+        """Return a free node other than the node of an attempt."""
+        nodes = placement.of_class(self._nodes.values(), self._classes[placement.group_of(one.run.spec)])
+        avoided = {one.node, *self._losses.get(one.run.index, ())}
+        node = placement.choose_node(one.run.spec, nodes, avoided)
+        return None if node is None or node.id == one.node else node
 
     def _lost(self, attempt: str, reason: str) -> None:
         one = self._attempts[attempt]
         losses = self._losses.setdefault(one.run.index, [])
         losses.append(one.node)
         node = self._nodes.get(one.node)
-        place = node.address if node else f"node {one.node[:8]}"
-        self._message(f"{one.run.spec.title}: the attempt on {place} was lost: {reason}")
+        place = f" on {node.address}" if node else f" on node {one.node[:8]}" if one.node else ""
+        self._message(f"{one.run.spec.title}: the attempt{place} was lost: {reason}")
         self._forget(attempt)
         if len(losses) < MAX_ATTEMPTS:
             self._waiting.appendleft(one.run)
@@ -340,7 +377,11 @@ class Supervisor:
         self._changed.notify_all()
 
     def _finish(self, attempt: str, one: Running) -> None:
-        one.files = self._spool.finish(attempt, one.events)
+        files = self._spool.finish(attempt, one.events)
+        if RESULT not in files:
+            self._lost(attempt, REMOVED)
+            return
+        one.files = files
         self._changed.notify_all()
 
     def _message(self, text: str) -> None:

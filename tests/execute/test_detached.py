@@ -20,7 +20,7 @@ from harness.execute import detached
 from harness.execute.attempt import utc_now
 from harness.execute.environment import collect as environment
 from harness.execute.runner import Guarded, Listener
-from harness.execute.submissions import locked, options_for, submissions, write
+from harness.execute.submissions import grant, locked, options_for, submissions, write
 from harness.interfaces import Coordinator, Executor, PlannedRun, SubmissionState
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import Failure, PluginRef, Provenance, RunRecord
@@ -172,7 +172,7 @@ def test_only_runs_that_are_neither_submitted_nor_stored_are_submitted(bench: Be
     bench.run(detach=True)
     bench.specs = every
     bench.run(detach=True)
-    assert "2 runs submitted to the executor queue; 2 submitted earlier" in bench.messages[-1]
+    assert "2 runs submitted to the executor queue; unfinished runs submitted earlier: 2" in bench.messages[-1]
     assert sorted(Queue.executed) == [0, 1, 2, 3]
     bench.specs = every[2:]
     finish(1)
@@ -412,6 +412,36 @@ def test_failed_submission_leaves_no_job(bench: Bench, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="full"):
         bench.run(detach=True)
     assert submissions(bench.store) == []
+
+
+def fail_to_write_submission(patch: pytest.MonkeyPatch) -> str:
+    def full(*_: object) -> None:
+        raise RecordError("the results directory is full")
+
+    patch.setattr("harness.execute.detached.write", full)
+    return "the results directory is full"
+
+
+def fail_to_store_address(patch: pytest.MonkeyPatch) -> str:
+    def full(store: Store, submission: Any, options: Mapping[str, str]) -> None:
+        if "color" in options:
+            raise UsageError("the state directory is full")
+        grant(store, submission, options)
+
+    patch.setattr("harness.execute.detached.grant", full)
+    return "the state directory is full"
+
+
+@pytest.mark.parametrize("fail", [fail_to_write_submission, fail_to_store_address])
+def test_failed_submission_leaves_no_files(
+    fail: Callable[[pytest.MonkeyPatch], str], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    message = fail(monkeypatch)
+    with pytest.raises((RecordError, UsageError), match=message):
+        bench.run(detach=True)
+    assert (Queue.submitted, submissions(bench.store)) == ({}, [])
+    assert [path for path in state_dir().rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("detach", [True, False])

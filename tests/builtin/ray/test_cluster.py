@@ -171,7 +171,10 @@ def test_command_that_is_killed_is_continued_by_another(nodes: Nodes, tmp_path: 
     status = run_command(*command[:3], "status", "--results", str(tmp_path)).stdout
     assert "running (detached)" in status
     assert "4 runs: 0 done, 2 running, 0 failed, 2 remaining" in status
-    assert "0 runs submitted to the executor ray; 4 submitted earlier" in run_command(*command, "--detach").stderr
+    assert (
+        "0 runs submitted to the executor ray; unfinished runs submitted earlier: 4"
+        in run_command(*command, "--detach").stderr
+    )
     nodes.open_gate()
     wait_for(lambda: "4 done" in run_command(*command[:3], "status", "--results", str(tmp_path)).stdout)
     records = stored(tmp_path)

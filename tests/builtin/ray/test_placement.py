@@ -135,6 +135,14 @@ def test_run_avoids_the_node_of_a_lost_attempt_if_another_can_execute_it(spec: R
     assert choose_node(with_device(spec, "cuda"), [first], ()) is None
 
 
+def test_commands_that_use_the_same_cluster_do_not_all_choose_the_same_node(spec: RunSpec) -> None:
+    from harness_ray.placement import choose_node
+
+    nodes = [node("a"), node("b"), node("c")]
+    chosen = [choose_node(spec, nodes, ()) for _ in range(100)]
+    assert {each.id for each in chosen if each is not None} == {"a", "b", "c"}
+
+
 def test_runs_on_the_same_data_and_device_form_a_group(catalog: Catalog) -> None:
     from harness_ray.placement import group_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,9 @@ def start(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from harness_ray.supervisor import Supervisor
 
     task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: object()))
-    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
+    context = SimpleNamespace(current_actor=None, gcs_address="10.0.0.1:6379")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr("harness_ray.cluster.supervisors", lambda: ["run-1"])
     monkeypatch.setattr(ray, "remote", lambda _: task)
     monkeypatch.setattr("harness_ray.supervisor.threading.Thread", lambda **_: SimpleNamespace(start=lambda: None))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -71,6 +74,28 @@ def step(supervisor: Any, count: int = 1) -> None:
     for _ in range(count):
         with supervisor._changed:
             supervisor._start_runs()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Function that advances the supervisor's clock by a number of seconds."""
+    now = [1000.0]
+    monkeypatch.setattr("harness_ray.supervisor.time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    return advance
+
+
+def check_signs_of_life(supervisor: Any) -> None:
+    with supervisor._changed:
+        supervisor._check_signs_of_life()
+
+
+def attempt_nodes(supervisor: Any) -> list[int]:
+    """Return the number of the node of each attempt, counted from 1."""
+    return [int(one.node, 16) for one in supervisor._attempts.values()]
 
 
 def failures(supervisor: Any) -> list[Failure]:
@@ -129,12 +154,184 @@ def test_report_of_a_pruned_attempt_returns_true_for_this_attempt_alone(start: S
     supervisor.prune("lost")
 
 
+def test_attempt_is_lost_when_it_stops_reporting(start: Start, clock: Callable[[float], None]) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    (attempt,) = supervisor._attempts
+    supervisor.report(attempt, 0, [])
+    for _ in range(6):
+        clock(10)
+        check_signs_of_life(supervisor)
+    assert list(supervisor._attempts) == [attempt]
+    clock(10)
+    check_signs_of_life(supervisor)
+    assert supervisor._attempts == {}
+    assert "no report for 60 s" in supervisor.news({}, 0, [], 0.0).messages[0]
+
+
+def test_attempts_are_kept_when_the_supervisor_was_suspended(start: Start, clock: Callable[[float], None]) -> None:
+    supervisor = start(record().environment, record().environment)
+    step(supervisor)
+    attempts = list(supervisor._attempts)
+    for attempt in attempts:
+        supervisor.report(attempt, 0, [])
+    clock(10_000)
+    check_signs_of_life(supervisor)
+    assert list(supervisor._attempts) == attempts
+    assert supervisor.news({}, 0, [], 0.0).messages == []
+
+
+def test_attempt_that_does_not_start_is_moved_to_a_free_node(start: Start, clock: Callable[[float], None]) -> None:
+    """The CPUs of a node may be used by another command. The attempt is not lost, because it never started."""
+    supervisor = start(*[record().environment] * 3)
+    step(supervisor)
+    first = attempt_nodes(supervisor)
+    assert len(set(first)) == 2
+    started, waiting = supervisor._attempts
+    supervisor.report(started, 0, [])
+    for _ in range(7):
+        clock(10)
+        check_signs_of_life(supervisor)
+        supervisor.report(started, 0, [])
+    assert started in supervisor._attempts
+    assert waiting not in supervisor._attempts
+    assert attempt_nodes(supervisor) == [first[0], ({1, 2, 3} - set(first)).pop()]
+    assert (supervisor._losses, supervisor.news({}, 0, [], 0.0).messages) == ({}, [])
+
+
+def test_attempt_that_has_not_started_is_reported_as_waiting(start: Start) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    (attempt,) = supervisor._attempts
+    news = supervisor.news({}, 0, [], 0.0)
+    assert (news.updates, news.running, sorted(news.waiting)) == ([], [], [1, 2])
+    supervisor.report(attempt, 0, [])
+    news = supervisor.news({}, 0, [], 0.0)
+    assert [each.attempt for each in news.updates] == [attempt]
+    assert len(news.running) == len(news.waiting) == 1
+
+
+def test_attempt_that_does_not_start_waits_if_no_node_is_free(start: Start, clock: Callable[[float], None]) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    attempts = list(supervisor._attempts)
+    for _ in range(20):
+        clock(10)
+        check_signs_of_life(supervisor)
+    assert list(supervisor._attempts) == attempts
+
+
+def test_new_node_that_does_not_start_a_process_is_refused(
+    start: Start, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the choice of the class of machine would wait for this node forever."""
+    import ray
+    from harness_ray import cluster
+
+    supervisor = start()
+    facts = {"NodeID": "f" * 56, "NodeManagerAddress": "10.0.0.9", "Resources": {"CPU": 1.0}, "Alive": True}
+
+    def get(_: object, timeout: float) -> Any:
+        raise ray.exceptions.GetTimeoutError(str(timeout))
+
+    monkeypatch.setattr(cluster, "living_nodes", lambda: {facts["NodeID"]: facts})
+    monkeypatch.setattr(cluster, "begin_description", lambda *_: object())
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: ([], tasks))
+    monkeypatch.setattr(ray, "get", get)
+    supervisor._query_nodes()
+    clock(cluster.DESCRIBE_S - 1)
+    supervisor._query_nodes()
+    assert supervisor.news({}, 0, [], 0.0).messages == []
+    clock(1)
+    supervisor._query_nodes()
+    expected = f"node 10.0.0.9 ({'f' * 8}) did not start a process within 120 s"
+    assert supervisor.news({}, 0, [], 0.0).messages == [expected]
+    supervisor._query_nodes()
+    assert supervisor._describing == {}
+
+
 def test_failure_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
     supervisor = start(node_timeout_s=0)
     step(supervisor, 2)
     before = failures(supervisor)
     assert len(before) == 2
     assert failures(start()) == before
+
+
+def test_directories_of_supervisors_that_do_not_exist_are_removed(start: Start, tmp_path: Path) -> None:
+    """The supervisor of a killed command does not remove its directory."""
+    kept = [tmp_path / f"harness-ray-spool-{name}" for name in ("10.0.0.1-6379-run-1", "10.0.0.2-6379-run-2")]
+    orphan = tmp_path / "harness-ray-spool-10.0.0.1-6379-run-2"
+    for path in (*kept, orphan):
+        path.mkdir()
+        (path / "file").touch()
+    start()
+    assert [path.name for path in kept if (path / "file").exists()] == [path.name for path in kept]
+    assert (tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0").is_dir()
+    assert not orphan.exists()
+
+
+def test_run_whose_files_were_removed_from_the_head_node_is_repeated(start: Start, tmp_path: Path) -> None:
+    """Programs such as systemd-tmpfiles remove old files from the directory of temporary files."""
+    from harness_ray.node import RESULT
+
+    supervisor = start(record().environment, record().environment)
+    step(supervisor)
+    first, second = supervisor._attempts
+    for attempt in (first, second):
+        assert supervisor.put(attempt, RESULT, 0, b"{}")
+    with supervisor._changed:
+        supervisor._finish(first, supervisor._attempts[first])
+    shutil.rmtree(tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0")
+    with supervisor._changed:
+        supervisor._finish(second, supervisor._attempts[second])
+    assert [run.index for run in supervisor._waiting] == [2]
+    assert supervisor.read(first, RESULT, 0, 10) is None
+    assert sorted(run.index for run in supervisor._waiting) == [1, 2]
+    news = supervisor.news({}, 0, [], 0.0)
+    assert (news.updates, sorted(news.waiting)) == ([], [1, 2])
+    assert ["removed from the head node" in text for text in news.messages] == [True, False]
+    assert supervisor.read("unknown", RESULT, 0, 10) is None
+
+
+def test_result_without_a_record_is_not_kept_when_the_supervisor_is_restarted(start: Start, tmp_path: Path) -> None:
+    first = start(record().environment)
+    step(first)
+    (attempt,) = first._attempts
+    (tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0" / f"finished-{attempt}").mkdir()
+    second = start(record().environment)
+    assert second._attempts == {}
+    assert [run.index for run in second._waiting] == [1, 2]
+
+
+def test_command_asks_again_for_a_run_whose_files_are_lost(monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> None:
+    """Otherwise, a submission would be removed as finished although one of its runs is repeated."""
+    from harness_ray import driver
+    from harness_ray.attempts import News, Update
+
+    (spec,) = toy_specs(catalog)
+    run = PlannedRun(index=1, total=1, spec=spec, plugins=(), packages=(), timeout_s=60)
+    content = msgspec.json.encode(Failure(kind="error", message="no"))
+    answers = {"1-a": None, "1-b": content}
+    pending = [
+        News([Update("1-a", 1, [], {driver.RESULT: len(content)})], [], [], []),
+        News([Update("1-b", 1, [], {driver.RESULT: len(content)})], [], [], []),
+        News([], [], [], []),
+    ]
+    supervisor = SimpleNamespace(
+        news=SimpleNamespace(remote=lambda *_: pending.pop(0)),
+        read=SimpleNamespace(remote=lambda attempt, *_: answers[attempt]),
+    )
+    monkeypatch.setattr(driver, "_call", lambda answer: answer)
+    finished: list[object] = []
+    coordinator: Any = SimpleNamespace(
+        start=lambda run: SimpleNamespace(id=run.index, directory=None),
+        finish=lambda _, result: finished.append(result),
+    )
+    state = driver.follow(supervisor, [run], coordinator, wait=False, detached=True)
+    assert state.finished
+    assert finished == [Failure(kind="error", message="no")]
+    assert pending == []
 
 
 def test_class_of_a_group_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
@@ -181,8 +378,8 @@ def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch
         killed, alive = (Path(process.stdout.readline().strip()) for process in processes if process.stdout)
         processes[0].send_signal(signal.SIGKILL)
         processes[0].wait()
-        (tmp_path / "harness-ray-run-0").mkdir()
-        (tmp_path / "harness-ray-attempt-link").symlink_to(tmp_path / "harness-ray-run-0")
+        (tmp_path / "harness-ray-spool-0").mkdir()
+        (tmp_path / "harness-ray-attempt-link").symlink_to(tmp_path / "harness-ray-spool-0")
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         from harness_ray.node import scratch
 
@@ -191,7 +388,7 @@ def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch
             assert (alive / "file").exists()
             assert Path(own).is_dir()
         assert not Path(own).exists()
-        assert (tmp_path / "harness-ray-run-0").is_dir()
+        assert (tmp_path / "harness-ray-spool-0").is_dir()
     finally:
         for process in processes:
             process.kill()
