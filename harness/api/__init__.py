@@ -114,7 +114,8 @@ def run(
         Name of the primary metric, which is used to select the best epoch and to compare runs. By default, the primary
         metric of each task is used.
     parity : bool, default=False
-        Check that the backends compute the same results before the runs start, and store the verdict in the records.
+        Check that the backends compute the same results before the runs start, and store the verdict in the records. In
+        the check, each backend uses at most half of the available cores.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.

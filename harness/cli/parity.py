@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 @options.selection(
     leave_out=("seed", "split", "repeat", "devices", "weights", "metric"),
     backend="Backends to compare (at least two). Each backend is compared with the first one.",
+    threads="Number of CPU threads of each backend. Two backends compute at the same time if the number of cores "
+    "permits. The verdict does not depend on the number of threads.",
+    defaults={"threads": "half of the available cores, at least 1"},
 )
 @click.option(
     "--all", "everything", is_flag=True, help="Check every model at its default size on every compatible task."
@@ -92,20 +95,22 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool, results: st
     """
     import dataclasses
 
+    from harness.checks.parity.check import specs_to_check
     from harness.data.checkpoint import locate
     from harness.errors import UsageError
-    from harness.plan.expand import expand, suits
+    from harness.plan.expand import suits
     from harness.records.store import Store, results_dir
 
     selection = selection.resolved(locate, Store(results_dir(results)).find)
     if not everything:
-        yield from expand(selection, catalog)
+        yield from specs_to_check(selection, catalog)
         return
     for name, provided in sorted(catalog.tasks.items()):
         for family, model in sorted(catalog.models.items()):
             if suits(provided.value, model.value):
                 try:
-                    specs = expand(dataclasses.replace(selection, tasks=(name,), models=(family,)), catalog)
+                    chosen = dataclasses.replace(selection, tasks=(name,), models=(family,))
+                    specs = specs_to_check(chosen, catalog)
                 except UsageError as error:
                     echo(f"Warning: task {name!r} with model {family!r} is excluded: {error}", err=True)
                 else:

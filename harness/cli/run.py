@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--parity",
     is_flag=True,
-    help="First check that the backends compute the same results, and store the verdict in the records.",
+    help="First check that the backends compute the same results, and store the verdict in the records. In the check, "
+    "each backend uses at most half of the available cores.",
 )
 @options.price_per_hour
 @click.option(

@@ -75,7 +75,8 @@ def assert_parity(
     """Assert that two backends compute the same results for a model.
 
     To test a backend, compare it with a trusted backend. To test a model, compare its networks on two backends. Plugins
-    are discovered through their entry points. Each backend runs in a separate process.
+    are discovered through their entry points. Each backend runs in a separate process, and uses half of the available
+    CPU cores.
 
     Parameters
     ----------
@@ -113,9 +114,8 @@ def assert_parity(
     >>> def test_my_backend_agrees_with_torch():
     ...     harness.testing.assert_parity(task="nlp", model="bert-tiny", backends=("torch", "mine"))
     """
-    from harness.checks.parity.check import check, pairs
+    from harness.checks.parity.check import check, pairs, specs_to_check
     from harness.checks.parity.text import render
-    from harness.plan.expand import expand
     from harness.plan.selection import Selection
     from harness.plugins import discover
 
@@ -129,7 +129,7 @@ def assert_parity(
         precisions=(precision,),
         overrides=tuple(overrides),
     )
-    ((one, other),) = pairs(expand(selection, catalog))
+    ((one, other),) = pairs(specs_to_check(selection, catalog))
     verdict = check(one, other, catalog, steps=steps)
     if not verdict.passed:
         raise AssertionError(render(verdict))

@@ -178,8 +178,8 @@ def parity(subject: Subject, catalog: Catalog, progress: Progress = lambda text:
     """Compare a network with the same model on another installed backend. `progress` is called when a part of the
     comparison begins."""
     from harness.checks.parity.check import check as compare
+    from harness.checks.parity.check import specs_to_check
     from harness.checks.parity.text import render
-    from harness.plan.expand import expand
     from harness.plan.selection import Selection
     from harness.testing.rule import NotChecked
 
@@ -197,7 +197,7 @@ def parity(subject: Subject, catalog: Catalog, progress: Progress = lambda text:
     except NotChecked as reason:
         return not_checked(str(reason))
     selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(other, backend), devices=("cpu",))
-    base, new = expand(selection, catalog)
+    base, new = specs_to_check(selection, catalog)
     verdict = compare(base, new, catalog, steps=PARITY_STEPS, say=progress)
     seen = f"the results of {other} and {backend} match" if verdict.passed else render(verdict)
     return Finding(

@@ -96,7 +96,9 @@ class JaxSession(harness.Session):
         params, statistics, self._frozen = self._weights.place(weights, self._device, self._float)
         self._average = None
         with jax.default_device(self._device):
-            self._training = Training(params, statistics, self._optimizer.init(params), jnp.zeros((), jnp.int32))
+            # Keep the number of steps, because dropout masks would be repeated otherwise.
+            step = jnp.zeros((), jnp.int32) if self._training is None else self._training.step
+            self._training = Training(params, statistics, self._optimizer.init(params), step)
 
     def get_weights(self) -> dict[str, Array]:
         training = self._started()

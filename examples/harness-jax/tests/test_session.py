@@ -41,6 +41,15 @@ def test_gradients_draw_new_dropout_masks() -> None:
     assert len({session.gradients(CASES.batch("mlp"))[0] for _ in range(5)}) == 5
 
 
+def test_training_steps_after_setting_the_weights_draw_new_dropout_masks() -> None:
+    session = CASES.open("mlp", recipe=harness.Recipe(optimizer="sgd", dropout=0.5))
+    weights, losses = session.get_weights(), set()
+    for _ in range(5):
+        session.set_weights(weights)
+        losses.add(float(session.fetch(session.train_step(CASES.batch("mlp"), 0.0))))
+    assert len(losses) == 5
+
+
 def slow(build_network: Any) -> Any:
     """Return a builder for the same network, preceded by matrix products that take a few tenths of a second."""
 

@@ -3,6 +3,7 @@ the results."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import tempfile
 import time
@@ -19,6 +20,9 @@ from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
 from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
 from harness.execute.teacher import provide_logits
+from harness.plan.devices import threads_per_process
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
 from harness.records import ParityMark, RunSpec
@@ -35,6 +39,15 @@ perturbations changes it is about 1/64."""
 
 def _silent(text: str) -> None:
     pass
+
+
+def specs_to_check(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
+    """Return the specs of a selection, for a parity check.
+
+    By default, each backend uses half of the available cores, but at least one thread, so that two backends can compute
+    at the same time. Raises the same errors as `harness.plan.expand.expand`.
+    """
+    return expand(dataclasses.replace(selection, threads=threads_per_process(selection, jobs=2)), catalog)
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
@@ -58,7 +71,7 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 def _kind(spec: RunSpec) -> str:
     """Return a key that is the same for all specs covered by one check."""
     recipe = without_loop_fields(spec.recipe)
-    return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, recipe=recipe).key
+    return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, threads=1, recipe=recipe).key
 
 
 def compared(specs: Sequence[RunSpec]) -> set[str]:
@@ -73,10 +86,15 @@ def marks_for(
     """Check the pairs among `specs` and save the verdicts in `store`. Return the parity results to record for each
     spec, keyed by the spec's key.
 
+    Each backend uses as many threads as its runs, but at most half of the available cores, so that both backends can
+    compute at the same time. The verdict does not depend on the number of threads.
+
     Raises `harness.UsageError` if `specs` contains no pair to compare.
     """
     marks: dict[str, list[ParityMark]] = {spec.key: [] for spec in specs}
-    for one, other in pairs(specs):
+    most = threads_per_process(Selection(), jobs=2)
+    for pair in pairs(specs):
+        one, other = (msgspec.structs.replace(spec, threads=min(spec.threads, most)) for spec in pair)
         verdict = check(one, other, catalog, say=say)
         if verdict.key:
             keep(verdict, store.path)

@@ -168,7 +168,7 @@ def test_marks_of_partial_checks_and_of_older_records_are_partly_checked(results
 
 def test_verdict_of_an_older_version_is_ignored(results: Path) -> None:
     (path,) = (results / "parity").iterdir()
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 2'))
     assert load(results) == {}
 
 
@@ -204,6 +204,7 @@ def changed(record: RunRecord, what: str) -> RunRecord:
         "compile": {"compile": True},
         "optimizer": {"recipe": replace(record.spec.recipe, momentum=0.9)},
         "seed": {"seed": 7},
+        "threads": {"threads": 64},
         "epochs": {"recipe": replace(record.spec.recipe, epochs=99)},
         "protocol": {"protocol": replace(record.spec.protocol, window_s=9.0)},
     }
@@ -220,7 +221,7 @@ def test_verdict_applies_only_to_the_same_computation(results: Path) -> None:
         rows = build_table([changed(record, what) for record in records], verdicts).rows
         return {row.text("parity").partition(" ")[0] for row in rows}
 
-    for what in ("seed", "epochs", "protocol"):
+    for what in ("seed", "threads", "epochs", "protocol"):
         assert states(what) == {"same"}, what
     for what in ("library", "plugin", "data", "model", "precision", "compile", "optimizer"):
         assert states(what) == {"unchecked"}, what
