@@ -99,7 +99,7 @@ def test_audit_passes(run: Path) -> None:
 def test_parity_detects_that_padding_is_trained_as_a_class(toy: Path, tmp_path: Path) -> None:
     backends = "toy-positions,toy-positions-faulty"
     text = harness("parity", "--task", "toy-tag", "--backend", backends, "--results", tmp_path, status=1)
-    assert "DIFFERS: training losses differ" in text
+    assert "DIFFERS: the training losses differ" in text
 
 
 @pytest.mark.slow

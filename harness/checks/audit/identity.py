@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,8 @@ from harness.plugins.code import with_digest
 from harness.records import RunSpec
 from harness.records.arrays import digest
 from harness.records.files import real_path
-from harness.records.store import earlier_run_id, run_id
+from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
+from harness.records.store import PREPROCESSING, earlier_run_id, run_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,6 +208,17 @@ def _lock(subject: Subject) -> Result:
     return Result(problems, f"lock {digest[:8]}" if digest else "no named environment")
 
 
+def _preprocessing(subject: Subject) -> Result:
+    path, recorded = subject.run.path / PREPROCESSING, subject.record.provenance.preprocessing_digest
+    if not is_stored(path):
+        raise NotCheckedError("the run's preprocessing is not stored")
+    if not recorded:
+        raise NotCheckedError("the record was written by an older version, which did not record the digest")
+    actual = hashlib.sha256(read_stored(path, MAX_JSON_BYTES)).hexdigest()
+    shown = f"digest {actual[:8]}"
+    return Result([] if actual == recorded else [f"{shown}, but the record contains {recorded[:8]}"], shown)
+
+
 CHECKS = (
     Check(
         "the key and the run id match the spec",
@@ -223,5 +236,6 @@ CHECKS = (
         _weights,
     ),
     Check("the installed plugins match those of the run", ("provenance.plugins",), _plugins),
+    Check("the stored preprocessing matches its digest", ("provenance.preprocessing_digest",), _preprocessing),
     Check("the lock file of the environment matches its digest", ("environment.lock_digest",), _lock),
 )

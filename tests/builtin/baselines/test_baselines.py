@@ -161,7 +161,7 @@ def test_save_weights_warns_about_models_without_weights(tmp_path: Path) -> None
     chosen = ("--task", "regression", "--backend", "baseline", "--model", "ridge,gradient-boosting", "--dry-run")
     planned = harness_cli("run", *chosen, "--save-weights", results=tmp_path)
     assert "no weights that can be saved" in planned.stderr
-    assert planned.stderr.rstrip().endswith("trained weights: gradient-boosting (baseline)")
+    assert planned.stderr.rstrip().endswith("use their runs: gradient-boosting (baseline)")
     assert "no weights" not in harness_cli("run", *chosen, results=tmp_path).stderr
 
 
