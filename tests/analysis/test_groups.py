@@ -283,7 +283,7 @@ def test_chosen_class_is_the_positive_class() -> None:
 
 def test_runs_without_rates_are_refused_with_the_reason() -> None:
     targets, predicted, _ = random_run(8)
-    with pytest.raises(UsageError, match="has no groups; name columns of your own data with --slice-columns"):
+    with pytest.raises(UsageError, match="has no groups; select columns of your own data with --slice-columns"):
         groups(run_of(targets, predicted, {}))
     with pytest.raises(UsageError, match="recorded before the predictions were counted by group"):
         groups(record())

@@ -24,7 +24,8 @@ def test_reserved_names_are_those_of_the_columns_and_costs() -> None:
 def test_task_that_counts_what_a_column_contains_is_rejected(counts: str) -> None:
     class Counting(Task):
         name, metric, metrics = "counting", "accuracy", ("accuracy",)
-        summary = kind = objective = produces = consumes = default_dataset = default_model = "x"
+        summary = kind = produces = consumes = default_dataset = default_model = "x"
+        objective = "regression"
 
         def prepare(self, data: Any, options: Any) -> Any:
             raise AssertionError
