@@ -114,7 +114,8 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
         raise UsageError(
-            f"{folder / INDEX} lists {len(files)} files, but {len(absent)} of them are missing: "
+            f"{folder / INDEX} lists {len(files)} files, but {len(absent)} of them "
+            f"{'is' if len(absent) == 1 else 'are'} missing: "
             f"{', '.join(absent[:8])}; download the missing files"
         )
     for file, wanted in files.items():

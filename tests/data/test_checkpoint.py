@@ -87,7 +87,9 @@ def test_missing_files_of_an_index_are_listed(tmp_path_factory: pytest.TempPathF
     for number in missing:
         (folder / names[number]).unlink()
     lost = ", ".join(names[number] for number in sorted(missing))
-    with pytest.raises(UsageError, match=f"lists 5 files, of which {len(missing)} are missing: {lost}; download"):
+    with pytest.raises(
+        UsageError, match=f"lists 5 files, but {len(missing)} of them (is|are) missing: {lost}; download"
+    ):
         locate(str(folder))
 
 
