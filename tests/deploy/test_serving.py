@@ -359,7 +359,7 @@ def test_model_is_started_again_after_it_was_killed(results: Path) -> None:
 
 def test_infinite_time_limit_is_refused(tmp_path: Path) -> None:
     refused = harness_cli("serve", "regression", "--answer-timeout", "inf", results=tmp_path, status=2)
-    assert "'--answer-timeout': inf is not in the range 0<x<=86400" in refused.stderr
+    assert "'--answer-timeout': inf is not a finite number" in refused.stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
