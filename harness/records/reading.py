@@ -74,7 +74,7 @@ def read_stored(path: Path, limit: int) -> bytes:
 
 
 def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Return the content of a file in a results directory, and the result of `os.fstat` before reading; see `open_stored`."""
+    """Return the content of a file in a results directory, and its status before reading; see `open_stored`."""
     file = open_stored(path, limit)
     state = os.fstat(file.fileno())
     return _read(file, path, limit), state
