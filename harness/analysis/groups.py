@@ -17,7 +17,7 @@ largest rate is between the largest lower end and the largest upper end of these
 between the smallest lower end and the smallest upper end. The interval of a gap is computed from these bounds, with a
 Bonferroni correction for the number of groups and classes. The interval of a difference contains 0, and the interval of
 a ratio contains 1, unless the rates of two groups differ significantly. Bootstrap intervals do not have this property,
-because the largest of several noisy rates is biased upwards.
+because the largest of several noisy rates is biased upward.
 """
 
 from __future__ import annotations

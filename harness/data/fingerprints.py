@@ -32,20 +32,20 @@ At a third of the resolution, the interpolation method of an image editor has li
 much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum root mean square differences between two copies of an image, over all pixels and over the part with the
+"""Maximum root mean square differences between two near-duplicate images, over all pixels and over the part with the
 largest difference. The key is True for images that are compared at a third of their resolution, and False for images
 that are compared at half of their resolution. The limits are multiples of the contrast, which is the standard deviation
 of the pixels.
 
-The differences between copies are below these limits. The differences between the most similar distinct images of
-MNIST, Fashion-MNIST and photographs are above these limits.
+The differences between near-duplicates are below these limits. The differences between the most similar distinct images
+of MNIST, Fashion-MNIST and photographs are above these limits.
 """
 COLOR = 2
 """Factor by which the limits are multiplied for colors, because lossy formats store colors less precisely than
 brightness.
 """
 SHARPER = 1.5
-"""Maximum ratio between the amplitudes of the same frequency in two copies."""
+"""Maximum ratio between the amplitudes of the same frequency in two near-duplicate images."""
 FINEST = 128
 """Maximum side length at which images are compared, in pixels."""
 PARTS = 16
@@ -56,9 +56,9 @@ SHORTEST_S = 0.1
 COMPARED_S = 30
 """Maximum duration to compare, from the start of a recording."""
 DELAY_S = 0.1
-"""Maximum delay of a copy, in seconds. Encoders may insert a short delay."""
+"""Maximum delay between two near-duplicate recordings, in seconds. Encoders may insert a short delay."""
 DURATION_S = 0.2
-"""Maximum difference between the durations of two copies."""
+"""Maximum difference between the durations of two near-duplicate recordings."""
 RATE_HZ = 8000
 """Sample rate at which recordings are compared."""
 SILENCE = 1e-3
@@ -72,11 +72,11 @@ BANDS = np.geomspace(100, 1500, 25)
 frequencies.
 """
 CORRELATION = 0.95
-"""Minimum correlation between two copies of a recording."""
+"""Minimum correlation between two near-duplicate recordings."""
 WORST = 0.62
-"""Maximum root mean square difference between two copies in the part with the largest difference, relative to the root
-mean square of the recording. Copies satisfy both limits. The most similar recordings of a speaker in the Free Spoken
-Digit Dataset do not satisfy both limits.
+"""Maximum root mean square difference between two near-duplicate recordings in the part with the largest
+difference, relative to the root mean square of the recording. Near-duplicates satisfy both limits. The most similar
+recordings of a speaker in the Free Spoken Digit Dataset do not satisfy both limits.
 """
 
 
@@ -105,7 +105,8 @@ def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.
 
 
 def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Return whether two images ``[H, W, C]`` are copies, even after lossy compression or resizing.
+    """Return whether two images ``[H, W, C]`` are near-duplicates. Differences due to lossy compression or resizing
+    are tolerated.
 
     The images are compared at the same reduced resolution. Colors are compared at half of this resolution, because
     compressed images store them less precisely. Both the whole images and the parts where they differ most must be
@@ -165,8 +166,8 @@ def trimmed(waveform: NDArray[Any]) -> NDArray[Any]:
 
 
 def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], other_rate_hz: int) -> bool:
-    """Return whether two waveforms ``[samples]`` are copies. Differences due to lossy compression, resampling, a short
-    delay, the volume or the sign are tolerated.
+    """Return whether two waveforms ``[samples]`` are near-duplicates. Differences due to lossy compression, resampling,
+    a short delay, the volume or the sign are tolerated.
     """
     if abs(len(one) / rate_hz - len(other) / other_rate_hz) > DURATION_S:
         return False

@@ -24,20 +24,23 @@ def assign_folds(
     rows: int,
     classes: NDArray[np.int64] | None,
     groups: NDArray[Any] | None,
-    copies: NDArray[Any] | None,
+    duplicates: NDArray[Any] | None,
     seed: int,
     names: Sequence[str],
 ) -> Index:
     """Return the fold of each row, counted from 0, as an array ``[N]``.
 
     The folds are stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups`
-    (``[N]``) are in the same fold, as are rows with equal values in `copies` (``[N]``). If `groups` is given, rows with
-    equal values in `copies` must be in the same group. `names` contains the class names.
+    (``[N]``) are in the same fold, as are rows with equal values in `duplicates` (``[N]``). If `groups` is given, rows
+    with equal values in `duplicates` must be in the same group. `names` contains the class names.
 
     Raises `harness.DataError` if there are too few rows, groups or examples of a class.
     """
     if groups is None:
-        unit, what = np.arange(rows) if copies is None else copies, "rows" if copies is None else "distinct rows"
+        unit, what = (
+            np.arange(rows) if duplicates is None else duplicates,
+            "rows" if duplicates is None else "distinct rows",
+        )
     else:
         unit, what = groups, "groups"
     distinct, first, number = np.unique(unit, return_index=True, return_inverse=True)
@@ -60,7 +63,7 @@ def _folds_of_units(count: int, units: int, classes: NDArray[np.int64] | None, s
     from sklearn.model_selection import KFold, StratifiedKFold
 
     found = np.zeros(units, np.int64)
-    if classes is not None and np.bincount(classes).max() < count:  # possible if copies have different classes
+    if classes is not None and np.bincount(classes).max() < count:  # possible if duplicates have different classes
         classes = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # rare classes are reported by fold_warnings()
@@ -161,10 +164,10 @@ def fold_warnings(
     return found
 
 
-def drawn_by(grouped: bool, classes: Index | None, copies: NDArray[Any] | None) -> str:
-    """Return a description of how folds were drawn, such as `` by group and class, copies kept in one fold``."""
+def drawn_by(grouped: bool, classes: Index | None, duplicates: NDArray[Any] | None) -> str:
+    """Return a description of how folds were drawn, such as `` by group and class, duplicates kept in one fold``."""
     by = " and ".join([*(["group"] if grouped else []), *(["class"] if classes is not None else [])])
-    return (f" by {by}" if by else "") + (", copies kept in one fold" if copies is not None else "")
+    return (f" by {by}" if by else "") + (", duplicates kept in one fold" if duplicates is not None else "")
 
 
 def sizes_of(folds: Index) -> str:

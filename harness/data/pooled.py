@@ -32,9 +32,9 @@ def resplit(raw: RawData, options: PooledResampling, objective: Objective, split
     """
     everything = _joined([raw.train, raw.validation, raw.test])
     classes = np.asarray(everything.targets) if objective == "classification" else None
-    copies = _contents(everything)
+    duplicates = _contents(everything)
     kept = _undivided(raw)
-    groups, labels = _together(everything, kept, copies)
+    groups, labels = _together(everything, kept, duplicates)
     if groups is not None and (count := len(np.unique(groups))) < len(SPLITS):
         raise DataError(
             f"{count} groups of examples with the same {' or '.join(kept)} cannot be divided into training, validation "
@@ -45,11 +45,11 @@ def resplit(raw: RawData, options: PooledResampling, objective: Objective, split
     details = dict(raw.details)
     if options.folds is not None:
         names = raw.label_names
-        folds = assign_folds(options.folds, len(everything), classes, groups, copies, seed, names)
+        folds = assign_folds(options.folds, len(everything), classes, groups, duplicates, seed, names)
         given = ["test" if fold == number - 1 else "train" for fold in folds.tolist()]
         titles = [f"fold {fold}" for fold in range(1, options.folds + 1)]
         found += fold_warnings(folds, titles, classes, labels, names)
-        start = f"fold {number} of {options.folds} drawn at random{drawn_by(bool(kept), classes, copies)}; "
+        start = f"fold {number} of {options.folds} drawn at random{drawn_by(bool(kept), classes, duplicates)}; "
         details["fold_rows"] = sizes_of(folds)
     else:
         seed, start = split_seed + number - 1, f"random split {number} of {options.random_splits}: "
@@ -62,7 +62,7 @@ def resplit(raw: RawData, options: PooledResampling, objective: Objective, split
         validation_share=VALIDATION_SHARE,
         test_share=TEST_SHARE,
         label_names=raw.label_names,
-        copies=copies,
+        duplicates=duplicates,
     )
     lacking, few = ({}, []) if classes is None else check_classes(parts, classes, raw.label_names)
     train, validation, test = (everything.take(parts[name]) for name in SPLITS)
@@ -123,16 +123,16 @@ def _is_missing(group: Any) -> bool:
 
 
 def _together(
-    examples: Split, names: list[str], copies: NDArray[Any] | None
+    examples: Split, names: list[str], duplicates: NDArray[Any] | None
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
     """Return the number of each example's group, int64 ``[N]``, and the name of each example's group, str ``[N]``.
 
-    Examples are in the same group if they have the same value in one of the groups `names` or in `copies`. An example
-    without a group forms a separate group. Both results are None if `names` is empty.
+    Examples are in the same group if they have the same value in one of the groups `names` or in `duplicates`. An
+    example without a group forms a separate group. Both results are None if `names` is empty.
     """
     if not names:
         return None, None
-    number: NDArray[np.int64] = np.arange(len(examples)) if copies is None else copies
+    number: NDArray[np.int64] = np.arange(len(examples)) if duplicates is None else duplicates
     titles = np.array([f"no group, example {row}" for row in range(1, len(examples) + 1)], object)
     for name in reversed(names):
         cells = examples.groups[name].tolist()

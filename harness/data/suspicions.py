@@ -121,10 +121,10 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
 
 
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
-    """Return a warning if copies of a single example make up a large part of a split.
+    """Return a warning if duplicates of one example make up a large part of a split.
 
-    In tables, copies are reported only if they form a majority, because examples are often equal if the features have
-    few distinct values.
+    In tables, duplicates are reported only if they form a majority, because examples are often equal if the features
+    have few distinct values.
     """
     count = int(np.unique(digests, return_counts=True)[1].max())
     limit = 0.5 if info.kind == "features" else REPEATED

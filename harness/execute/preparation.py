@@ -274,7 +274,7 @@ def load_and_prepare(
 ) -> tuple[RawData, PreparedData]:
     """Validate the raw and prepared data, and return them with their descriptions. The cache is not used."""
     from harness.data.counts import with_counts
-    from harness.data.near_copies import between_splits
+    from harness.data.near_duplicates import between_splits
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw

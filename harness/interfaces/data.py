@@ -352,7 +352,7 @@ class Task(ABC, Generic[OptionsT]):
     def tokens(
         self, inputs: Mapping[str, Array], fitted: Mapping[str, Any], info: DataInfo
     ) -> Sequence[Sequence[str]] | None:
-        """Return the text of each position of prepared examples, for displaying attributions.
+        """Return the text at each position of prepared examples, which ``harness explain`` shows with the attributions.
 
         Parameters
         ----------

@@ -239,7 +239,7 @@ class Executor(ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     prunes: ClassVar[bool] = False
-    """True if the executor reports the events of a run while the run is executed, and stops the run when
+    """True if the executor reports events during the run, and stops the run when
     `Coordinator.event` raises `harness.TrialPruned`. If False, ``harness tune`` requires ``--pruner none``."""
     options: ClassVar[Mapping[str, str]] = {}
     """One-line descriptions of the executor's options, keyed by option name. For example, users set the ``address``

@@ -74,7 +74,10 @@ def read_stored(path: Path, limit: int) -> bytes:
 
 
 def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Return the content of a file in a results directory and the file's status before reading; see `open_stored`."""
+    """Return the content and the `os.stat_result` of a file in a results directory; see `open_stored`.
+
+    The `os.stat_result` is determined before the content is read.
+    """
     file = open_stored(path, limit)
     state = os.fstat(file.fileno())
     return _read(file, path, limit), state

@@ -131,7 +131,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epoch are evaluated. `monitor` selects the score. In case of a tie, the earliest epoch is used. The default for user
     data is True."""
     max_steps: int | None = None
-    """Maximum number of training steps. Schedules that depend on the last step end at this step."""
+    """Maximum number of training steps. Learning-rate schedules that decay until the end of
+    training are shortened accordingly."""
     max_seconds: float | None = None
     """Training time in seconds, excluding validation, after which training ends. None for no limit. With a limit, the
     number of steps depends on the machine's speed, so the run is not bitwise reproducible."""

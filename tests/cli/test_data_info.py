@@ -100,7 +100,7 @@ def test_folders_of_recordings_are_described_with_seconds(tmp_path: Path) -> Non
 
 
 @pytest.mark.plugins("nlp")
-def test_copies_within_and_between_splits_are_counted(tmp_path: Path) -> None:
+def test_duplicates_within_and_between_splits_are_counted(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"text": f"text number {n}", "label": "ab"[n % 2], "split": ("train", "validation", "test")[n % 3]}
         for n in range(30)
@@ -108,10 +108,10 @@ def test_copies_within_and_between_splits_are_counted(tmp_path: Path) -> None:
     for row in (rows[1], rows[2]):
         row |= {"text": "text number 0", "label": rows[0]["label"]}
     rows[3] |= {"text": "text number 0", "label": rows[0]["label"]}
-    found = summary(write_jsonl(tmp_path / "copies.jsonl", rows), "--task", "nlp")
+    found = summary(write_jsonl(tmp_path / "duplicates.jsonl", rows), "--task", "nlp")
     assert found.info.splits["train"].repeated == 1
     assert [found.info.splits[name].shared for name in ("train", "validation", "test")] == [0, 1, 1]
-    shown = text(tmp_path / "copies.jsonl", "--task", "nlp")
+    shown = text(tmp_path / "duplicates.jsonl", "--task", "nlp")
     assert "repeated in the same split 1 train, 0 validation, 0 test" in shown
     assert "also in the training split 1 validation, 1 test" in shown
 

@@ -20,19 +20,19 @@ PLUGINS = pytest.mark.plugins("nlp", "vision", "regression", "speech", "baseline
 
 COUNT = 40
 PARTS = ["train"] * 28 + ["validation"] * 4 + ["test"] * 8
-COPIED = (0, 1, 2, 3)
-"""Numbers of the examples that have a copy in the test split. The copy of the last one has another label."""
-EXACT = "4 of 44 rows are copies of other rows"
-ENCODED = "4 of 44 rows are copies of other rows (2 in another format or with other metadata)"
+DUPLICATED = (0, 1, 2, 3)
+"""Numbers of the examples that have a duplicate in the test split. The duplicate of the last one has another label."""
+EXACT = "4 of 44 rows are duplicates of other rows"
+ENCODED = "4 of 44 rows are duplicates of other rows (2 in another format or with other metadata)"
 SHARED = "4 of 12 test examples also occur in the training split after preparation, so a model can score well by "
 CONTRADICTORY = "2 of 44 examples are identical to an example of another class after preparation"
 
 
 def labels(kind: str) -> list[Any]:
-    """Return the targets of all examples, followed by those of the copies."""
+    """Return the targets of all examples, followed by those of the duplicates."""
     if kind == "table":
-        return [round(value, 3) for value in np.random.default_rng(1).normal(size=COUNT + len(COPIED))]
-    return ["ab"[n % 2] for n in range(COUNT)] + ["ab"[(n + (n == COPIED[-1])) % 2] for n in COPIED]
+        return [round(value, 3) for value in np.random.default_rng(1).normal(size=COUNT + len(DUPLICATED))]
+    return ["ab"[n % 2] for n in range(COUNT)] + ["ab"[(n + (n == DUPLICATED[-1])) % 2] for n in DUPLICATED]
 
 
 def table(root: Path, kind: str, given: bool) -> Path:
@@ -40,8 +40,8 @@ def table(root: Path, kind: str, given: bool) -> Path:
     cells: list[Any] = rng.normal(size=COUNT).tolist()
     if kind == "text":
         cells = [" ".join(rng.choice(list("bcdfghjklm"), 9)) for _ in range(COUNT)]
-    columns = {kind: [*cells, *(cells[n] for n in COPIED)], "label": labels(kind)}
-    return write_csv(root / "t.csv", {**columns, **({"split": PARTS + ["test"] * len(COPIED)} if given else {})})
+    columns = {kind: [*cells, *(cells[n] for n in DUPLICATED)], "label": labels(kind)}
+    return write_csv(root / "t.csv", {**columns, **({"split": PARTS + ["test"] * len(DUPLICATED)} if given else {})})
 
 
 def folder(root: Path, kind: str, given: bool) -> Path:
@@ -50,7 +50,7 @@ def folder(root: Path, kind: str, given: bool) -> Path:
     names, first, second = labels(kind), *({"image": (".png", ".bmp"), "audio": (".wav", ".flac")}[kind])
 
     def place(number: int, name: str) -> Path:
-        part = [*PARTS, *["test"] * len(COPIED)][number]
+        part = [*PARTS, *["test"] * len(DUPLICATED)][number]
         path = root / "d" / (part if given else "") / names[number] / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -67,14 +67,14 @@ def folder(root: Path, kind: str, given: bool) -> Path:
 
             samples = rng.integers(-9000, 9000, 800).astype(np.int16)
             soundfile.write(path, samples, 8000)
-        if number in COPIED[:2]:
+        if number in DUPLICATED[:2]:
             shutil.copy(path, place(COUNT + number, f"copy of {number}{first}"))
-        elif number in COPIED:
+        elif number in DUPLICATED:
             copy = place(COUNT + number, f"copy of {number}{second}")
             image.save(copy) if kind == "image" else soundfile.write(copy, samples, 8000)
     place(0, f"junk{first}").write_bytes(b"junk")
     damaged = place(1, f"damaged{second}")
-    whole = place(COUNT + COPIED[-1], f"copy of {COPIED[-1]}{second}").read_bytes()
+    whole = place(COUNT + DUPLICATED[-1], f"copy of {DUPLICATED[-1]}{second}").read_bytes()
     damaged.write_bytes(whole[: len(whole) * 2 // 3])
     return root / "d"
 
@@ -84,7 +84,7 @@ MODELS = {"text": "tfidf-logreg", "table": "ridge", "image": "logreg", "audio": 
 
 
 def written(root: Path, kind: str, given: bool) -> tuple[Path, tuple[str, ...]]:
-    """Write data with copies. Return the path and the options for the command line."""
+    """Write data with duplicates. Return the path and the options for the command line."""
     if kind in ("text", "table"):
         return table(root, kind, given), ("--target-column", "label")
     pytest.importorskip("PIL" if kind == "image" else "soundfile")
@@ -113,10 +113,12 @@ def printed(stderr: str, name: str) -> list[str]:
 @PLUGINS
 @pytest.mark.parametrize("given", [False, True], ids=["drawn", "given"])
 @pytest.mark.parametrize("kind", TASKS)
-def test_copies_are_counted_once_and_alike_in_planning_and_data_info(tmp_path: Path, kind: str, given: bool) -> None:
+def test_duplicates_are_counted_once_and_alike_in_planning_and_data_info(
+    tmp_path: Path, kind: str, given: bool
+) -> None:
     path, options = written(tmp_path, kind, given)
     found = described(path, kind, options)
-    about = [text for text in found if any(part in text for part in ("copies", "identical", "occur in", "bad row"))]
+    about = [text for text in found if any(part in text for part in ("duplicates", "identical", "occur in", "bad row"))]
     decoded = kind in ("image", "audio")
     expected = [ENCODED if decoded else EXACT, *[SHARED] * given, *[CONTRADICTORY] * (kind != "table")]
     assert [text[: len(start)] for text, start in zip(about[decoded:], expected, strict=True)] == expected
@@ -125,7 +127,7 @@ def test_copies_are_counted_once_and_alike_in_planning_and_data_info(tmp_path: P
     planned = harness_cli(*selection(path, kind, options), "--dry-run").stderr
     warned = printed(planned, path.name)
     assert set(warned) <= set(found)
-    assert [text for text in warned if "copies" in text] == ([] if decoded else [EXACT])
+    assert [text for text in warned if "duplicates" in text] == ([] if decoded else [EXACT])
     assert ("Note: d: the files are decoded by the run" in planned) == decoded
 
 

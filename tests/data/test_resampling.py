@@ -1,4 +1,4 @@
-"""Cross-validation folds: stratification, groups, copies and errors."""
+"""Cross-validation folds: stratification, groups, duplicates and errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from harness.data.resampling import PooledResampling, Resampling, divided
 from harness.interfaces import RawData, Split
 
 
-def drawn(count: int, classes: Any = None, groups: Any = None, copies: Any = None, rows: int = 0, seed: int = 0) -> Any:
-    arrays = [None if array is None else np.asarray(array) for array in (classes, groups, copies)]
+def drawn(
+    count: int, classes: Any = None, groups: Any = None, duplicates: Any = None, rows: int = 0, seed: int = 0
+) -> Any:
+    arrays = [None if array is None else np.asarray(array) for array in (classes, groups, duplicates)]
     rows = rows or next(len(array) for array in arrays if array is not None)
     return assign_folds(count, rows, *arrays, seed, "abcdefgh")
 
@@ -48,13 +50,13 @@ def test_assign_folds_keeps_groups_in_one_fold(groups: list[int], classified: bo
 
 
 @given(st.lists(st.integers(0, 40), min_size=30, max_size=80), st.booleans(), st.integers(0, 9))
-def test_assign_folds_keeps_copies_in_one_fold(copies: list[int], classified: bool, seed: int) -> None:
-    classes = np.asarray(copies) % 2 if classified else None
+def test_assign_folds_keeps_duplicates_in_one_fold(duplicates: list[int], classified: bool, seed: int) -> None:
+    classes = np.asarray(duplicates) % 2 if classified else None
     try:
-        folds = drawn(4, classes, copies=copies, seed=seed)
+        folds = drawn(4, classes, duplicates=duplicates, seed=seed)
     except DataError:
         return
-    assert all(len(set(folds[np.asarray(copies) == copy].tolist())) == 1 for copy in set(copies))
+    assert all(len(set(folds[np.asarray(duplicates) == content].tolist())) == 1 for content in set(duplicates))
 
 
 def test_assign_folds_depends_on_the_seed() -> None:
@@ -71,7 +73,7 @@ def test_assign_folds_balances_groups_of_different_sizes() -> None:
     ("count", "arrays", "message"),
     [
         (5, {"rows": 4}, "4 rows cannot be divided into 5 folds; use fewer folds"),
-        (5, {"copies": [0, 0, 1, 1, 2, 3]}, "4 distinct rows cannot be divided into 5 folds"),
+        (5, {"duplicates": [0, 0, 1, 1, 2, 3]}, "4 distinct rows cannot be divided into 5 folds"),
         (3, {"groups": [0, 0, 1, 1]}, "2 groups cannot be divided into 3 folds"),
         (3, {"classes": [0, 0, 0, 0, 1, 1]}, "at least 3 examples of each class, .*, but 'b' has 2; add rows"),
         (3, {"classes": [0, 0, 0, 1, 1, 1], "groups": [0, 1, 2, 0, 0, 1]}, "at least 3 groups .*, but 'b' has 2"),
@@ -131,7 +133,7 @@ def raw(inputs: list[Any], targets: list[int]) -> RawData:
     return RawData(train=train, validation=validation, test=test, label_names=("a", "b"), details={"kept": 1})
 
 
-def test_resplit_tests_every_example_once_and_keeps_copies_together() -> None:
+def test_resplit_tests_every_example_once_and_keeps_duplicates_together() -> None:
     texts = [f"Text {number // 2}" if number % 2 else f"text  {number // 2}" for number in range(60)]
     tested = []
     for number in (1, 2, 3):
@@ -150,8 +152,8 @@ def test_resplit_tests_every_example_once_and_keeps_copies_together() -> None:
     assert found.details == {
         "kept": 1,
         "fold_rows": "20, 20, 20",
-        "splits": "fold 3 of 3 drawn at random by class, copies kept in one fold; validation drawn at random by "
-        "class, copies kept in one split, seed 0",
+        "splits": "fold 3 of 3 drawn at random by class, duplicates kept in one fold; validation drawn at random by "
+        "class, duplicates kept in one split, seed 0",
     }
 
 

@@ -56,14 +56,14 @@ def assigned(
     rows: Sequence[int],
     classes: Index | None,
     names: Sequence[str],
-    copies: Index | None,
+    duplicates: Index | None,
 ) -> tuple[Parts, dict[str, str]]:
     """Return the row indices of each split and the details to record. The indices are positions in `rows`. The details
     state how the splits were made (``splits``), the number of rows in each fold (``fold_rows``) and the times in each
     split (``times``).
 
     `rows` contains the indices of the good rows, and `classes` (``[N]``, or None for regression) contains their
-    classes. Rows with equal values in `copies` (``[N]``, or None) must be in the same split. Warnings are added to
+    classes. Rows with equal values in `duplicates` (``[N]``, or None) must be in the same split. Warnings are added to
     `examples`. Raises `harness.DataError` if the rows cannot be split in this way.
     """
     import numpy as np
@@ -86,7 +86,7 @@ def assigned(
     groups = None if examples.groups is None else np.array(examples.groups)[rows]
     number, start, seed, details = options.split or 1, "", options.split_seed, {}
     if options.folds is not None:
-        folds, start = _folds(examples, rows, classes, names, copies)
+        folds, start = _folds(examples, rows, classes, names, duplicates)
         details["fold_rows"] = sizes_of(folds)
         given = ["test" if fold == number - 1 else "train" for fold in folds.tolist()]
     elif options.random_splits is not None:
@@ -101,7 +101,7 @@ def assigned(
             validation_share=options.validation_share,
             test_share=options.test_share,
             label_names=names,
-            copies=copies,
+            duplicates=duplicates,
         )
     except DataError as error:
         raise DataError(f"{options.title}: {error}" if options.title else str(error)) from None
@@ -170,7 +170,7 @@ def _times(examples: Examples, rows: Sequence[int], parts: Parts) -> str:
 
 
 def _folds(
-    examples: Examples, rows: Sequence[int], classes: Index | None, names: Sequence[str], copies: Index | None
+    examples: Examples, rows: Sequence[int], classes: Index | None, names: Sequence[str], duplicates: Index | None
 ) -> tuple[Index, str]:
     """Return the fold of each row, counted from 0, and a description of the folds. Warnings are added to `examples`."""
     import numpy as np
@@ -196,9 +196,9 @@ def _folds(
             _check_groups(folds, groups, options)
         titles = [f"{title} ({value!r})" for title, value in zip(titles, values, strict=True)]
     else:
-        together = groups if groups is None or copies is None else connected(groups, copies)
-        folds = assign_folds(count, len(rows), classes, together, copies, options.split_seed, names)
-        how = f" drawn at random{drawn_by(groups is not None, classes, copies)}"
+        together = groups if groups is None or duplicates is None else connected(groups, duplicates)
+        folds = assign_folds(count, len(rows), classes, together, duplicates, options.split_seed, names)
+        how = f" drawn at random{drawn_by(groups is not None, classes, duplicates)}"
     examples.warnings += fold_warnings(folds, titles, classes, groups, names)
     return folds, f"fold {number} of {count}{how}; "
 

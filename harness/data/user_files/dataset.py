@@ -96,8 +96,8 @@ class UserDataset(Dataset[UserOptions]):
 
         `numbers` selects folds or random splits; by default, all of them are returned. Images and recordings are not
         decoded, so the data are None, and the data source contains only the warnings that do not depend on the decoded
-        content. The warnings about copies, skipped rows and the splits depend on the decoded content and are returned
-        by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are invalid.
+        content. The warnings about duplicates, skipped rows and the splits depend on the decoded content and are
+        returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are invalid.
         """
         from harness.data.user_files.assignment import resampled
 
@@ -208,14 +208,15 @@ class UserDataset(Dataset[UserOptions]):
         """Return the targets, the label names, the row indices of each split, and the details to record. Bad rows are
         omitted.
 
-        `decoded` contains the decoded arrays of all rows. Near copies are found only in decoded images and recordings.
+        `decoded` contains the decoded arrays of all rows. Near-duplicates are found only in decoded images and
+        recordings.
         """
         import numpy as np
 
         from harness.data.names import in_order
         from harness.data.suspicions import majority
         from harness.data.user_files.assignment import assigned
-        from harness.data.user_files.copies import find_copies
+        from harness.data.user_files.duplicates import find_duplicates
         from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage
         from harness.data.user_files.missing_codes import in_labels, in_numbers
         from harness.data.user_files.splitting import check_classes
@@ -236,10 +237,10 @@ class UserDataset(Dataset[UserOptions]):
         else:
             targets = np.array(examples.numbers, np.float64).T[rows]
             names = tuple(examples.options.target_column or ())
-        copies = find_copies(examples, rows, decoded or {}, self.kind)
+        duplicates = find_duplicates(examples, rows, decoded or {}, self.kind)
         groups = None if examples.groups is None else np.array(examples.groups)[rows]
         try:
-            parts, made = assigned(examples, rows, classes, names, copies.together)
+            parts, made = assigned(examples, rows, classes, names, duplicates.together)
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
         title = examples.options.title
@@ -249,8 +250,8 @@ class UserDataset(Dataset[UserOptions]):
         except DataError as error:
             raise DataError(f"{self.name}: {where}{error}") from None
         if examples.splits is None and examples.times is None:
-            examples.warnings += copies.joins(groups)
-        examples.warnings += [where + warning for warning in [*few, *copies.between(parts)]]
+            examples.warnings += duplicates.joins(groups)
+        examples.warnings += [where + warning for warning in [*few, *duplicates.between(parts)]]
         features, categories, values = _by_name(examples, rows)
         check_trained(f"{self.name}: {title}" if title else self.name, features, parts["train"])
         check_ranges(self.name, {**features, **values})

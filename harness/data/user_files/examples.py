@@ -29,7 +29,7 @@ MAX_CATEGORIES = 12
 """Maximum number of categories per column in the data description."""
 
 FEWEST_REPEATED = 20
-"""Minimum number of distinct rows for treating the repeated rows of a table as copies; see `Examples.contents`."""
+"""Minimum number of distinct rows for treating the repeated rows of a table as duplicates; see `Examples.contents`."""
 
 
 @dataclass
@@ -85,13 +85,13 @@ class Examples:
 
     def contents(self) -> list[Hashable] | None:
         """Return an identifier for the content of each row, or None if rows with the same content are not considered
-        copies.
+        duplicates.
 
         Texts are compared ignoring letter case, invisible characters and repeated spaces. Files are compared by digest.
         Table rows are compared by all their features. If at least half of the rows in a table are equal to other rows,
         the features probably have few distinct values. Equal rows are then treated as different examples. However, if
-        every row of the table is repeated, including its targets, equal rows are treated as copies. For example, the
-        table may have been appended to itself.
+        every row of the table is repeated, including its targets, equal rows are treated as duplicates. For example,
+        the table may have been appended to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]

@@ -59,7 +59,7 @@ def in_numbers(columns: Mapping[str, Numbers]) -> list[str]:
                     "equal after standardization; correct or remove it"
                 )
             elif count >= REPEATED and _is_code(value, rest) and _stands_out(value, count, counts[others], gap, extent):
-                text = f"column {name!r}: {count:,} cells are {value:g}, unlike all other values"
+                text = f"column {name!r}: {count:,} cells are {value:g}, which stands out from the other values"
                 found.append(_as_missing(text, value))
     return found
 

@@ -55,8 +55,8 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Handling of bad rows: ``error`` raises an error that lists the bad rows, and ``skip`` drops them.
     """
     copies: Literal["together", "independent"] = "together"
-    """Handling of rows with equal content when splits are drawn. With ``together``, equal rows are kept in the same
-    split. With ``independent``, equal rows are treated like any other rows.
+    """Handling of duplicates and near-duplicates when splits are drawn. With ``together``, duplicate rows are kept in
+    the same split. With ``independent``, duplicate rows are treated like any other rows.
     """
     split_seed: int = 0
     """Seed for drawing splits."""

@@ -48,14 +48,14 @@ def split(
     validation_share: float,
     test_share: float,
     label_names: Sequence[str] = (),
-    copies: NDArray[Any] | None = None,
+    duplicates: NDArray[Any] | None = None,
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
     `given` contains the split of each row, which is a member of `SPLITS`. If the validation or test split contains no
     rows, it is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for regression).
     Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows with equal values
-    in `copies` (``[N]``), which have the same content.
+    in `duplicates` (``[N]``), which have the same or nearly the same content.
 
     Raises `harness.DataError` if the rows cannot be split this way.
     """
@@ -69,18 +69,18 @@ def split(
             _check_apart(parts, groups)
     missing = [name for name in (TEST, VALIDATION) if name not in parts]
     shares = {TEST: test_share, VALIDATION: validation_share}
-    if missing and copies is not None and groups is not None:
+    if missing and duplicates is not None and groups is not None:
         count = len(np.unique(groups))
-        groups = connected(groups, copies)
+        groups = connected(groups, duplicates)
         left_over = len(np.unique(groups))
         if left_over <= len(missing) < count:
             raise DataError(
-                f"{count:,} groups cannot be divided into {len(missing) + 1} splits, because copies of rows connect "
-                f"groups, which leaves {left_over} group{'s' * (left_over != 1)}; remove the copies, or treat them as "
-                "independent rows with --set dataset.copies=independent"
+                f"{count:,} groups cannot be divided into {len(missing) + 1} splits, because groups that share "
+                f"duplicate rows are treated as one group, which reduces their number to {left_over}; remove the "
+                "duplicates, or allow them in different splits with --set dataset.copies=independent"
             )
     if missing:
-        apart = copies if groups is None else None
+        apart = duplicates if groups is None else None
         _check_enough(
             _firsts(parts[TRAIN], apart, classes), classes, len(missing) + 1, label_names, distinct=apart is not None
         )
@@ -90,7 +90,7 @@ def split(
         share = shares[name] / (1 - (left - sum(shares[later] for later in missing[number:])))
         rows_left = parts[TRAIN]
         firsts = _firsts(rows_left, apart, classes)
-        kept, drawn = _draw(firsts, classes, groups, share, seed, leave=len(missing) - number, copies=apart)
+        kept, drawn = _draw(firsts, classes, groups, share, seed, leave=len(missing) - number, duplicates=apart)
         if apart is not None:
             chosen = np.isin(apart[rows_left], apart[drawn])
             kept, drawn = rows_left[~chosen], rows_left[chosen]
@@ -98,7 +98,7 @@ def split(
     method = (
         "at random by group" if groups is not None else "at random by class" if classes is not None else "at random"
     )
-    together = ", copies kept in one split" if copies is not None else ""
+    together = ", duplicates kept in one split" if duplicates is not None else ""
     drawn_names = " and ".join(reversed(missing))
     description = "given" if not missing else f"{drawn_names} drawn {method}{together}, seed {seed}"
     return {name: parts[name] for name in SPLITS}, description
@@ -173,23 +173,23 @@ def _distinct_times(
     return distinct, np.concatenate([[0], np.cumsum(counts)])
 
 
-def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:
-    """Return the first row for each combination of content and class, in ascending order. Return all rows if `copies`
-    is None.
+def _firsts(rows: Index, duplicates: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:
+    """Return the first row for each combination of content and class, in ascending order. Return all rows if
+    `duplicates` is None.
     """
-    if copies is None:
+    if duplicates is None:
         return rows
-    contents = copies[rows] if classes is None else np.stack([copies[rows], classes[rows]], axis=1)
+    contents = duplicates[rows] if classes is None else np.stack([duplicates[rows], classes[rows]], axis=1)
     return np.sort(rows[np.unique(contents, axis=0, return_index=True)[1]])
 
 
-def connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
+def connected(groups: NDArray[Any], duplicates: NDArray[Any]) -> NDArray[np.int64]:
     """Return a group number for each row. Rows that have the same group or the same content have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count = len(groups)
-    nodes = [np.unique(values, return_inverse=True)[1] for values in (groups, copies)]
+    nodes = [np.unique(values, return_inverse=True)[1] for values in (groups, duplicates)]
     offsets = (count, count + int(nodes[0].max(initial=0)) + 1)
     ends = np.concatenate([node + offset for node, offset in zip(nodes, offsets, strict=True)])
     size = int(ends.max(initial=count)) + 1
@@ -207,19 +207,19 @@ def _draw(
     seed: int,
     *,
     leave: int,
-    copies: NDArray[Any] | None = None,
+    duplicates: NDArray[Any] | None = None,
 ) -> tuple[Index, Index]:
     """Draw approximately a fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are left. If `groups` is given,
-    whole groups are drawn. Without `groups`, rows with equal values in `copies` are drawn together. Rows of the same
-    class must have different values in `copies`.
+    whole groups are drawn. Without `groups`, rows with equal values in `duplicates` are drawn together. Rows of the
+    same class must have different values in `duplicates`.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
     rng = np.random.default_rng([seed, leave])
     strata = np.zeros(len(rows), np.int64) if classes is None else classes[rows]
-    contents = (rows if copies is None else copies[rows]).tolist()
+    contents = (rows if duplicates is None else duplicates[rows]).tolist()
     members = {stratum: rng.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata).tolist()}
     strata_of: dict[Any, list[int]] = {}
     for content, stratum in zip(contents, strata.tolist(), strict=True):
@@ -292,7 +292,7 @@ def _check_enough(
     few = [f"{names[n]!r} has {c}" for n, c in zip(numbers, counts, strict=True) if c < splits]
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more classes" if len(few) > 5 else "")
-        advice = ", or treat copies as independent rows with --set dataset.copies=independent" if distinct else ""
+        advice = ", or allow duplicates in different splits with --set dataset.copies=independent" if distinct else ""
         raise DataError(
             f"{splits} splits need at least {splits} {kind} of each class, but {shown}; add examples, or remove the "
             f"class{advice}"

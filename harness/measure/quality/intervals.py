@@ -159,7 +159,7 @@ def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
     """
     found: dict[str, Interval | str] = {
         "average_precision": "no known method is valid for all distributions of the outputs",
-        "ece": "the expected calibration error is biased upwards in a sample, and its bias is not known",
+        "ece": "the expected calibration error of a sample is biased upward by an unknown amount",
     }
     second = outputs.argsort(axis=1)[:, -2:][:, 0]
     losses = {"log_loss": (example_log_losses, math.inf), "brier": (example_brier_scores, 2.0)}

@@ -98,7 +98,7 @@ def _image(pixels: NDArray[Any], text: str) -> str:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return pixels ``[H, W, 3]`` as a PNG file. Pillow is not required, because it is an optional dependency."""
+    """Return pixels ``[H, W, 3]`` as a PNG file, without Pillow, which is an optional dependency."""
     height, width, _ = pixels.shape
 
     def chunk(kind: bytes, data: bytes) -> bytes:

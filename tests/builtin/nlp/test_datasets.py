@@ -123,7 +123,7 @@ def test_banking77_as_published(real_data: None) -> None:
     assert np.bincount(data.test.targets).tolist() == [40] * 77
 
 
-def test_sms_spam_keeps_copies_in_one_split(tmp_path: Path) -> None:
+def test_sms_spam_keeps_duplicates_in_one_split(tmp_path: Path) -> None:
     lines = [f"ham\tSee you at {number // 2}" for number in range(80)] + [f"spam\tWIN {number}" for number in range(20)]
     (tmp_path / "SMSSpamCollection").write_text("\n".join(lines) + "\n")
     data = sms_spam.read(tmp_path, SeededSplit())

@@ -98,7 +98,7 @@ def write_wine(folder: Path, wine: str, count: int) -> None:
     (folder / f"winequality-{wine}.csv").write_text("\n".join([header, *lines]) + "\n")
 
 
-def test_wine_quality_marks_red_wines_and_keeps_copies_together(tmp_path: Path) -> None:
+def test_wine_quality_marks_red_wines_and_keeps_duplicates_together(tmp_path: Path) -> None:
     write_wine(tmp_path, "red", 100)
     write_wine(tmp_path, "white", 60)
     both = wine_quality.read(tmp_path, wine_quality.WineQualityOptions())

@@ -76,7 +76,7 @@ def test_expand_option_of_another_kind_is_unknown(catalog: Catalog, tmp_path: Pa
 def test_run_key_depends_on_the_content_but_not_on_the_path(catalog: Catalog, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", houses())
     (spec,) = plan(catalog, "regression", path, "dataset.target_column=price")
-    warnings = ("1 of 40 rows is a copy of another row",)
+    warnings = ("1 of 40 rows is a duplicate of another row",)
     assert spec.source is not None
     source = DataSource(
         path=str(path),

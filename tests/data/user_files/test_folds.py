@@ -61,7 +61,7 @@ def test_folds_of_a_table_test_every_row_once(tmp_path: Path) -> None:
         check_apart(data)
 
 
-def test_folds_of_texts_keep_copies_in_one_fold(tmp_path: Path) -> None:
+def test_folds_of_texts_keep_duplicates_in_one_fold(tmp_path: Path) -> None:
     columns = reviews(40)
     columns["review"][1::4] = [text.upper() + " " for text in columns["review"][3::4]]
     splits = load_all(write_csv(tmp_path / "t.csv", columns), "text", folds=5)
@@ -71,12 +71,12 @@ def test_folds_of_texts_keep_copies_in_one_fold(tmp_path: Path) -> None:
         words = [set(map(str.upper, map(str.strip, part.inputs["text"]))) for part in (data.train, data.test)]
         assert not words[0] & words[1]
     assert splits[0].details["splits"] == (
-        "fold 1 of 5 drawn at random by class, copies kept in one fold; validation drawn at random by class, copies "
-        "kept in one split, seed 0"
+        "fold 1 of 5 drawn at random by class, duplicates kept in one fold; validation drawn at random by class, "
+        "duplicates kept in one split, seed 0"
     )
 
 
-def test_folds_of_images_keep_decoded_copies_in_one_fold(tmp_path: Path) -> None:
+def test_folds_of_images_keep_decoded_duplicates_in_one_fold(tmp_path: Path) -> None:
     from PIL import Image
 
     root = photos(tmp_path / "photos", 9)

@@ -78,7 +78,7 @@ def test_relation_target_that_is_a_function_of_a_column_is_found(column: Array, 
         (np.full(200, np.nan), X),
         (np.array([f"id {n}" for n in range(200)], object), X),
         (np.array([f"id {n // 2}" for n in range(200)], object), np.repeat(X[:100], 2)),
-        (np.repeat(X[:66], 3), np.repeat(RNG.normal(size=66), 3)),  # a table with three copies of each row
+        (np.repeat(X[:66], 3), np.repeat(RNG.normal(size=66), 3)),  # a table in which each row occurs three times
         (RNG.choice([1.0, 2.0, 3.0], 12), np.tile([0.0, 1.0], 6)),
         (np.repeat([1.0, 2.0, 3.0, 4.0], 3), np.repeat([0.0, 1.0], 6)),  # few rows, which chance explains
         (np.array(["f", "m"] * 5, object), np.array(["no", "yes"] * 5, object)),

@@ -106,8 +106,8 @@ def test_load_codes_in_columns_labels_and_dates_are_reported(tmp_path: Path) -> 
     ] == [
         "column 'born': 23 dates are 1900-01-01, which often denotes a missing value; if it does, pass --set "
         "'dataset.missing_values=[\"1900-01-01\"]'",
-        "column 'age': 12 cells are -9, unlike all other values; if this value denotes a missing value, pass --set "
-        "'dataset.missing_values=[\"-9\"]'",
+        "column 'age': 12 cells are -9, which stands out from the other values; if this value denotes a missing "
+        "value, pass --set 'dataset.missing_values=[\"-9\"]'",
         "20 labels are '999', which often denotes a missing value, but are treated as a class; remove these rows if "
         "they have no label",
     ]

@@ -64,7 +64,7 @@ def test_run_on_a_file_is_reported_after_the_file_is_deleted(here: Path) -> None
     details = record.provenance.data.details
     assert details["skipped_rows"] == 1
     assert details["skipped"] == "row 4 (line 5): target column 'price' has no value ('?')"
-    assert details["splits"] == "validation and test drawn at random by group, copies kept in one split, seed 0"
+    assert details["splits"] == "validation and test drawn at random by group, duplicates kept in one split, seed 0"
 
     path.unlink()
     shown = invoke("show", record.run_id)

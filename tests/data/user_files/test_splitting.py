@@ -108,12 +108,14 @@ def test_split_impossible_splits_are_refused(arguments: dict[str, object], messa
         draw(**arguments)
 
 
-def test_split_groups_that_copies_connect_are_refused_with_the_reason() -> None:
-    groups, copies = [0, 0, 1, 1, 2, 2], [10, 11, 11, 12, 12, 13]
+def test_split_groups_that_share_duplicates_are_refused_with_the_reason() -> None:
+    groups, duplicates = [0, 0, 1, 1, 2, 2], [10, 11, 11, 12, 12, 13]
     with pytest.raises(
-        DataError, match="3 groups cannot be divided into 3 splits, because copies of rows connect groups"
+        DataError,
+        match="3 groups cannot be divided into 3 splits, because groups that share duplicate rows are treated as one "
+        "group, which reduces their number to 1; remove the duplicates",
     ):
-        draw(classes=None, groups=groups, copies=copies)
+        draw(classes=None, groups=groups, duplicates=duplicates)
 
 
 def test_check_classes_untrained_class_is_compared_with_similar_names() -> None:

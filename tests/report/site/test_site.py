@@ -227,7 +227,7 @@ def test_home_and_task_page_link_to_warnings_of_runs(tmp_path: Path) -> None:
     made = record(
         msgspec.structs.replace(success(), scores=msgspec.structs.replace(success().scores, confusion=[[3, 0], [2, 0]]))
     )
-    data = msgspec.structs.replace(made.provenance.data, warnings=("3 rows are copies", "2 labels conflict"))  # type: ignore[type-var]
+    data = msgspec.structs.replace(made.provenance.data, warnings=("3 rows are duplicates", "2 labels conflict"))  # type: ignore[type-var]
     made = msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, data=data))
     site = build(report_of(write(tmp_path, [made])))
     (address,) = [name for name in site if name.startswith("runs/") and name.endswith(".html")]

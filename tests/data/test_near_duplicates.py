@@ -1,4 +1,4 @@
-"""Tests of near copies: images and recordings that were compressed, resized or resampled."""
+"""Tests of near-duplicates: images and recordings that were compressed, resized or resampled."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from own_files import write_csv
 
 from harness import RawData, Split
-from harness.data import near_copies
+from harness.data import near_duplicates
 from harness.data.fingerprints import are_same_image, are_same_recording
-from harness.data.near_copies import between_splits, find
+from harness.data.near_duplicates import between_splits, find
 from harness.data.user_files.dataset import UserDataset
 
 Image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
@@ -64,7 +64,7 @@ def resized(pixels: Array, factor: float, method: str = "BICUBIC") -> Array:
     return found.reshape(*found.shape[:2], -1)
 
 
-IMAGE_COPIES: dict[str, Callable[[Array], Array]] = {
+IMAGE_CHANGES: dict[str, Callable[[Array], Array]] = {
     "jpeg-95": lambda pixels: encoded(pixels, "JPEG", quality=95),
     "jpeg-75": lambda pixels: encoded(pixels, "JPEG", quality=75),
     "jpeg-50": lambda pixels: encoded(pixels, "JPEG", quality=50),
@@ -88,19 +88,19 @@ STRONG = {"jpeg-50", "twice-jpeg"}
     [
         (shape, name)
         for shape in ((72, 96, 3), (72, 96, 1), (32, 32, 1))
-        for name in IMAGE_COPIES
+        for name in IMAGE_CHANGES
         if shape[0] > 40 or name not in STRONG
     ],
     ids=str,
 )
-def test_find_lossy_copies_of_images_are_found(shape: tuple[int, ...], name: str) -> None:
+def test_find_lossy_duplicates_of_images_are_found(shape: tuple[int, ...], name: str) -> None:
     originals = [scene(seed, shape) for seed in range(12)]
-    copies = [IMAGE_COPIES[name](pixels) for pixels in originals]
-    found = find("image", originals + copies, (), np.arange(24))
+    duplicates = [IMAGE_CHANGES[name](pixels) for pixels in originals]
+    found = find("image", originals + duplicates, (), np.arange(24))
     assert found is not None
-    found_copies = found.groups[:12] == found.groups[12:]
-    assert found_copies.mean() >= 0.9
-    assert len(np.unique(found.groups)) == 24 - found_copies.sum()  # no other images are in one group
+    recognized = found.groups[:12] == found.groups[12:]
+    assert recognized.mean() >= 0.9
+    assert len(np.unique(found.groups)) == 24 - recognized.sum()  # no other images are in one group
 
 
 def moved(pixels: Array, step: int) -> Array:
@@ -148,7 +148,7 @@ def resampled(samples: Array, rate_hz: int) -> tuple[Array, int]:
     return resample(samples, len(samples) * rate_hz // 8000).astype(np.float32), rate_hz
 
 
-RECORDING_COPIES: dict[str, Callable[[Array], tuple[Array, int]]] = {
+RECORDING_CHANGES: dict[str, Callable[[Array], tuple[Array, int]]] = {
     "mp3": lambda samples: recoded(samples, "MP3"),
     "mp3-strong": lambda samples: recoded(samples, "MP3", compression_level=0.9),
     "vorbis": lambda samples: recoded(samples, "OGG", "VORBIS"),
@@ -163,16 +163,16 @@ RECORDING_COPIES: dict[str, Callable[[Array], tuple[Array, int]]] = {
 }
 
 
-@pytest.mark.parametrize("change", RECORDING_COPIES.values(), ids=RECORDING_COPIES)
-def test_find_lossy_copies_of_recordings_are_found(change: Callable[[Array], tuple[Array, int]]) -> None:
+@pytest.mark.parametrize("change", RECORDING_CHANGES.values(), ids=RECORDING_CHANGES)
+def test_find_lossy_duplicates_of_recordings_are_found(change: Callable[[Array], tuple[Array, int]]) -> None:
     originals = [tones(seed) for seed in range(12)]
-    copies = [change(samples) for samples in originals]
-    contents = [*originals, *(samples for samples, _ in copies)]
-    found = find("audio", contents, [8000] * 12 + [rate_hz for _, rate_hz in copies], np.arange(24))
+    duplicates = [change(samples) for samples in originals]
+    contents = [*originals, *(samples for samples, _ in duplicates)]
+    found = find("audio", contents, [8000] * 12 + [rate_hz for _, rate_hz in duplicates], np.arange(24))
     assert found is not None
-    found_copies = found.groups[:12] == found.groups[12:]
-    assert found_copies.mean() >= 0.9
-    assert len(np.unique(found.groups)) == 24 - found_copies.sum()
+    recognized = found.groups[:12] == found.groups[12:]
+    assert recognized.mean() >= 0.9
+    assert len(np.unique(found.groups)) == 24 - recognized.sum()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def numbers(data: RawData) -> list[set[int]]:
     ]
 
 
-def test_load_near_copies_of_images_are_kept_in_one_split(tmp_path: Path) -> None:
+def test_load_near_duplicates_of_images_are_kept_in_one_split(tmp_path: Path) -> None:
     for number in range(30):
         written(tmp_path, number, scene(number, (60, 60, 3)), f"{number}.png")
         written(tmp_path, number, scene(number, (60, 60, 3)), f"{number}.jpg", quality=80)
@@ -223,15 +223,15 @@ def test_load_near_copies_of_images_are_kept_in_one_split(tmp_path: Path) -> Non
     assert not train & test
     assert not train & validation
     assert not validation & test
-    (warning,) = [text for text in data.warnings if "near copies" in text]
-    assert warning.startswith("30 of 60 rows are near copies of other rows (the same image in a lossy format")
+    (warning,) = [text for text in data.warnings if "near-duplicates" in text]
+    assert warning.startswith("30 of 60 rows are near-duplicates of other rows (the same image in a lossy format")
     independent = loaded(tmp_path, "image", copies="independent")
     train, _, test = numbers(independent)
     assert train & test
-    assert any("test examples are near copies of training examples" in text for text in independent.warnings)
+    assert any("test examples are near-duplicates of training examples" in text for text in independent.warnings)
 
 
-def test_load_near_copies_in_given_splits_are_counted(tmp_path: Path) -> None:
+def test_load_near_duplicates_in_given_splits_are_counted(tmp_path: Path) -> None:
     rows = []
     for number in range(30):
         written(tmp_path, 0, scene(number, (60, 60, 3)), f"{number}.png")
@@ -242,33 +242,35 @@ def test_load_near_copies_in_given_splits_are_counted(tmp_path: Path) -> None:
     names = ("path", "label", "split")
     write_csv(tmp_path / "metadata.csv", {name: [row[n] for row in rows] for n, name in enumerate(names)})
     data = loaded(tmp_path, "image")
-    assert any(text.startswith("3 of 9 test examples are near copies of training examples") for text in data.warnings)
-    assert any(text.startswith("4 of 34 rows are near copies of other rows") for text in data.warnings)
+    assert any(
+        text.startswith("3 of 9 test examples are near-duplicates of training examples") for text in data.warnings
+    )
+    assert any(text.startswith("4 of 34 rows are near-duplicates of other rows") for text in data.warnings)
     assert not any("validation" in text for text in data.warnings)
 
 
-def test_load_near_copies_with_different_labels_are_counted(tmp_path: Path) -> None:
+def test_load_near_duplicates_with_different_labels_are_counted(tmp_path: Path) -> None:
     for number in range(30):
         written(tmp_path, number, scene(number, (60, 60, 3)), f"{number}.png")
     for number in (0, 1):
         written(tmp_path, number + 1, scene(number, (60, 60, 3)), f"{number}.jpg", quality=80)
-    (warning,) = [text for text in loaded(tmp_path, "image").warnings if "near copies" in text]
-    assert warning.endswith("; 2 groups of near copies have different labels")
+    (warning,) = [text for text in loaded(tmp_path, "image").warnings if "near-duplicates" in text]
+    assert warning.endswith("; 2 groups of near-duplicates have different labels")
 
 
-def test_load_near_copies_of_recordings_are_kept_in_one_split(tmp_path: Path) -> None:
+def test_load_near_duplicates_of_recordings_are_kept_in_one_split(tmp_path: Path) -> None:
     for number in range(20):
         folder = tmp_path / "ab"[number % 2]
         folder.mkdir(exist_ok=True)
         soundfile.write(folder / f"{number}.wav", tones(number), 8000)
         soundfile.write(folder / f"{number}.mp3", resampled(tones(number), 16000)[0], 16000)
     data = loaded(tmp_path, "audio")
-    assert any(text.startswith("20 of 40 rows are near copies of other rows") for text in data.warnings)
-    assert not any("near copies of training" in text for text in data.warnings)
+    assert any(text.startswith("20 of 40 rows are near-duplicates of other rows") for text in data.warnings)
+    assert not any("near-duplicates of training" in text for text in data.warnings)
     assert [len(split) % 2 for split in (data.train, data.validation, data.test)] == [0, 0, 0]
 
 
-def test_load_recordings_with_silence_at_the_start_or_end_are_near_copies(tmp_path: Path) -> None:
+def test_load_recordings_with_silence_at_the_start_or_end_are_near_duplicates(tmp_path: Path) -> None:
     for number in range(12):
         folder = tmp_path / "ab"[number % 2]
         folder.mkdir(exist_ok=True)
@@ -276,11 +278,11 @@ def test_load_recordings_with_silence_at_the_start_or_end_are_near_copies(tmp_pa
         silence = np.zeros(4000, np.float32)
         padded = [silence, tones(number)] if number % 4 < 2 else [tones(number), silence, silence]
         soundfile.write(folder / f"{number}-padded.wav", np.concatenate(padded), 8000)
-    (warning,) = [text for text in loaded(tmp_path, "audio").warnings if "copies" in text]
-    assert warning.startswith("12 of 24 rows are near copies of other rows (the same recording in a lossy format,")
+    (warning,) = [text for text in loaded(tmp_path, "audio").warnings if "duplicates" in text]
+    assert warning.startswith("12 of 24 rows are near-duplicates of other rows (the same recording in a lossy format,")
 
 
-def test_between_splits_near_copies_in_a_dataset_of_a_plugin_are_counted() -> None:
+def test_between_splits_near_duplicates_in_a_dataset_of_a_plugin_are_counted() -> None:
     def split(pixels: list[Array]) -> Split:
         return Split(inputs={"image": np.stack(pixels)}, targets=np.arange(len(pixels)) % 2)
 
@@ -288,7 +290,7 @@ def test_between_splits_near_copies_in_a_dataset_of_a_plugin_are_counted() -> No
     test = [encoded(originals[number], "JPEG", quality=80) for number in (0, 5, 39)]
     raw = RawData(train=split(originals[:30]), validation=split(originals[30:]), test=split([*test, originals[1]]))
     assert between_splits(raw, "image") == [
-        "2 of 4 test examples are near copies of training examples: the same image in a lossy format, with a "
+        "2 of 4 test examples are near-duplicates of training examples: the same image in a lossy format, with a "
         "different quality or size"
     ]
     assert between_splits(raw, "table") == []
@@ -305,13 +307,13 @@ def test_find_many_similar_images_are_limited_with_a_sentence(
     for number, pixels in enumerate(originals):
         pixels[0, 0] = number
     if not sorted_pairs:
-        monkeypatch.setattr(near_copies, "MAX_PAIRS", 4)
+        monkeypatch.setattr(near_duplicates, "MAX_PAIRS", 4)
     found = find("image", originals, (), np.arange(80))
     assert found is not None
     skipped = "many images are similar, so not all pairs of them were compared"
     assert found.limit == ("" if sorted_pairs else skipped)
     assert found.groups.tolist() == [seed // 4 * 4 for seed in range(80)]
-    monkeypatch.setattr(near_copies, "MAX_COMPARED", 5)
+    monkeypatch.setattr(near_duplicates, "MAX_COMPARED", 5)
     found = find("image", originals, (), np.arange(80))
     assert found is not None
     assert found.limit == "many images are similar, so only 5 pairs of them were compared"
@@ -335,9 +337,9 @@ def test_find_dense_cluster_of_large_examples_is_compared_within_the_budget(
     contents = small + large
     rates_hz = [8000] * len(contents) if kind == "audio" else []
     name = "are_same_image" if kind == "image" else "are_same_recording"
-    monkeypatch.setattr(near_copies.fingerprints, name, lambda *pair: compared.append(pair[0].size))
-    monkeypatch.setattr(near_copies, "RADII", {kind: 0.3})
-    monkeypatch.setattr(near_copies, "WORK", {kind: 30.0 * large[0].size})
+    monkeypatch.setattr(near_duplicates.fingerprints, name, lambda *pair: compared.append(pair[0].size))
+    monkeypatch.setattr(near_duplicates, "RADII", {kind: 0.3})
+    monkeypatch.setattr(near_duplicates, "WORK", {kind: 30.0 * large[0].size})
     found = find(kind, contents, rates_hz, np.arange(len(contents)))
     assert found is not None
     assert 30 * large[0].size >= sum(compared) > 20 * large[0].size
@@ -346,10 +348,10 @@ def test_find_dense_cluster_of_large_examples_is_compared_within_the_budget(
 
 def test_find_pairs_similar_in_the_first_axes_only_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     originals = [scene(seed) for seed in range(60)]
-    monkeypatch.setattr(near_copies, "MAX_PAIRS", 1)
-    monkeypatch.setattr(near_copies, "AXES", 1)
+    monkeypatch.setattr(near_duplicates, "MAX_PAIRS", 1)
+    monkeypatch.setattr(near_duplicates, "AXES", 1)
     assert find("image", originals, (), np.arange(60)) is None
-    monkeypatch.setattr(near_copies, "MAX_DISTANCES", 5)
+    monkeypatch.setattr(near_duplicates, "MAX_DISTANCES", 5)
     found = find("image", originals, (), np.arange(60))
     assert found is not None
     assert found.limit == "many images are similar, so not all pairs of them were compared"

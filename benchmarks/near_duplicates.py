@@ -1,7 +1,7 @@
-"""Measure the fraction of near copies that are found, the number of false matches, and the CPU time of the search.
+"""Measure the fraction of near-duplicates that are found, the number of false matches, and the CPU time of the search.
 
-Run ``python -m benchmarks.near_copies`` with the datasets ``mnist``, ``fashion-mnist`` and ``fsdd`` in the cache or in
-a mirror. The photographs are the sample images of scikit-learn.
+Run ``python -m benchmarks.near_duplicates`` with the datasets ``mnist``, ``fashion-mnist`` and ``fsdd`` in the cache or
+in a mirror. The photographs are the sample images of scikit-learn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from harness.data.fingerprints import describe_images
-from harness.data.near_copies import find
+from harness.data.near_duplicates import find
 from harness.plugins import discover
 
 Array = NDArray[Any]
@@ -78,11 +78,11 @@ def main() -> None:
     for name in ("mnist", "fashion-mnist", "fsdd"):
         kind, contents, rates_hz = everything(name)
         start = time.process_time()
-        copies = find(kind, contents, rates_hz, np.arange(len(contents)))
+        duplicates = find(kind, contents, rates_hz, np.arange(len(contents)))
         seconds = time.process_time() - start
-        sizes = np.zeros(0) if copies is None else np.unique(copies.groups, return_counts=True)[1]
+        sizes = np.zeros(0) if duplicates is None else np.unique(duplicates.groups, return_counts=True)[1]
         print(
-            f"{name}: {len(contents):,} examples, {int((sizes > 1).sum())} groups of near copies with "
+            f"{name}: {len(contents):,} examples, {int((sizes > 1).sum())} groups of near-duplicates with "
             f"{int(sizes[sizes > 1].sum())} examples, {seconds:.1f} s of CPU time"
         )
         if kind == "image":
@@ -94,8 +94,8 @@ def main() -> None:
     for change, apply in CHANGES.items():
         for name, originals in sources.items():
             count = len(originals)
-            copies = find("image", originals + [apply(pixels) for pixels in originals], (), np.arange(2 * count))
-            groups = np.arange(2 * count) if copies is None else copies.groups
+            duplicates = find("image", originals + [apply(pixels) for pixels in originals], (), np.arange(2 * count))
+            groups = np.arange(2 * count) if duplicates is None else duplicates.groups
             same = groups[:count] == groups[count:]
             joined = 2 * count - len(np.unique(groups)) - int(same.sum())
             print(f"{change}, {name}: {same.mean():.1%} found, {joined} false matches")

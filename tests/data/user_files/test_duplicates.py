@@ -1,4 +1,4 @@
-"""Tests of copies of an example, which are kept in one split or counted in a warning."""
+"""Tests of duplicates of an example, which are kept in one split or counted in a warning."""
 
 from __future__ import annotations
 
@@ -33,62 +33,62 @@ def texts(data: RawData) -> list[set[str]]:
     st.booleans(),
     st.booleans(),
 )
-def test_split_keeps_copies_together(copies: list[int], seed: int, classified: bool, grouped: bool) -> None:
-    rows = len(copies)
+def test_split_keeps_duplicates_together(duplicates: list[int], seed: int, classified: bool, grouped: bool) -> None:
+    rows = len(duplicates)
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, 2, rows) if classified else None
     groups = rng.integers(0, 30, rows) if grouped else None
     try:
         parts, description = split(
             None, classes, groups, rows=rows, seed=seed, validation_share=0.1, test_share=0.2,
-            label_names=("a", "b"), copies=np.array(copies),
+            label_names=("a", "b"), duplicates=np.array(duplicates),
         )  # fmt: skip
     except DataError:
         return  # too few distinct rows or groups
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(rows))
     assert all(len(part) for part in parts.values())
-    for values in (copies, *([] if groups is None else [groups.tolist()])):
+    for values in (duplicates, *([] if groups is None else [groups.tolist()])):
         owners = [{values[row] for row in parts[name]} for name in SPLITS]
         assert sum(map(len, owners)) == len(set(values))
-    assert "copies kept in one split" in description
+    assert "duplicates kept in one split" in description
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_split_copies_with_different_classes_are_drawn_for_every_class(seed: int) -> None:
-    """Each class has at least three distinct examples, although most of them are copies of examples of other
+def test_split_duplicates_with_different_classes_are_drawn_for_every_class(seed: int) -> None:
+    """Each class has at least three distinct examples, although most of them are duplicates of examples of other
     classes."""
     rng = np.random.default_rng(seed)
     classes = np.concatenate([np.repeat([0, 1, 2], (20, 8, 4)), rng.integers(0, 3, 6)])
-    copies = np.concatenate([np.arange(20), np.arange(8), np.arange(4), rng.integers(0, 20, 6)])
+    duplicates = np.concatenate([np.arange(20), np.arange(8), np.arange(4), rng.integers(0, 20, 6)])
     order = rng.permutation(len(classes))
-    classes, copies = classes[order], copies[order]
+    classes, duplicates = classes[order], duplicates[order]
     parts, _ = split(
         None, classes, None, rows=len(classes), seed=seed, validation_share=0.1, test_share=0.2,
-        label_names=("a", "b", "c"), copies=copies,
+        label_names=("a", "b", "c"), duplicates=duplicates,
     )  # fmt: skip
     assert [set(classes[parts[name]].tolist()) for name in SPLITS] == [{0, 1, 2}] * 3
-    assert sum(len(set(copies[parts[name]].tolist())) for name in SPLITS) == 20
+    assert sum(len(set(duplicates[parts[name]].tolist())) for name in SPLITS) == 20
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 3])
-def test_split_distinct_examples_of_a_class_are_counted_among_copies_of_other_classes(distinct: int) -> None:
-    """The class b has four rows, which are copies of rows of the rarer class a."""
-    copies = np.array([0, 1, 2, *(n % distinct for n in range(4)), *range(10, 20)])
+def test_split_distinct_examples_of_a_class_are_counted_among_duplicates_of_other_classes(distinct: int) -> None:
+    """The class b has four rows, which are duplicates of rows of the rarer class a."""
+    duplicates = np.array([0, 1, 2, *(n % distinct for n in range(4)), *range(10, 20)])
     classes = np.array([0] * 3 + [1] * 4 + [2] * 10)
     settings: dict[str, Any] = {"validation_share": 0.1, "test_share": 0.2, "label_names": ("a", "b", "c")}
     if distinct == 3:
-        parts, _ = split(None, classes, None, rows=17, seed=0, copies=copies, **settings)
+        parts, _ = split(None, classes, None, rows=17, seed=0, duplicates=duplicates, **settings)
         assert [set(classes[parts[name]].tolist()) for name in SPLITS] == [{0, 1, 2}] * 3
         return
     with pytest.raises(DataError, match=f"at least 3 distinct examples of each class, but 'b' has {distinct};"):
-        split(None, classes, None, rows=17, seed=0, copies=copies, **settings)
+        split(None, classes, None, rows=17, seed=0, duplicates=duplicates, **settings)
 
 
-def test_split_without_copies_is_as_before() -> None:
+def test_split_without_duplicates_is_as_before() -> None:
     classes = np.arange(60) % 3
     settings = {"rows": 60, "seed": 4, "validation_share": 0.1, "test_share": 0.2}
     plain, _ = split(None, classes, None, **settings)  # type: ignore[arg-type]
-    distinct, _ = split(None, classes, None, copies=np.arange(60), **settings)  # type: ignore[arg-type]
+    distinct, _ = split(None, classes, None, duplicates=np.arange(60), **settings)  # type: ignore[arg-type]
     assert all(np.array_equal(plain[name], distinct[name]) for name in SPLITS)
 
 
@@ -104,30 +104,32 @@ def test_split_without_copies_is_as_before() -> None:
     ],
     ids=["equal", "case", "ends", "blanks", "no-break", "unicode-form"],
 )
-def test_copies_of_texts_are_kept_in_one_split(tmp_path: Path, variant: Any) -> None:
+def test_duplicates_of_texts_are_kept_in_one_split(tmp_path: Path, variant: Any) -> None:
     originals = [f"caf\u00e9 review number {n} of a film" for n in range(60)]
-    copies = [variant(text) for text in originals]
+    duplicates = [variant(text) for text in originals]
     rng = np.random.default_rng(0)
-    path = write_csv(tmp_path / "t.csv", {"text": originals + copies, "label": rng.choice(["no", "yes"], 120).tolist()})
+    path = write_csv(
+        tmp_path / "t.csv", {"text": originals + duplicates, "label": rng.choice(["no", "yes"], 120).tolist()}
+    )
     data = loaded(path, "text")
     train, validation, test = texts(data)
-    if "\u00e9\u0301" not in copies[0] and "caf\u00e9\u00e9" not in copies[0]:
+    if "\u00e9\u0301" not in duplicates[0] and "caf\u00e9\u00e9" not in duplicates[0]:
         assert not train & test
         assert not train & validation
         assert not validation & test
 
 
-def test_texts_with_copies_warn_with_exact_counts(tmp_path: Path) -> None:
+def test_texts_with_duplicates_warn_with_exact_counts(tmp_path: Path) -> None:
     rows = [f"text {n % 50}" for n in range(80)]
     path = write_csv(tmp_path / "t.csv", {"text": rows, "label": [str(n % 50 % 2) for n in range(80)]})
     data = loaded(path, "text")
-    assert list(data.warnings) == ["30 of 80 rows are copies of other rows"]
+    assert list(data.warnings) == ["30 of 80 rows are duplicates of other rows"]
     independent = loaded(path, "text", copies="independent")
     assert independent.warnings == ()
     assert texts(independent)[0] & texts(independent)[2]
 
 
-def test_copies_of_files_are_kept_in_one_split(tmp_path: Path) -> None:
+def test_duplicates_of_files_are_kept_in_one_split(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     for number, label in enumerate("ab"):
         for n in range(10):
@@ -136,10 +138,10 @@ def test_copies_of_files_are_kept_in_one_split(tmp_path: Path) -> None:
     data = loaded(tmp_path / "p", "image")
     owners = [{image.tobytes() for image in s.inputs["image"]} for s in (data.train, data.validation, data.test)]
     assert sum(map(len, owners)) == 20
-    assert data.warnings == ("20 of 40 rows are copies of other rows",)
+    assert data.warnings == ("20 of 40 rows are duplicates of other rows",)
 
 
-def test_copies_of_table_rows_are_kept_in_one_split(tmp_path: Path) -> None:
+def test_duplicates_of_table_rows_are_kept_in_one_split(tmp_path: Path) -> None:
     x = [n + 0.5 for n in range(40)] * 2
     path = write_csv(tmp_path / "t.csv", {"x": x[:70], "y": [2 * value for value in x[:70]]})
     data = loaded(path, "table", "regression", target_column="y")
@@ -147,7 +149,7 @@ def test_copies_of_table_rows_are_kept_in_one_split(tmp_path: Path) -> None:
     assert sum(map(len, owners)) == 40
 
 
-def test_rows_of_a_table_with_few_distinct_rows_are_not_copies(tmp_path: Path) -> None:
+def test_rows_of_a_table_with_few_distinct_rows_are_not_duplicates(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {"sex": rng.choice(["f", "m"], 90).tolist(), "class": rng.choice(["a", "b", "c"], 90).tolist()}
     path = write_csv(tmp_path / "t.csv", {**columns, "y": rng.normal(size=90).tolist()})
@@ -179,7 +181,7 @@ FORMATS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("suffix", "settings"), FORMATS)
-def test_copies_of_images_in_other_files_stay_in_one_split(
+def test_duplicates_of_images_in_other_files_stay_in_one_split(
     tmp_path: Path, suffix: str, settings: dict[str, Any]
 ) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
@@ -194,21 +196,21 @@ def test_copies_of_images_in_other_files_stay_in_one_split(
         for split in (data.train, data.validation, data.test)
     ]
     assert sum(map(len, parts)) == 24
-    assert "24 of 48 rows are copies of other rows (24 in another format or with other metadata)" in data.warnings
+    assert "24 of 48 rows are duplicates of other rows (24 in another format or with other metadata)" in data.warnings
 
 
-def test_copies_of_gray_images_in_color_are_found(tmp_path: Path) -> None:
+def test_duplicates_of_gray_images_in_color_are_found(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
     for number in range(12):
         path = write_image(tmp_path / "p" / "ab"[number % 2] / f"{number}.png", (5, 6), seed=number)
         image.open(path).convert("RGB").save(path.with_suffix(".bmp"))
-    assert "12 of 24 rows are copies" in loaded(tmp_path / "p", "image").warnings[0]
+    assert "12 of 24 rows are duplicates" in loaded(tmp_path / "p", "image").warnings[0]
 
 
 @pytest.mark.parametrize(
     ("suffix", "settings"), [("flac", {}), ("aiff", {}), ("au", {}), ("wav", {"subtype": "PCM_24"}), ("caf", {})]
 )
-def test_copies_of_recordings_in_other_files_stay_in_one_split(
+def test_duplicates_of_recordings_in_other_files_stay_in_one_split(
     tmp_path: Path, suffix: str, settings: dict[str, Any]
 ) -> None:
     soundfile = pytest.importorskip("soundfile", reason="recordings are read by soundfile")
@@ -221,7 +223,7 @@ def test_copies_of_recordings_in_other_files_stay_in_one_split(
     data = loaded(tmp_path / "s", "audio")
     parts = [{w.tobytes() for w in split.inputs["waveform"]} for split in (data.train, data.validation, data.test)]
     assert sum(map(len, parts)) == 20
-    assert "20 of 40 rows are copies of other rows (20 in another format or with other metadata)" in data.warnings
+    assert "20 of 40 rows are duplicates of other rows (20 in another format or with other metadata)" in data.warnings
 
 
 @pytest.mark.parametrize("change", ["{}\u200b", "\u00ad{}", "{}\x07", "  {}\u3000", "\ufeff{}", "\u200e{}\u200f"])
@@ -230,7 +232,7 @@ def test_texts_that_differ_in_invisible_characters_stay_in_one_split(tmp_path: P
     rows = [text for number, text in enumerate(plain) for text in (text, change.format(text))]
     path = write_csv(tmp_path / "t.csv", {"text": rows, "label": ["ab"[n % 4 // 2] for n in range(60)]})
     data = loaded(path, "text")
-    assert "30 of 60 rows are copies of other rows" in data.warnings
+    assert "30 of 60 rows are duplicates of other rows" in data.warnings
     parts = [{re.sub(r"\D", "", t) for t in s.inputs["text"]} for s in (data.train, data.validation, data.test)]
     assert sum(map(len, parts)) == 30
 
@@ -243,7 +245,7 @@ def test_load_tables_that_were_repeated_are_kept_together(tmp_path: Path, times:
     data = loaded(path, "table", "regression", target_column="y")
     parts = [set(split.targets.ravel().tolist()) for split in (data.train, data.validation, data.test)]
     assert sum(map(len, parts)) == len({round(value, 12) for value in y})
-    assert any("are copies of other rows" in text for text in data.warnings)
+    assert any("are duplicates of other rows" in text for text in data.warnings)
 
 
 def test_load_measurements_that_were_repeated_are_different_rows(tmp_path: Path) -> None:
@@ -251,4 +253,4 @@ def test_load_measurements_that_were_repeated_are_different_rows(tmp_path: Path)
     rng = np.random.default_rng(0)
     path = write_csv(tmp_path / "t.csv", {"x": list(range(30)) * 3, "y": rng.normal(size=90).tolist()})
     data = loaded(path, "table", "regression", target_column="y")
-    assert not any("copies of other rows" in text for text in data.warnings)
+    assert not any("duplicates of other rows" in text for text in data.warnings)

@@ -1,4 +1,4 @@
-"""Search for rows of the user's data that are copies of each other. Copies are kept in the same split."""
+"""Search for duplicates and near-duplicates among the rows of the user's data. They are kept in the same split."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import near_copies
-from harness.data.near_copies import NearCopies
+from harness.data import near_duplicates
+from harness.data.near_duplicates import NearDuplicates
 from harness.data.user_files.examples import Examples
 from harness.data.user_files.splitting import connected
 
@@ -18,16 +18,17 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Exact and near copies among the rows of a source."""
+class Duplicates:
+    """Duplicates and near-duplicates among the rows of a source."""
 
     kind: str
     exact: Index | None
-    """Identifier of each row's content, int64 ``[N]``, or None if rows with equal content are not considered copies."""
-    near: NearCopies | None
-    """Near copies of images or recordings, or None if there are none."""
+    """Identifier of each row's content, int64 ``[N]``, or None if rows with equal content are not considered
+    duplicates."""
+    near: NearDuplicates | None
+    """Near-duplicates of images or recordings, or None if there are none."""
     independent: bool
-    """True if copies are treated as independent rows."""
+    """True if duplicates are treated as independent rows."""
 
     @property
     def together(self) -> Index | None:
@@ -39,54 +40,58 @@ class Copies:
         return groups
 
     def joins(self, groups: NDArray[Any] | None) -> list[str]:
-        """Return a warning if copies connect some of the groups ``[N]`` specified by the user."""
+        """Return a warning if some of the groups ``[N]`` specified by the user share duplicate rows."""
         if groups is None or self.together is None:
             return []
         count, joined = len(np.unique(groups)), len(np.unique(connected(groups, self.together)))
         return [
-            f"copies of rows connect some of the {count:,} groups, which leaves {joined:,}; connected groups are "
-            "kept in one split"
+            "groups that share duplicate rows are treated as one group, which reduces the number of groups from "
+            f"{count:,} to {joined:,}"
         ] * (joined < count)
 
     def between(self, parts: Mapping[str, Index]) -> list[str]:
-        """Return a warning for each evaluation split that contains near copies of training rows."""
+        """Return a warning for each evaluation split that contains near-duplicates of training rows."""
         if self.near is None or self.exact is None:
             return []
         named = {"training" if name == "train" else name: rows for name, rows in parts.items()}
-        return near_copies.shared(self.near, self.exact, named, self.kind)
+        return near_duplicates.shared(self.near, self.exact, named, self.kind)
 
 
-def find_copies(examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str) -> Copies:
-    """Return the copies among the good `rows`, and add warnings about them to `examples`.
+def find_duplicates(
+    examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str
+) -> Duplicates:
+    """Return the duplicates and near-duplicates among the good `rows`, and add warnings about them to `examples`.
 
-    `decoded` contains the decoded images or recordings of all rows. If this dictionary is empty, near copies are not
-    found.
+    `decoded` contains the decoded images or recordings of all rows. If this dictionary is empty, near-duplicates are
+    not found.
     """
     independent = examples.options.copies == "independent"
     contents = examples.contents()
     if contents is None:
-        return Copies(kind, None, None, independent)
+        return Duplicates(kind, None, None, independent)
     numbers: dict[Hashable, int] = {}
     exact = np.array([numbers.setdefault(contents[row], len(numbers)) for row in rows], np.int64)
     near = None
     media = decoded.get({"image": "image", "audio": "waveform"}.get(kind, ""))
     if media is not None and len(rows):
         rates_hz = decoded["sample_rate_hz"][rows].tolist() if kind == "audio" else ()
-        near = near_copies.find(kind, [media[row] for row in rows], rates_hz, exact)
-    copies = Copies(kind, exact, near, independent)
+        near = near_duplicates.find(kind, [media[row] for row in rows], rates_hz, exact)
+    duplicates = Duplicates(kind, exact, near, independent)
     if not independent:
         examples.warnings += _exact_warnings(examples, rows, len(numbers))
         if near is not None:
             labels = None if examples.labels is None else [examples.labels[row] for row in rows]
-            examples.warnings += near_copies.joined(near, exact, [examples.where[row] for row in rows], labels, kind)
-    return copies
+            examples.warnings += near_duplicates.joined(
+                near, exact, [examples.where[row] for row in rows], labels, kind
+            )
+    return duplicates
 
 
 def _exact_warnings(examples: Examples, rows: Sequence[int], distinct: int) -> list[str]:
     count = len(rows) - distinct
     if not count:
         return []
-    what = "rows are copies of other rows" if count > 1 else "rows is a copy of another row"
+    what = "rows are duplicates of other rows" if count > 1 else "rows is a duplicate of another row"
     files = len(rows) - len({examples.bytes_digests[row] for row in rows}) if examples.bytes_digests else count
     encoded = f" ({count - files:,} in another format or with other metadata)" if files < count else ""
     return [f"{count:,} of {len(rows):,} {what}{encoded}"]

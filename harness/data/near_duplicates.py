@@ -1,5 +1,5 @@
-"""Search for near copies. Near copies are versions of the same image or recording, for example after lossy compression,
-resizing or resampling.
+"""Search for near-duplicates. Near-duplicates are versions of the same image or recording, for example after lossy
+compression, resizing or resampling.
 
 Candidates are pairs with similar descriptors. A k-d tree over the principal components of the descriptors finds
 candidate pairs without comparing all pairs. The pixels or samples of each candidate pair are then compared.
@@ -21,7 +21,7 @@ from harness.interfaces import RawData
 KINDS = {"image": "images", "audio": "recordings"}
 """Kinds of inputs to compare, and the plural nouns used for them in messages."""
 RADII = {"image": 0.08, "audio": 0.12}
-"""Maximum distance between the descriptors of two copies."""
+"""Maximum distance between the descriptors of two near-duplicates."""
 AXES = 10
 """Number of principal components used to search for candidates."""
 MAX_PAIRS = 2_000_000
@@ -40,23 +40,24 @@ many distances takes about 10 s.
 Index = NDArray[np.int64]
 
 
-class NearCopies(Struct, frozen=True, kw_only=True):
-    """Groups of near copies."""
+class NearDuplicates(Struct, frozen=True, kw_only=True):
+    """Groups of near-duplicates."""
 
     groups: Any
-    """Group of each example, int64 ``[N]``. Near copies share a group."""
+    """Group of each example, int64 ``[N]``. Near-duplicates share a group."""
     pair: tuple[int, int]
-    """Two near copies."""
+    """Indices of two near-duplicates."""
     limit: str = ""
     """Message about pairs that were not compared, or an empty string if all pairs were compared."""
 
 
-def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
-    """Return the groups of near copies. Return None if there are no near copies and all similar pairs were compared.
+def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearDuplicates | None:
+    """Return the groups of near-duplicates. Return None if there are no near-duplicates and all similar pairs were
+    compared.
 
     `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. The sample rates of the waveforms are in
-    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact copies. Exact copies have the same group, and
-    only the first one is compared.
+    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact duplicates. They have the same group, and only
+    the first one is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]
@@ -95,9 +96,9 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     if skipped and complete:
         limit = f"many {KINDS[kind]} are similar, so not all pairs of them were compared"
     if pair is None:
-        return NearCopies(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
+        return NearDuplicates(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
     groups = np.array([_root(parents, row) for row in range(len(distinct))], np.int64)
-    return NearCopies(groups=groups[places], pair=(int(firsts[pair[0]]), int(firsts[pair[1]])), limit=limit)
+    return NearDuplicates(groups=groups[places], pair=(int(firsts[pair[0]]), int(firsts[pair[1]])), limit=limit)
 
 
 def _candidates(
@@ -143,8 +144,8 @@ def _join(
     cost: Callable[[int, int], float],
     limit: float,
 ) -> tuple[tuple[int, int] | None, int, bool]:
-    """Merge the groups of rows in `parents` that are near copies. Return the first pair of near copies, the number of
-    compared pairs, and whether all pairs were processed.
+    """Merge the groups of rows in `parents` that are near-duplicates. Return the first pair of near-duplicates, the
+    number of compared pairs, and whether all pairs were processed.
 
     Pairs within a group are not compared again. The total cost of the comparisons is at most `limit`.
     """
@@ -170,22 +171,22 @@ def _root(parents: list[int], row: int) -> int:
     return row
 
 
-def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: str) -> list[str]:
-    """Return a warning for each evaluation split that contains near copies of training examples.
+def shared(duplicates: NearDuplicates, exact: Index, parts: Mapping[str, Index], kind: str) -> list[str]:
+    """Return a warning for each evaluation split that contains near-duplicates of training examples.
 
-    `parts` contains the indices of each split. Exact copies, which have equal values in `exact` (``[N]``), are not
+    `parts` contains the indices of each split. Exact duplicates, which have equal values in `exact` (``[N]``), are not
     included.
     """
     found = []
     train, *others = parts.items()
     for name, rows in others:
-        near = np.isin(copies.groups[rows], copies.groups[train[1]]) & ~np.isin(exact[rows], exact[train[1]])
+        near = np.isin(duplicates.groups[rows], duplicates.groups[train[1]]) & ~np.isin(exact[rows], exact[train[1]])
         count = int(near.sum())
         if count:
             found.append(
-                f"{count:,} of {len(rows):,} {name} examples are near copies of training examples: {_cause(kind)}"
+                f"{count:,} of {len(rows):,} {name} examples are near-duplicates of training examples: {_cause(kind)}"
             )
-    return [*found, *filter(None, [copies.limit])]
+    return [*found, *filter(None, [duplicates.limit])]
 
 
 def _cause(kind: str) -> str:
@@ -194,29 +195,29 @@ def _cause(kind: str) -> str:
 
 
 def joined(
-    copies: NearCopies, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
+    duplicates: NearDuplicates, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
 ) -> list[str]:
-    """Return a warning about examples that are near copies of other examples. `names` and `labels` contain the names
-    and labels of the examples.
+    """Return a warning about examples that are near-duplicates of other examples. `names` and `labels` contain the
+    names and labels of the examples.
     """
-    count = len(np.unique(exact)) - len(np.unique(copies.groups))
+    count = len(np.unique(exact)) - len(np.unique(duplicates.groups))
     if not count:
-        return [copies.limit] if copies.limit else []
+        return [duplicates.limit] if duplicates.limit else []
     contradictory = ""
     if labels is not None:
         members: dict[int, tuple[set[int], set[Any]]] = {}
-        for group, content, label in zip(copies.groups.tolist(), exact.tolist(), labels, strict=True):
+        for group, content, label in zip(duplicates.groups.tolist(), exact.tolist(), labels, strict=True):
             members.setdefault(group, (set(), set()))[0].add(content)
             members[group][1].add(label)
         mixed = sum(len(contents) > 1 < len(classes) for contents, classes in members.values())
-        contradictory = f"; {mixed:,} {'groups' if mixed > 1 else 'group'} of near copies have different labels" * (
+        contradictory = f"; {mixed:,} {'groups' if mixed > 1 else 'group'} of near-duplicates have different labels" * (
             mixed > 0
         )
-    one, other = (names[row] for row in copies.pair)
-    what = "are near copies of other rows" if count > 1 else "is a near copy of another row"
+    one, other = (names[row] for row in duplicates.pair)
+    what = "are near-duplicates of other rows" if count > 1 else "is a near-duplicate of another row"
     return [
         f"{count:,} of {len(exact):,} rows {what} ({_cause(kind)}), such as {one} and {other}{contradictory}",
-        *([copies.limit] if copies.limit else []),
+        *([duplicates.limit] if duplicates.limit else []),
     ]
 
 
@@ -228,7 +229,7 @@ def _is_comparable(content: object, kind: str) -> bool:
 
 
 def between_splits(raw: RawData, kind: str) -> list[str]:
-    """Return a warning for each evaluation split in `raw` that contains near copies of training examples."""
+    """Return a warning for each evaluation split in `raw` that contains near-duplicates of training examples."""
     name = {"image": "image", "audio": "waveform"}.get(kind, "")
     splits = {"training": raw.train, "validation": raw.validation, "test": raw.test}
     if not all(name in split.inputs for split in splits.values()):
@@ -244,12 +245,12 @@ def between_splits(raw: RawData, kind: str) -> list[str]:
     numbers: dict[bytes, int] = {}
     digests = (hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=16).digest() for content in contents)
     exact = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], np.int64)
-    copies = find(kind, contents, rates_hz, exact)
-    if copies is None:
+    duplicates = find(kind, contents, rates_hz, exact)
+    if duplicates is None:
         return []
     ends = np.cumsum([len(split) for split in splits.values()])
     rows = np.split(np.arange(len(contents)), ends[:-1])
-    return shared(copies, exact, dict(zip(splits, rows, strict=True)), kind)
+    return shared(duplicates, exact, dict(zip(splits, rows, strict=True)), kind)
 
 
 def _rates(raw: RawData, split: Any) -> list[int]:
