@@ -70,7 +70,7 @@ EXPECTED = {
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
     "toy-lost-weight": ("error", "the weights do not fit the model: missing linear.bias"),
     "toy-no-devices": ("unsupported", "finds no device 'auto' on this machine; available devices: none"),
-    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); supported precisions: fp8"),
+    "toy-odd-device": ("error", "the device 'cpu' has precisions=('fp8',); write a tuple of some of 'fp32'"),
     "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),
     "toy-exit-with-status": ("error", "ended with status 3"),
     "toy-sys-exit": ("error", "the toy exits"),
@@ -405,7 +405,7 @@ def test_interrupt_ends_the_child_and_saves_finished_runs(toy: Path, tmp_path: P
 
 def test_time_limit_that_is_not_positive_raises(catalog: Catalog, tmp_path: Path) -> None:
     for timeout_s in (0, -1, float("nan")):
-        with pytest.raises(UsageError, match="time limit of a run must be positive"):
+        with pytest.raises(UsageError, match="the time limit must be a positive, finite number"):
             run(catalog, tmp_path / "results", timeout_s=timeout_s)
     assert not (tmp_path / "results").exists()
 
@@ -486,7 +486,7 @@ def test_probe_lists_devices(catalog: Catalog) -> None:
     ("backend", "message"),
     [
         ("toy-segfault-in-devices", "SIGSEGV"),
-        ("toy-odd-device", "returned an invalid result: Invalid enum value 'fp8'"),
+        ("toy-odd-device", "the device 'cpu' has precisions=('fp8',)"),
         ("toy-unheard-of", "unknown backend 'toy-unheard-of'"),
     ],
 )
