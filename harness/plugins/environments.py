@@ -50,9 +50,7 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     installer: Installer
     inherit: bool
     """True if packages can also be imported from the environment in which the command was executed."""
-    upgrade: UpgradeStrategy | None = None
-    """None if the packages that are not requirements were installed with the versions of the environment in which the
-    command was executed."""
+    upgrade: UpgradeStrategy = "only-if-needed"
     interpreter: str
     """Python interpreter used to create the virtual environment. An empty string denotes the interpreter that executed
     the command."""
