@@ -108,8 +108,9 @@ def create(
     environment also contains harness and the plugin distributions, which are installed from the sources used in this
     process's environment. If `upgrade` is ``only-if-needed``, packages that `requirements` does not name have the same
     versions as in this process's environment, except those whose versions conflict with the requirements. If `upgrade`
-    is ``eager``, all packages have the newest suitable versions. If `inherit` is true, only `requirements` and their dependencies are installed. All other packages are imported from this process's
-    environment. If `replace` is true, an existing environment is replaced.
+    is ``eager``, all packages have the newest suitable versions. If `inherit` is true, only `requirements` and their
+    dependencies are installed. All other packages are imported from this process's environment. If `replace` is true,
+    an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
