@@ -181,9 +181,10 @@ def remove(name: str) -> None:
     harness."""
     check_name(name)
     root = environments_dir()
-    if (root / name).exists() and not _is_environment(root / name):
+    if not (root / name).exists():
+        environments.load(name)  # raises the error that lists the known names
+    if not _is_environment(root / name):
         raise UsageError(f"{root / name} was not created by harness, so it was not removed")
-    environments.load(name)
     with _locked(root, name):
         hidden = root / f".{name}.old"
         shutil.rmtree(hidden, ignore_errors=True)

@@ -164,7 +164,10 @@ def load(name: str) -> NamedEnvironment:
         description = load_named(directory / DESCRIPTION, EnvironmentFile)
         lock = read_named(directory / LOCK, MAX_LOCK_BYTES).decode()
     except (RecordError, UnicodeDecodeError) as error:
-        raise UsageError(f"environment {name!r} is damaged ({error}); run: {update_command(name)}") from None
+        raise UsageError(
+            f"environment {name!r} is damaged ({error}); run {shlex.join(['harness', 'env', 'remove', name])}, and "
+            "create the environment again"
+        ) from None
     return NamedEnvironment(name=name, directory=directory, description=description, lock=lock)
 
 
