@@ -22,7 +22,7 @@ def env() -> None:
 
     \b
     Examples:
-      harness env create tf220 --with tensorflow==2.20.0 --upgrade-strategy only-if-needed
+      harness env create tf220 --with tensorflow==2.20.0
       harness run --task nlp --backend tensorflow --env current,tf220
       harness env list
     """
@@ -42,17 +42,11 @@ _file = click.option(
     metavar="FILE",
     help="Requirements file to install.",
 )
-_upgrade = click.option(
-    "--upgrade-strategy",
-    "upgrade",
-    type=click.Choice(["only-if-needed", "eager"]),
-    show_default=False,
-    help=options.with_default(
-        "Packages that may have other versions than in the current environment, in addition to the requirements: those "
-        "whose versions conflict with the requirements (only-if-needed), or all packages, which are then the newest "
-        "suitable versions (eager).",
-        "no packages",
-    ),
+_STRATEGIES = click.Choice(["only-if-needed", "eager"])
+_STRATEGY_HELP = (
+    "Packages that may have other versions than in the current environment, in addition to the requirements: those "
+    "whose versions conflict with the requirements (only-if-needed), or all packages, which then have the newest "
+    "suitable versions (eager)."
 )
 
 
@@ -74,7 +68,7 @@ _upgrade = click.option(
     is_flag=True,
     help="Install only the requirements, and import all other packages from the current environment.",
 )
-@_upgrade
+@click.option("--upgrade-strategy", "upgrade", type=_STRATEGIES, default="only-if-needed", help=_STRATEGY_HELP)
 def create(
     name: str,
     requirements: tuple[str, ...],
@@ -87,14 +81,14 @@ def create(
     """Create the environment NAME, which contains the requirements, harness and the installed plugins.
 
     Harness and the plugins are installed from the same sources as in the current environment. Their dependencies and
-    those of the requirements have the same versions as in the current environment. If such a version conflicts with a
-    requirement, the installation fails, unless --upgrade-strategy is given. The exact versions of all packages are
-    saved in a lock file, whose digest is part of the record of each run. If the installation fails or is interrupted,
-    no environment is created.
+    those of the requirements have the same versions as in the current environment, except those whose versions conflict
+    with the requirements. These packages are listed at the end. The exact versions of all packages
+    are saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
+    interrupted, no environment is created.
 
     \b
     Examples:
-      harness env create tf220 --with tensorflow==2.20.0 --upgrade-strategy only-if-needed
+      harness env create tf220 --with tensorflow==2.20.0
       harness env create old --requirements requirements.txt --python /usr/bin/python3.12
       harness env create numpy1 --with 'numpy<2' --inherit
     """
@@ -120,7 +114,13 @@ def create(
 @click.argument("name")
 @_with
 @_file
-@_upgrade
+@click.option(
+    "--upgrade-strategy",
+    "upgrade",
+    type=_STRATEGIES,
+    show_default=False,
+    help=options.with_default(_STRATEGY_HELP, "the strategy with which the environment was created"),
+)
 def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade: Any) -> None:
     """Recreate the environment NAME from its requirements and the additional requirements given here.
 

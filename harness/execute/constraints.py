@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -73,14 +73,3 @@ def _reasons(output: str) -> str:
     before."""
     start = re.search(r"^\s*(ERROR:|error:|× |.*No solution found)", output, re.MULTILINE)
     return output[start.start() :] if start else ""
-
-
-def advice(conflicts: Collection[str]) -> str:
-    """Return instructions for the case that these constraints made an installation fail."""
-    if not conflicts:
-        return ""
-    return (
-        "These versions of the current environment cannot be installed together with the requirements, or are not "
-        f"available: {', '.join(conflicts)}. To let the installer choose other versions of such packages, add "
-        "--upgrade-strategy only-if-needed. To select a version yourself, add --with PACKAGE==VERSION."
-    )

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from harness.errors import HarnessError, UsageError
 from harness.execute.child import run_program
-from harness.execute.constraints import advice, conflicting, constraints
+from harness.execute.constraints import conflicting, constraints
 from harness.execute.environment_lock import lock_text
 from harness.plugins import environments
 from harness.plugins.environments import (
@@ -98,7 +98,7 @@ def create(
     interpreter: str = "",
     installer: Installer = "pip",
     inherit: bool = False,
-    upgrade: UpgradeStrategy | None = None,
+    upgrade: UpgradeStrategy = "only-if-needed",
     replace: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> NamedEnvironment:
@@ -106,11 +106,11 @@ def create(
 
     The environment contains the distributions in `requirements`, which contains the lines of a requirements file. The
     environment also contains harness and the plugin distributions, which are installed from the sources used in this
-    process's environment. Packages that `requirements` does not name have the same versions as in this process's
-    environment. If `upgrade` is ``only-if-needed``, packages whose versions conflict with the requirements may have
-    other versions. If `upgrade` is ``eager``, all packages have the newest suitable versions. If `inherit` is true,
-    only `requirements` and their dependencies are installed. All other packages are imported from this process's
-    environment. If `replace` is true, an existing environment is replaced.
+    process's environment. If `upgrade` is ``only-if-needed``, packages that `requirements` does not name have the same
+    versions as in this process's environment, except those whose versions conflict with the requirements. If `upgrade`
+    is ``eager``, all packages have the newest suitable versions. If `inherit` is true, only `requirements` and their
+    dependencies are installed. All other packages are imported from this process's environment. If `replace` is true,
+    an existing environment is replaced.
 
     Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails.
     `harness.HarnessError` contains the last lines of the installer's output. If an error occurs, nothing is changed.
@@ -181,9 +181,10 @@ def remove(name: str) -> None:
     harness."""
     check_name(name)
     root = environments_dir()
-    if (root / name).exists() and not _is_environment(root / name):
+    if not (root / name).exists():
+        environments.load(name)  # raises the error that lists the known names
+    if not _is_environment(root / name):
         raise UsageError(f"{root / name} was not created by harness, so it was not removed")
-    environments.load(name)
     with _locked(root, name):
         hidden = root / f".{name}.old"
         shutil.rmtree(hidden, ignore_errors=True)
@@ -220,7 +221,7 @@ def _build(
     interpreter: str,
     installer: Installer,
     inherit: bool,
-    upgrade: UpgradeStrategy | None,
+    upgrade: UpgradeStrategy,
     say: Callable[[str], None],
 ) -> None:
     """Create the virtual environment, install the packages, and write the lock and the description."""
@@ -258,7 +259,7 @@ def _build(
         shown = ", ".join(requirements) if few else f"{len(requirements)} requirements"
         say(f"installing {shown or 'harness'} with {installer}")
         kept = [] if upgrade == "eager" else constraints(requirements, own_distributions(), urls=not inherit)
-        _install(installer, command, directory / CONSTRAINTS, kept, relax=upgrade == "only-if-needed", say=say)
+        _install(installer, command, directory / CONSTRAINTS, kept, say)
     probed = _probe(python)
     if not probed.modules.get("harness"):
         raise HarnessError("harness is not installed in the new environment, so the environment was not created")
@@ -280,30 +281,42 @@ def _build(
 
 
 def _install(
-    installer: Installer,
-    command: Sequence[str],
-    file: Path,
-    kept: Sequence[str],
-    *,
-    relax: bool,
-    say: Callable[[str], None],
+    installer: Installer, command: Sequence[str], file: Path, given: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Run an installer with the constraints `kept`, which are written to `file`.
+    """Run an installer with as many of the constraints `given` as possible, which are written to `file`.
 
-    If the installer fails because of some constraints and `relax` is true, it is run again without these constraints.
-    Otherwise, raises `harness.HarnessError`.
+    If the installer fails and names constraints as the reason, it is run again without these constraints. An installer
+    may name more constraints than necessary, for example those that conflict with different versions of a requirement.
+    If several constraints were removed, each of them is therefore tried again before anything is installed.
+
+    Raises `harness.HarnessError` if the installer fails for another reason.
     """
-    while True:
+    problem = f"{installer} could not install the packages"
+
+    def attempt(kept: Sequence[str], *options: str) -> _ProgramError | None:
         write_whole(file, "".join(f"{line}\n" for line in kept).encode())
         try:
-            _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
-            return
+            _run([*command, *options], problem, INSTALL_LIMIT_S)
         except _ProgramError as error:
-            conflicts = conflicting(error.output, kept)
-            if not (relax and conflicts):
-                raise HarnessError("\n".join(filter(None, [str(error), advice(conflicts)]))) from None
+            return error
+        return None
+
+    kept, removed = list(given), list[str]()
+    while error := attempt(kept, *(["--dry-run"] if len(removed) > 1 else [])):
+        conflicts = conflicting(error.output, kept)
+        if not conflicts:
+            raise error
         say(f"resolving the dependencies again without {', '.join(conflicts)}")
+        removed += conflicts
         kept = [one for one in kept if one not in conflicts]
+    if len(removed) <= 1:
+        return
+    for constraint in removed:
+        if attempt([*kept, constraint], "--dry-run") is None:
+            say(f"keeping {constraint}, which does not conflict")
+            kept.append(constraint)
+    if error := attempt(kept):
+        raise error
 
 
 def _inside(place: str, directory: Path) -> str:

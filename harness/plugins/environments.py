@@ -50,9 +50,7 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     installer: Installer
     inherit: bool
     """True if packages can also be imported from the environment in which the command was executed."""
-    upgrade: UpgradeStrategy | None = None
-    """None if the packages that are not requirements were installed with the versions of the environment in which the
-    command was executed."""
+    upgrade: UpgradeStrategy = "only-if-needed"
     interpreter: str
     """Python interpreter used to create the virtual environment. An empty string denotes the interpreter that executed
     the command."""
@@ -166,7 +164,10 @@ def load(name: str) -> NamedEnvironment:
         description = load_named(directory / DESCRIPTION, EnvironmentFile)
         lock = read_named(directory / LOCK, MAX_LOCK_BYTES).decode()
     except (RecordError, UnicodeDecodeError) as error:
-        raise UsageError(f"environment {name!r} is damaged ({error}); run: {update_command(name)}") from None
+        raise UsageError(
+            f"environment {name!r} is damaged ({error}); run {shlex.join(['harness', 'env', 'remove', name])}, and "
+            "create the environment again"
+        ) from None
     return NamedEnvironment(name=name, directory=directory, description=description, lock=lock)
 
 

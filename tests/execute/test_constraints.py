@@ -12,7 +12,7 @@ from small_packages import write_wheel
 
 from harness.errors import HarnessError
 from harness.execute import environments as creation
-from harness.execute.constraints import advice, conflicting, constraints
+from harness.execute.constraints import conflicting, constraints
 from harness.plugins import environments
 
 NAME = "harness-test-low"
@@ -56,22 +56,25 @@ def test_dependency_has_the_version_of_the_current_environment(current: Path, in
     assert installed("kept") == "2.0"  # as before
 
 
-def test_conflict_names_the_package_and_the_options(current: Path, invoke: Invoke) -> None:
-    request = ("env", "create", "new", "--with", "harness-test-new", "--inherit")
-    refused = invoke(*request)
+def test_conflict_with_a_requirement_changes_the_version_of_the_package(current: Path, invoke: Invoke) -> None:
+    created = invoke("env", "create", "new", "--with", "harness-test-new", "--inherit")
+    assert created.exit_code == 0, created.output
+    assert installed("new") == "2.0"
+    assert f"resolving the dependencies again without {NAME}==1.0" in created.stderr
+    row = next(line for line in created.stdout.splitlines() if line.startswith(NAME))
+    assert row.split() == [NAME, "1.0", "2.0"]
+
+
+def test_conflict_between_requirements_ends_with_the_output_of_the_installer(current: Path, invoke: Invoke) -> None:
+    refused = invoke("env", "create", "new", "--with", "harness-test-new", "--with", f"{NAME}<2", "--inherit")
     assert refused.exit_code == 1
-    assert f"or are not available: {NAME}==1.0. " in refused.stderr
-    assert "add --upgrade-strategy only-if-needed. " in refused.stderr
+    assert "pip could not install the packages" in refused.stderr
+    assert f"harness-test-new 1.0 depends on {NAME}>=2" in refused.stderr
     with pytest.raises(HarnessError):
         environments.load("new")
-    for options in (("--with", f"{NAME}==2.0"), ("--upgrade-strategy", "only-if-needed")):
-        created = invoke(*request, *options)
-        assert created.exit_code == 0, created.output
-        assert installed("new") == "2.0"
-        creation.remove("new")
 
 
-def test_upgrade_only_if_needed_changes_only_packages_that_conflict(current: Path, invoke: Invoke) -> None:
+def test_only_packages_that_conflict_have_other_versions(current: Path, invoke: Invoke) -> None:
     """The conflict of the second package is found only after that of the first one."""
     wheels = current.parent / "wheels"
     for version in ("1.0", "2.0"):
@@ -80,8 +83,7 @@ def test_upgrade_only_if_needed_changes_only_packages_that_conflict(current: Pat
     for name in ("left", "right"):
         zipfile.ZipFile(next(wheels.glob(f"harness_test_{name}-1.0-*"))).extractall(current)
     write_wheel(wheels, "2.0", name="harness-test-all", requires=f"{NAME}>=1\nRequires-Dist: harness-test-left>=2")
-    request = ("env", "create", "new", "--with", "harness-test-all", "--inherit", "--upgrade-strategy")
-    created = invoke(*request, "only-if-needed")
+    created = invoke("env", "create", "new", "--with", "harness-test-all", "--inherit")
     assert created.exit_code == 0, created.output
     differing = [["harness-test-left", ["1.0", "2.0"]], ["harness-test-right", ["1.0", "2.0"]]]
     assert [list(each) for each in environments.differing_packages(["", "new"])] == differing
@@ -91,12 +93,30 @@ def test_upgrade_only_if_needed_changes_only_packages_that_conflict(current: Pat
     assert installed("new") == "1.0"
 
 
-def test_version_that_is_not_available_is_named(current: Path, invoke: Invoke) -> None:
+def test_package_that_only_another_version_of_a_requirement_conflicts_with_is_kept(
+    current: Path, invoke: Invoke
+) -> None:
+    """pip names the conflicts of all versions of the requirement, but one of them is sufficient."""
+    wheels = current.parent / "wheels"
+    for version in ("1.0", "2.0"):
+        write_wheel(wheels, version, name="harness-test-left")
+    zipfile.ZipFile(next(wheels.glob("harness_test_left-1.0-*"))).extractall(current)
+    for version, (low, left) in {"1.0": ("", "==2.0"), "1.1": ("==2.0", "")}.items():
+        requires = f"{NAME}{low}\nRequires-Dist: harness-test-left{left}"
+        write_wheel(wheels, version, name="harness-test-top", requires=requires)
+    created = invoke("env", "create", "new", "--with", "harness-test-top", "--inherit")
+    assert created.exit_code == 0, created.output
+    assert "keeping harness-test-" in created.stderr
+    assert len(environments.differing_packages(["", "new"])) == 1
+
+
+def test_version_that_is_not_available_is_replaced(current: Path, invoke: Invoke) -> None:
     metadata = next(current.glob("*.dist-info")) / "METADATA"
     metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 1.0+cpu"))
-    refused = invoke("env", "create", "kept", "--with", "harness-test-any", "--inherit")
-    assert refused.exit_code == 1
-    assert f"or are not available: {NAME}==1.0+cpu." in refused.stderr
+    created = invoke("env", "create", "kept", "--with", "harness-test-any", "--inherit")
+    assert created.exit_code == 0, created.output
+    assert f"without {NAME}==1.0+cpu" in created.stderr
+    assert installed("kept") == "2.0"
 
 
 @pytest.mark.parametrize(
@@ -162,8 +182,3 @@ error: No solution found when resolving dependencies
 def test_conflicting_constraints_are_found_in_the_output(output: str, expected: list[str]) -> None:
     given = ["numpy==2.1.0", "proto_buf==4.25.0+x", "local @ file:///l.whl", "top-b==3.0"]
     assert conflicting(output, given) == expected
-
-
-def test_advice_without_conflicts_is_empty() -> None:
-    assert "a==1, b @ file:///b.whl. " in advice(["a==1", "b @ file:///b.whl"])
-    assert advice([]) == ""

@@ -455,8 +455,10 @@ def test_changed_packages_and_missing_interpreter_are_reported_before_anything_r
     with pytest.raises(UsageError, match=r"environment 'two': the interpreter .* no longer exists"):
         planned(plans, "two")
     (own / "two" / DESCRIPTION).write_text("{}")
-    with pytest.raises(UsageError, match=r"environment 'two' is damaged .* run: harness env update two"):
+    with pytest.raises(UsageError, match=r"environment 'two' is damaged .* run harness env remove two,"):
         planned(plans, "two")
+    creation.remove("two")
+    assert environments.names() == ["one"]
 
 
 @pytest.mark.parametrize(
