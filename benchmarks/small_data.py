@@ -236,27 +236,32 @@ def scores(spec: RunSpec, catalog: Catalog) -> dict[str, float | None]:
 def tables(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> Iterator[str]:
     """Yield the mean scores and the mean differences from the first trial in Markdown, with standard errors over draws.
 
-    Each table has one row per trial, and one column per dataset and size. A difference is computed from the draws that
-    both trials have.
+    Each table has one row per trial, and one column per dataset and size. Only the draws for which all trials have a
+    score are used or, if there are none, the first draw.
     """
     values = {(trial.title, data): score for data, trial, score in found}
-    first = stage.trials[0].title
-    names = [(dataset, rows, draws) for dataset, sizes in stage.samples.items() for rows, draws in sizes.items()]
-    columns = [[data for data in stage.data() if (data.dataset, data.rows) == name[:2]] for name in names]
-    headers = [f"{dataset} {rows:,} ({draws} draws)" for dataset, rows, draws in names]
-    for is_difference in (False, True):
-        rows = []
-        for title in [trial.title for trial in stage.trials][is_difference:]:
-            row = [title]
-            for column in columns:
-                known = [data for data in column if (title, data) in values]
-                if is_difference:
-                    known = [data for data in known if (first, data) in values]
-                base = (values[first, data] if is_difference else 0.0 for data in known)
-                row.append(summary([values[title, data] - each for data, each in zip(known, base, strict=True)]))
-            rows.append(row)
-        corner = f"difference from {first}" if is_difference else "model and settings"
-        yield tabulate(rows, [corner, *headers], tablefmt="pipe", disable_numparse=True)
+    first, *others = titles = [trial.title for trial in stage.trials]
+    columns: dict[str, list[Data]] = {}
+    for dataset, sizes in stage.samples.items():
+        for rows in sizes:
+            draws = [data for data in stage.data() if (data.dataset, data.rows) == (dataset, rows)]
+            used = [data for data in draws if all((title, data) in values for title in titles)] or draws[:1]
+            columns[f"{dataset} {rows:,} ({len(used)} draw{'s' if len(used) > 1 else ''})"] = used
+
+    drawn = columns.values()
+
+    def table(corner: str, scores: Mapping[tuple[str, Data], float], shown: Sequence[str]) -> str:
+        rows = [
+            [title, *(summary([scores[title, data] for data in used if (title, data) in scores]) for used in drawn)]
+            for title in shown
+        ]
+        return tabulate(rows, [corner, *columns], tablefmt="pipe", disable_numparse=True)
+
+    yield table("model and settings", values, titles)
+    differences = {
+        (title, data): score - values[first, data] for (title, data), score in values.items() if (first, data) in values
+    }
+    yield table(f"difference from {first}", differences, others)
 
 
 def summary(values: Sequence[float]) -> str:
