@@ -1,11 +1,12 @@
 """Choice of the default models and recipes for the user's own data: ``python -m benchmarks.small_data``.
 
 ``python -m benchmarks.small_data STAGE ...`` executes the runs of each stage whose scores are not in the results
-directory, and prints a table of the mean scores. The runs are executed one after another in this process, without
-measuring speed, so the framework is imported only once. ``docs/explanation/defaults.md`` contains the protocol, which
-was written before the first run, and the tables.
+directory, and prints a table of the mean scores and a table of the differences from the first listed trial. Both
+contain standard errors over draws. The runs are executed one after another in this process, without measuring speed, so
+the framework is imported only once. ``docs/explanation/defaults.md`` contains the protocol, which was written before
+the first run, and the tables.
 
-Each run uses a file like one that a user would provide. The file contains rows that were drawn from the publisher's
+Each run uses data like those that a user would provide. The data are rows that were drawn from the publisher's
 training split of a dataset, and `harness` divides them at random. For a size of n rows, 0.7 n rows are used for
 training and 0.1 n rows for choosing the best epoch, as for the user's own data by default. The score is computed from
 additional rows of the training split. The published test splits are not used.
@@ -18,18 +19,18 @@ import json
 import math
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from harness_nlp.datasets.sst2 import sentences
 from tabulate import tabulate
 
-from harness import Recipe, RunSpec, Split, Success
+from harness import RawData, Recipe, RunSpec, Split, Success, save_data
 from harness.data.batches import steps_per_epoch
 from harness.execute.child import ChildContext
 from harness.execute.worker import RunJob, carry_out
@@ -43,9 +44,9 @@ TRAINING, VALIDATION = 0.7, 0.1
 """Default fractions of the user's rows in the training and validation splits."""
 SCORED = 900
 """Number of additional rows from which the score is computed."""
-SHORT = {"task.max_length": 24}
-"""Maximum length of the texts in tokens, which limits the cost."""
-SCORES = {"nlp": "accuracy", "regression": "r2", "tabular": "accuracy"}
+LENGTHS = {"trec": 24, "banking77": 24, "sms-spam": 24, "imdb": 128}
+"""Maximum length of the texts in tokens, by dataset, which limits the cost."""
+SCORES = {"nlp": "accuracy", "regression": "r2", "vision": "accuracy", "speech": "accuracy"}
 """Metric shown in the tables, by task."""
 
 
@@ -71,7 +72,7 @@ class Trial:
 
     model: str
     steps: int = 0
-    """Minimum number of steps. The number of epochs is at least that of the task's recipe."""
+    """Minimum number of steps. The number of epochs is at least that of the task's recipe, unless `recipe` sets it."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     backend: str = "torch"
 
@@ -80,7 +81,7 @@ class Trial:
         if self.backend == "baseline":
             return {}
         epochs = math.ceil(self.steps / steps_per_epoch(data.training, recipe.batch_size))
-        chosen = {**self.recipe, "epochs": max(recipe.epochs, epochs)}
+        chosen = {"epochs": max(recipe.epochs, epochs), **self.recipe}
         return {f"recipe.{name}": value for name, value in chosen.items()}
 
     @property
@@ -96,77 +97,99 @@ class Stage:
 
     task: str
     trials: Sequence[Trial]
-    samples: Mapping[str, Sequence[int]]
-    """Numbers of rows of each dataset."""
-    draws: int = 1
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Overrides for all runs."""
+    samples: Mapping[str, Mapping[int, int]]
+    """Number of draws for each number of rows of each dataset."""
 
-    def data(self) -> Iterator[Data]:
-        for draw in range(self.draws):
-            for dataset, sizes in self.samples.items():
-                for rows in sizes:
-                    yield Data(dataset=dataset, rows=rows, draw=draw)
+    def data(self) -> list[Data]:
+        """Return the samples. The first draw of each dataset and size precedes the second draws."""
+        every = [
+            Data(dataset=dataset, rows=rows, draw=draw)
+            for dataset, sizes in self.samples.items()
+            for rows, draws in sizes.items()
+            for draw in range(draws)
+        ]
+        return sorted(every, key=lambda data: data.draw)
 
 
 def _of(model: str, learning_rate: float, dropout: float, steps: int) -> Trial:
     return Trial(model=model, recipe={"learning_rate": learning_rate, "dropout": dropout}, steps=steps)
 
 
-SETTINGS = ((1e-3, 0.1), (2e-3, 0.5), (4e-3, 0.5))
-"""Learning rates and dropout probabilities of the LSTM models. The first values are the defaults of the task."""
+SETTINGS = ((4e-3, 0.5), (2e-3, 0.5), (1e-3, 0.1))
+"""Learning rates and dropout probabilities of the LSTM models. The first values are the defaults of these models, and
+the last values are the recipe of the task."""
+TEXTS = {"trec": {150: 3, 1000: 2}, "banking77": {1000: 2, 5000: 2}, "sms-spam": {1000: 1}, "imdb": {1000: 1}}
+"""Number of draws for each number of rows of the text datasets."""
+TABLES = ("california-housing", "uci-kin8nm", "uci-power")
 STAGES = {
-    "steps": Stage(
-        task="nlp",
-        trials=[_of("lstm-small", 2e-3, 0.5, steps) for steps in (0, 100, 300)],
-        samples={"trec": (150,)},
-    ),
     "models": Stage(
         task="nlp",
         trials=[
-            *(_of(model, *setting, 300) for model in ("lstm", "lstm-small") for setting in SETTINGS),
-            _of("bert-tiny", 1e-3, 0.1, 300),
-            _of("lstm-small", 2e-3, 0.5, 1000),
+            *(_of(model, *setting, 1000) for model in ("lstm-small", "lstm") for setting in SETTINGS),
+            _of("bert-tiny", 1e-3, 0.1, 1000),
             Trial(model="tfidf-logreg", backend="baseline"),
         ],
-        samples={"trec": (150,), "banking77": (1000, 5000)},
-        overrides=SHORT,
+        samples=TEXTS,
+    ),
+    "steps": Stage(
+        task="nlp",
+        trials=[_of("lstm-small", *SETTINGS[0], steps) for steps in (1000, 300, 100, 0)],
+        samples=TEXTS,
     ),
     "tables": Stage(
         task="regression",
         trials=[
-            *(Trial(model=model, steps=steps) for steps in (0, 300, 1000) for model in ("linear", "mlp")),
+            *(Trial(model=model, steps=steps) for model in ("mlp", "linear") for steps in (1000, 300, 0)),
             *(Trial(model=model, backend="baseline") for model in ("ridge", "gradient-boosting")),
         ],
-        samples=dict.fromkeys(("california-housing", "uci-kin8nm", "uci-power"), (150, 1000, 5000)),
+        samples={table: {150: 3, 1000: 3, 5000: 2} for table in TABLES},
+    ),
+    "images": Stage(
+        task="vision",
+        trials=[
+            *(Trial(model="resnet-20", steps=steps) for steps in (300, 1000, 0)),
+            Trial(model="resnet-20", recipe={"epochs": 10}),  # 110 steps
+        ],
+        samples={"fashion-mnist": {1000: 1}},
+    ),
+    "recordings": Stage(
+        task="speech",
+        trials=[
+            *(Trial(model="wav2vec2-tiny", steps=steps) for steps in (300, 1000, 0)),
+            Trial(model="wav2vec2-tiny", recipe={"epochs": 8}),  # 104 steps
+        ],
+        samples={"fsdd": {600: 1}},
     ),
 }
 
 
-def sample(data: Data, folder: Path) -> Path:
-    """Write the file with a sample, unless it exists, and return its path."""
-    path = folder / f"{data.dataset}-{data.rows}-{data.draw}.csv"
-    if path.exists():
-        return path
-    dataset = discover().dataset(data.dataset)
-    raw = dataset.load(dataset.Options())
+@cache
+def loaded(dataset: str) -> RawData:
+    """Return the raw data of a dataset with its default options."""
+    found = discover().dataset(dataset)
+    return found.load(found.Options())
+
+
+def sample(data: Data) -> Path:
+    """Save a sample in the cache, unless it has been saved, and return its path."""
+    raw = loaded(data.dataset)
     split = _joined(raw.train, raw.validation)
-    if data.dataset == "sst2":  # Phrases of one sentence must not be in different splits. Use only whole sentences.
-        split = split.take(np.unique(sentences(split.inputs["text"])))
     count = round((TRAINING + VALIDATION) * data.rows) + SCORED
     chosen = np.random.default_rng([data.draw, data.rows]).permutation(len(split))[:count]
     part = split.take(np.sort(chosen))
     columns: dict[str, Any] = {}
     for name, array in part.inputs.items():
-        columns |= {name: array} if array.ndim == 1 else {f"{name}_{n}": each for n, each in enumerate(array.T)}
+        if name == "waveform":
+            columns |= {"audio": list(array), "sample_rate": raw.details["sample_rate_hz"]}
+        elif name in ("image", "text"):
+            columns[name] = array
+        else:
+            columns |= {f"{name}_{n}": each for n, each in enumerate(array.T)}
     if part.targets.ndim > 1:
         columns["label"] = part.targets[:, 0]
     else:
         columns["label"] = [raw.label_names[target] for target in part.targets]
-    frame = pd.DataFrame(columns)
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False)
-    return path
+    return save_data(columns, f"{data.dataset}-{data.rows}-{data.draw}")
 
 
 def _joined(train: Split, validation: Split) -> Split:
@@ -176,15 +199,17 @@ def _joined(train: Split, validation: Split) -> Split:
     )
 
 
-def specs(stage: Stage, catalog: Catalog, results: Path) -> Iterator[tuple[Data, Trial, RunSpec]]:
+def specs(stage: Stage, catalog: Catalog) -> Iterator[tuple[Data, Trial, RunSpec]]:
     """Yield the specification of each run of a stage."""
     recipe = catalog.task(stage.task).recipe
     for data in stage.data():
-        path = sample(data, results)
+        path = sample(data)
         total = round((TRAINING + VALIDATION) * data.rows) + SCORED
         shares = {"test_share": SCORED / total, "validation_share": VALIDATION * data.rows / total}
         for trial in stage.trials:
             overrides = {f"dataset.{name}": value for name, value in {"target_column": "label", **shares}.items()}
+            if data.dataset in LENGTHS:
+                overrides["task.max_length"] = LENGTHS[data.dataset]
             selection = Selection(
                 tasks=(stage.task,),
                 datasets=(str(path),),
@@ -192,7 +217,7 @@ def specs(stage: Stage, catalog: Catalog, results: Path) -> Iterator[tuple[Data,
                 backends=(trial.backend,),
                 seeds=(data.draw,),
                 threads=1,
-                overrides=as_overrides({**overrides, **stage.overrides, **trial.overrides(data, recipe)}),
+                overrides=as_overrides({**overrides, **trial.overrides(data, recipe)}),
             )
             (spec,) = expand(selection, catalog)
             yield data, trial, spec
@@ -208,18 +233,42 @@ def scores(spec: RunSpec, catalog: Catalog) -> dict[str, float | None]:
     return dict(outcome.scores.test)
 
 
-def table(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> str:
-    """Return the mean scores in Markdown, with one row per trial and one column per dataset and size."""
-    cells: dict[str, dict[str, list[float]]] = {trial.title: {} for trial in stage.trials}
-    for data, trial, score in found:
-        cells[trial.title].setdefault(f"{data.dataset} {data.rows:,}", []).append(score)
-    names = [f"{dataset} {rows:,}" for dataset, sizes in stage.samples.items() for rows in sizes]
-    rows = [
-        [title, *(f"{mean(values[name]):.3f}" if name in values else "" for name in names)]
-        for title, values in cells.items()
-        if values
-    ]
-    return tabulate(rows, ["model and settings", *names], tablefmt="pipe", disable_numparse=True)
+def tables(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> Iterator[str]:
+    """Yield the mean scores and the mean differences from the first trial in Markdown, with standard errors over draws.
+
+    Each table has one row per trial, and one column per dataset and size. Only the draws for which all trials have a
+    score are used or, if there are none, the first draw.
+    """
+    values = {(trial.title, data): score for data, trial, score in found}
+    first, *others = titles = [trial.title for trial in stage.trials]
+    columns: dict[str, list[Data]] = {}
+    for dataset, sizes in stage.samples.items():
+        for rows in sizes:
+            draws = [data for data in stage.data() if (data.dataset, data.rows) == (dataset, rows)]
+            used = [data for data in draws if all((title, data) in values for title in titles)] or draws[:1]
+            columns[f"{dataset} {rows:,} ({len(used)} draw{'s' if len(used) > 1 else ''})"] = used
+
+    drawn = columns.values()
+
+    def table(corner: str, scores: Mapping[tuple[str, Data], float], shown: Sequence[str]) -> str:
+        rows = [
+            [title, *(summary([scores[title, data] for data in used if (title, data) in scores]) for used in drawn)]
+            for title in shown
+        ]
+        return tabulate(rows, [corner, *columns], tablefmt="pipe", disable_numparse=True)
+
+    yield table("model and settings", values, titles)
+    differences = {
+        (title, data): score - values[first, data] for (title, data), score in values.items() if (first, data) in values
+    }
+    yield table(f"difference from {first}", differences, others)
+
+
+def summary(values: Sequence[float]) -> str:
+    """Return the mean and, for at least two values, its standard error."""
+    if len(values) < 2:
+        return "".join(f"{value:.3f}" for value in values)
+    return f"{mean(values):.3f} ± {stdev(values) / math.sqrt(len(values)):.3f}"
 
 
 def main() -> None:
@@ -227,23 +276,24 @@ def main() -> None:
     parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE", help=f"{', '.join(STAGES)}")
     parser.add_argument("--results", type=Path, default=Path(".benchmarks/small-data"), help="directory for results")
     parser.add_argument(
-        "--stored", action="store_true", help="print the scores of previous runs without executing any runs"
+        "--minutes", type=float, default=math.inf, help="start no further run after this time; 0 prints stored scores"
     )
     options = parser.parse_args()
+    end = time.monotonic() + 60 * options.minutes
     catalog = discover()
     options.results.mkdir(parents=True, exist_ok=True)
     for name in options.stages:
         stage, found = STAGES[name], []
-        for data, trial, spec in specs(stage, catalog, options.results):
+        for data, trial, spec in specs(stage, catalog):
             path = options.results / f"{spec.key}.json"
             if not path.exists():
-                if options.stored:
+                if time.monotonic() >= end:
                     continue
                 path.write_text(json.dumps(scores(spec, catalog)))
             score = json.loads(path.read_text())[SCORES[stage.task]]
             print(f"{data.dataset} {data.rows} {data.draw}: {trial.title}: {score:.4f}", file=sys.stderr, flush=True)
             found.append((data, trial, score))
-        print(f"{table(stage, found)}\n")
+        print("\n\n".join(tables(stage, found)), end="\n\n")
 
 
 if __name__ == "__main__":
