@@ -5,8 +5,8 @@ of four backends. The command then ranks the backends with `harness.analysis.sta
 performance is the sum of the backend's mean, a random dataset effect, and the random effects of five seeds or five
 folds. The effects of different folds are correlated, because their training splits overlap. The baseline has no dataset
 effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed distribution.
-``--samples N`` sets the number of simulations per case. The command also prints how often Friedman's test and the
-critical difference report a difference between equal backends.
+``--samples N`` sets the number of simulations per case. The command also prints the false positive rates of
+Friedman's test and of the critical difference for backends that do not differ.
 """
 
 from __future__ import annotations

@@ -132,7 +132,8 @@ class _Worker:
 class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
-    Each lane executes complete turns. For each task and dataset, the order of the runs is reversed in every second
+    Each lane executes one run at a time. A turn consists of one run of each compared setting, and is executed by a
+    single lane. For each task and dataset, the order of the runs is reversed in every second
     turn. The compared settings are therefore interleaved within each lane (A B B A).
     """
 

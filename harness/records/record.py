@@ -45,7 +45,7 @@ class TargetScore(Struct, frozen=True, kw_only=True):
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
-    """The primary metric on a slice of the test split, and the counts from which the rates of its classes are computed.
+    """The primary metric on a slice of the test split, and the counts from which per-class rates are computed.
 
     A slice consists of the examples that share one value of a group. For an intersection of groups, the examples share
     one value of each group.

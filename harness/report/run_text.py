@@ -203,7 +203,7 @@ _REMEDIES = {
         ", unless they define per_example (the value of each example)"
     )
 }
-"""Additions to reasons whose texts are stored in records, and therefore cannot be changed."""
+"""Text to append to a stored reason when it is displayed, keyed by the reason."""
 
 
 def without_interval(scores: Scores) -> list[str]:

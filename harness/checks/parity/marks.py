@@ -70,7 +70,7 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 
 
 def _limited(mark: Mark, *records: RunRecord) -> Mark:
-    """Return the result of a check, limited to what the check can verify for runs on several devices.
+    """Return the result of a check, or ``partly checked`` if the check does not cover runs on several devices.
 
     A check uses a single device. In a run on several devices, batch normalization is applied separately to the part of
     the batch on each device, so the check covers only part of the computation.

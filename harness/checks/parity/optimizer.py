@@ -4,7 +4,7 @@ The formulas are given in the docstring of `harness.Recipe`. The sources of the 
 
 - Momentum and Nesterov momentum: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
   learning". The velocity does not include the learning rate, which is applied afterwards.
-- RMSProp: Hinton's lecture 6e (2012), with a decay rate of 0.99 and an epsilon outside the square root.
+- RMSProp: as in Hinton's lecture 6e (2012). The decay rate is 0.99, and epsilon is added outside the square root.
 - Adam: Kingma and Ba 2015, algorithm 1.
 - Decoupled weight decay: Loshchilov and Hutter 2019, algorithms 1 and 2. The learning rate includes the schedule
   multiplier.
