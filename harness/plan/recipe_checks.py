@@ -114,6 +114,9 @@ def _check_range(recipe: Recipe) -> None:
             f"the square of recipe.distillation_temperature={temperature} is outside the range of float32, "
             f"{_SMALLEST:.3g} to {_LARGEST:.3g}; choose a temperature such as 2"
         )
+    for name in ("beta1", "beta2"):
+        if getattr(recipe, name) > 1 - 2.0**-24:  # the largest float32 number below 1
+            raise CombinationError(f"recipe.{name}={getattr(recipe, name)} is 1 in float32; choose a smaller number")
     if not recipe.epsilon and recipe.optimizer not in ("sgd", "lion"):
         raise CombinationError(
             f"with recipe.epsilon=0, the optimizer {recipe.optimizer} divides zero by zero if all gradients of a "
