@@ -11,6 +11,8 @@ from harness.records import Precision, Recipe
 from harness.records.recipe import session_options
 
 _DEFAULTS = Recipe()
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""Smallest and largest positive normal numbers in float32."""
 
 
 def check_recipe(
@@ -51,6 +53,8 @@ def check_recipe(
     for name, reason in _unused(recipe, task):
         if name in changes and getattr(recipe, name) != getattr(_DEFAULTS, name):
             raise CombinationError(f"recipe.{name} has no effect {reason}; remove it")
+    if set(precisions) != {"fp64"}:
+        _check_range(recipe)
     _check_teacher(recipe, distilled=distilled)
     missing = [option for option in session_options(recipe) if option not in backend.recipe_options]
     if missing:
@@ -89,6 +93,37 @@ def check_recipe(
     _check_schedule(recipe)
 
 
+def _check_range(recipe: Recipe) -> None:
+    """Raise `harness.CombinationError` if float32 cannot represent a number that training uses.
+
+    In float32, a number that is too small is zero or loses digits, and a number that is too large is infinite.
+    """
+    temperature = recipe.distillation_temperature
+    values = {
+        name: getattr(recipe, name)
+        for name in ("learning_rate", "epsilon", "weight_decay", "l1", "clip_norm", "loss_scale")
+    }
+    for name, value in values.items():
+        if value and not _SMALLEST <= value <= _LARGEST:
+            raise CombinationError(
+                f"recipe.{name}={value} is outside the range of float32, {_SMALLEST:.3g} to {_LARGEST:.3g}; choose a "
+                f"number in this range"
+            )
+    if not _SMALLEST <= temperature * temperature <= _LARGEST:  # the loss is multiplied by the square
+        raise CombinationError(
+            f"the square of recipe.distillation_temperature={temperature} is outside the range of float32, "
+            f"{_SMALLEST:.3g} to {_LARGEST:.3g}; choose a temperature such as 2"
+        )
+    for name in ("beta1", "beta2"):
+        if getattr(recipe, name) > 1 - 2.0**-24:  # the largest float32 number below 1
+            raise CombinationError(f"recipe.{name}={getattr(recipe, name)} is 1 in float32; choose a smaller number")
+    if not recipe.epsilon and recipe.optimizer not in ("sgd", "lion"):
+        raise CombinationError(
+            f"with recipe.epsilon=0, the optimizer {recipe.optimizer} divides zero by zero if all gradients of a "
+            "parameter are zero; choose a positive number, such as 1e-8"
+        )
+
+
 def _check_schedule(recipe: Recipe) -> None:
     """Raise `harness.CombinationError` if the schedule would reduce the learning rate only after the end of
     training."""
@@ -105,6 +140,12 @@ def _check_schedule(recipe: Recipe) -> None:
             f"recipe.plateau_patience={recipe.plateau_patience}: the learning rate would be reduced after epoch "
             f"{recipe.plateau_patience + 1} at the earliest, but training has {recipe.epochs} epochs; choose a smaller "
             "number, or more epochs (recipe.epochs)"
+        )
+    if recipe.schedule == "plateau" and recipe.early_stopping and recipe.early_stopping <= recipe.plateau_patience:
+        raise CombinationError(
+            f"recipe.plateau_patience={recipe.plateau_patience}: training ends after {recipe.early_stopping} epochs "
+            "without a new best score (recipe.early_stopping), before the learning rate would be reduced; choose a "
+            "smaller recipe.plateau_patience, or a larger recipe.early_stopping"
         )
 
 

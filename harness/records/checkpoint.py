@@ -78,7 +78,9 @@ class Identity(Struct, frozen=True, kw_only=True):
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """Description of a checkpoint."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
+    digest: str = ""
+    """SHA-256 (hex) of this description in JSON, with an empty `digest`. `describe` replaces the value."""
     identity: Identity
     arrays: str
     """Name of the file with the arrays."""
@@ -130,12 +132,13 @@ def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
 
 
 def describe(directory: Path, checkpoint: Checkpoint) -> None:
-    """Replace the description of the checkpoint in a directory.
+    """Replace the description of the checkpoint in a directory. The digest of the description is replaced.
 
     Raises `OSError` if the description cannot be written.
     """
     try:
-        write_json(directory / DESCRIPTION, checkpoint, linked_folder=False)
+        described = msgspec.structs.replace(checkpoint, digest=_digest(checkpoint))
+        write_json(directory / DESCRIPTION, described, linked_folder=False)
     except RecordError as error:
         raise OSError(errno.EIO, str(error)) from None
 
@@ -147,9 +150,16 @@ def read_description(directory: Path) -> Checkpoint:
     """
     path = directory / DESCRIPTION
     checkpoint = decode(read_stored(path, MAX_JSON_BYTES), Checkpoint, path)
+    if checkpoint.digest != _digest(checkpoint):
+        raise RecordError(f"{path}: the checkpoint is damaged: its description does not match the recorded SHA-256")
     if checkpoint.identity.key != checkpoint.identity.spec.key:
         raise RecordError(f"{path}: the checkpoint was changed: its key differs from the key of its specification")
     return checkpoint
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Return the value of `Checkpoint.digest` for a description."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(checkpoint, digest=""))).hexdigest()
 
 
 def read(directory: Path) -> Checkpoint:

@@ -77,6 +77,7 @@ class OpenStudy:
             seed=plan.request.sampler_seed,
             epochs=plan.epochs,
         )
+        self._check_storage()
         loaded = self._store.load()
         for problem in loaded.problems:
             listener.message(problem)
@@ -94,6 +95,20 @@ class OpenStudy:
                 f"{absent[0]}, are not in {folder}; pass the --results directory of the study, or another --storage"
             )
         self._update()
+
+    def _check_storage(self) -> None:
+        """Raise `harness.UsageError` if trials in ``study.json`` are missing from the storage or differ there.
+
+        ``study.json`` is written after the storage. If the storage is empty, the study is repeated with the stored
+        records of the trials.
+        """
+        stored = {each.number: each for each in self._sampling.finished}
+        changed = [each.number for each in self.study.trials if stored.get(each.number) != each]
+        if stored and changed:
+            raise UsageError(
+                f"the storage of the study {self.study.name!r} is damaged: the result of trial {changed[0]} differs "
+                f"from the one in {STUDY}; restore the storage, or pass --rerun to start a new study"
+            )
 
     @property
     def finished(self) -> int:

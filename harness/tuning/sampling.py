@@ -115,6 +115,11 @@ class Sampling:
                 )
             except Exception as error:  # the libraries of databases raise exceptions of many types
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                if isinstance(storage, Path):
+                    raise UsageError(
+                        f"{storage}: the journal of the study cannot be used: {reason}; restore the file, or pass "
+                        "--rerun to start a new study"
+                    ) from error
                 raise UsageError(
                     f"the storage {without_password(str(storage))} cannot be used: {reason}; pass the URL of a "
                     "database to --storage, such as sqlite:///tuning.db, or remove --storage to use a file"
@@ -216,10 +221,23 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_incomplete_line(path)
         # The lock of a process that was killed is removed after the grace period.
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path), grace_period=5)))
     except OSError as error:
         raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _drop_incomplete_line(path: Path) -> None:
+    """Remove the last line of a journal if the process was killed, or the disk was full, while the line was written.
+
+    Otherwise, Optuna would append the next line to the incomplete one, and could not read the journal again.
+    """
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        complete = file.read().rpartition(b"\n")
+        file.truncate(len(complete[0]) + len(complete[1]))
 
 
 def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:

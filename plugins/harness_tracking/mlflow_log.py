@@ -63,7 +63,7 @@ class MlflowLog:
     @harness.hookimpl
     def harness_run_started(self, spec: RunSpec, attempt_id: str, time_s: float) -> None:
         with self._dropped_on_error(attempt_id):
-            self._experiment_id = self._experiment_id or self._found_experiment()
+            self._experiment_id = self._experiment_id or self._found_experiment(self._client)
             created = self._client.create_run(
                 self._experiment_id, start_time=_ms(time_s), run_name=live_name(spec, attempt_id)
             )
@@ -139,8 +139,8 @@ class MlflowLog:
             ) from error
 
     def _connected(self, results: Path) -> Any:
-        """Return a client. A local database is created here, because creating it in an event hook may exceed the time
-        limit of the hook.
+        """Return a client. A local database and the experiment in it are created here, because creating them in an
+        event hook may exceed the time limit of the hook, and to check the name of the experiment before the first run.
         """
         from mlflow import MlflowClient
 
@@ -158,20 +158,32 @@ class MlflowLog:
             raise UsageError(
                 f"the database {self._url} cannot be used: {reason}; set --tracker mlflow:url=URL"
             ) from None
+        try:
+            self._experiment_id = self._found_experiment(client)
+        except MlflowException as error:
+            raise UsageError(
+                f"the MLflow experiment {self._experiment[:80]!r} cannot be used: {error.message}; choose another name "
+                "with --tracker mlflow:experiment=NAME"
+            ) from None
         return client
 
-    def _found_experiment(self) -> str:
+    def _found_experiment(self, client: Any) -> str:
         """Return the id of the experiment, which is created if it does not exist."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(self._experiment)
+        found = client.get_experiment_by_name(self._experiment)
         if found is None:
             try:
-                return str(self._client.create_experiment(self._experiment, artifact_location=self._artifacts))
+                return str(client.create_experiment(self._experiment, artifact_location=self._artifacts))
             except MlflowException:  # raised if another command has created it in the meantime
-                found = self._client.get_experiment_by_name(self._experiment)
+                found = client.get_experiment_by_name(self._experiment)
                 if found is None:
                     raise
+        if found.lifecycle_stage == "deleted":
+            raise UsageError(
+                f"the MLflow experiment {self._experiment!r} was deleted; restore it with "
+                "`mlflow experiments restore`, or choose another one with --tracker mlflow:experiment=NAME"
+            )
         return str(found.experiment_id)
 
     def _logged_before(self, record: RunRecord) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,25 @@ def edit_recipe(directory: Path) -> None:
     path.write_text(path.read_text().replace('"learning_rate": 0.1', '"learning_rate": 0.2'))
 
 
+def edit_learning_curve(directory: Path) -> None:
+    """Change a value that is neither part of the specification nor stored as an array."""
+    path = directory / files.DESCRIPTION
+    text = path.read_text()
+    edited = re.sub(r'("train_loss": )[0-9.e-]+', r"\g<1>0.125", text, count=1)
+    assert edited != text
+    path.write_text(edited)
+
+
+def move_position(directory: Path) -> None:
+    path = directory / files.DESCRIPTION
+    path.write_text(path.read_text().replace('"step": 30,', '"step": 31,'))
+
+
+def write_older_version(directory: Path) -> None:
+    path = directory / files.DESCRIPTION
+    path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
+
+
 def changed(**changes: Any) -> Callable[[Path], None]:
     def change(directory: Path) -> None:
         found = files.read(directory)
@@ -208,7 +228,11 @@ def change_machine(directory: Path) -> None:
         (remove_arrays, "cannot be read"),
         (link_arrays, "this is a symbolic link"),
         (cut_description, "not valid"),
-        (edit_recipe, "its key differs from the key of its specification"),
+        (edit_recipe, "its description does not match the recorded SHA-256"),
+        (edit_learning_curve, "its description does not match the recorded SHA-256"),
+        (move_position, "its description does not match the recorded SHA-256"),
+        (write_older_version, "not valid"),
+        (changed(key="0" * 64), "its key differs from the key of its specification"),
         (change_package, "numpy 0.1 -> "),
         (change_plugin, "plugin toy changed"),
         (change_machine, "another machine: "),

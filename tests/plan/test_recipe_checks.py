@@ -55,6 +55,14 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("schedule=step", "milestones=[1,3,9]"), r"milestones: .* after epoch 3, but training has 3 epochs"),
         (("schedule=plateau", "plateau_patience=2"), r"patience=2: .* after epoch 3 at the earliest"),
         (("schedule=plateau",), r"patience=3: .* after epoch 4 at the earliest, but training has 3 epochs"),
+        (
+            ("schedule=plateau", "plateau_patience=3", "early_stopping=3", "epochs=9"),
+            r"patience=3: training ends after 3",
+        ),
+        (
+            ("schedule=plateau", "plateau_patience=5", "early_stopping=3", "epochs=9"),
+            r"patience=5: training ends after 3",
+        ),
         (("warmup_fraction=1.01",), r"warmup_fraction must be in \[0, 1\]"),
         (("loss_scale=8",), "only in fp16"),
         (("accumulation_steps=5", "batch_size=4"), "larger than the batch size, 4"),
@@ -63,6 +71,18 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("distillation_temperature=2",), "distillation_temperature has no effect without recipe.distillation_alpha"),
         (("layer_decay=2",), r"layer_decay must be in \(0, 1\]"),
         (("optimizer=adam", "decoupled_decay=true"), "use the optimizer adamw"),
+        (("learning_rate=1e-50",), "recipe.learning_rate=1e-50 is outside the range of float32, 1.18e-38 to 3.4e"),
+        (("learning_rate=1e39",), r"recipe.learning_rate=1e\+39 is outside the range of float32"),
+        (("optimizer=adam", "epsilon=1e-60"), "recipe.epsilon=1e-60 is outside the range of float32"),
+        (("weight_decay=1e300",), "recipe.weight_decay=1e.300 is outside the range of float32"),
+        (("optimizer=adam", "beta1=0.999999999"), "recipe.beta1=0.999999999 is 1 in float32"),
+        (("optimizer=adam", "beta2=0.999999999"), "recipe.beta2=0.999999999 is 1 in float32"),
+        (("l1=1e-40",), "recipe.l1=1e-40 is outside the range of float32"),
+        (("clip_norm=1e50",), "recipe.clip_norm=1e.50 is outside the range of float32"),
+        *(
+            ((f"optimizer={name}", "epsilon=0"), f"with recipe.epsilon=0, the optimizer {name} divides zero by zero")
+            for name in ("rmsprop", "adam", "adamw", "adagrad", "lamb")
+        ),
     ],
     ids=str,
 )
@@ -70,6 +90,18 @@ def test_option_that_cannot_be_used_is_refused(overrides: tuple[str, ...], messa
     able.datasets["toy-colors"].value.label_names = ("red", "green", "blue")
     with pytest.raises(UsageError, match=message):
         plan(able, *overrides)
+
+
+@pytest.mark.parametrize("temperature", ["1e-30", "1e20", "1e300"])
+def test_temperature_whose_square_is_not_a_float32_is_refused(temperature: str, able: Catalog) -> None:
+    with pytest.raises(CombinationError, match=r"square of recipe.distillation_temperature=.* outside the range"):
+        plan(able, "distillation_alpha=0.5", f"distillation_temperature={temperature}")
+
+
+def test_number_that_only_float64_represents_is_accepted_in_fp64(able: Catalog) -> None:
+    able.backends["toy-numpy"].value.precisions = ("fp32", "fp64")
+    (spec,) = plan(able, "learning_rate=1e-50", precisions=("fp64",))
+    assert spec.recipe.learning_rate == 1e-50
 
 
 def test_option_that_the_backend_does_not_implement_is_refused(catalog: Catalog) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -464,6 +465,69 @@ def test_study_in_a_database_is_continued_and_needs_its_records(study: Study_, t
 def test_study_in_an_unusable_storage_raises(study: Study_) -> None:
     with pytest.raises(UsageError, match=r"the storage sqlite:///no/such/folder/tuning.db cannot be used"):
         study(Runs(), trials=2, storage="sqlite:///no/such/folder/tuning.db")
+
+
+@pytest.mark.parametrize("lost", [1, 20, 300])
+def test_study_whose_journal_ends_with_an_incomplete_line_is_continued(
+    lost: int, study: Study_, tmp_path: Path
+) -> None:
+    """The process was killed, or the disk was full, while a line was written."""
+    (whole,) = study(Runs(), trials=6, place="whole").studies
+    (done,) = study(Runs(), trials=3).studies
+    folder = directory(tmp_path / "results", done.name)
+    before = (folder / STUDY).read_bytes()
+    study(Runs(), trials=4)
+    (folder / STUDY).write_bytes(before)  # written after the journal
+    (folder / JOURNAL).write_bytes((folder / JOURNAL).read_bytes()[:-lost])
+    for _ in range(2):
+        (continued,) = study(Runs(), trials=6).studies
+        assert results_of(continued) == results_of(whole)
+
+
+def drop_result(text: str) -> str:
+    """Remove the line with the result of the first trial."""
+    lines = text.splitlines(keepends=True)
+    lines.remove(next(line for line in lines if '"harness":' in line))
+    return "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace("{", "", 1), r"journal.log: the journal of the study cannot be used: .*--rerun"),
+        (lambda text: "\0" * 9 + text, r"journal.log: the journal of the study cannot be used: .*--rerun"),
+        (drop_result, r"the storage of the study .* is damaged: the result of trial 0 differs .*--rerun"),
+        (
+            lambda text: re.sub(r'("steps":)\d+', r"\g<1>7", text, count=1),
+            r"the storage of the study .* is damaged: the result of trial 0 differs .*--rerun",
+        ),
+    ],
+    ids=["bracket", "zeros", "missing line", "number"],
+)
+def test_study_with_a_damaged_journal_is_refused(
+    damage: Callable[[str], str], message: str, study: Study_, tmp_path: Path
+) -> None:
+    (done,) = study(Runs(), trials=3).studies
+    journal = directory(tmp_path / "results", done.name) / JOURNAL
+    text = journal.read_text()
+    assert damage(text) != text
+    journal.write_text(damage(text))
+    runs = Runs()
+    with pytest.raises(UsageError, match=message):
+        study(runs, trials=4)
+    assert runs.executed == []
+    (new,) = study(Runs(), trials=4, rerun=True).studies
+    assert len(new.trials) == 4
+
+
+def test_study_whose_journal_was_removed_uses_the_records(study: Study_, tmp_path: Path) -> None:
+    (whole,) = study(Runs(), trials=6, place="whole").studies
+    (done,) = study(Runs(), trials=4).studies
+    (directory(tmp_path / "results", done.name) / JOURNAL).unlink()
+    left = Runs()
+    (continued,) = study(left, trials=6).studies
+    assert results_of(continued) == results_of(whole)
+    assert len(left.executed) == 2
 
 
 def test_charts_of_a_study_are_valid(study: Study_) -> None:

@@ -253,6 +253,20 @@ class TestDatabase:
         with pytest.raises(UsageError, match=r"mlflow\.db cannot be used: "):
             MlflowLog(tmp_path, {})
 
+    def test_name_of_an_experiment_that_mlflow_rejects_is_a_usage_error(self, database: Path, tmp_path: Path) -> None:
+        options = {"url": f"sqlite:///{database / 'mlflow.db'}", "experiment": "x" * 501}
+        with pytest.raises(UsageError, match=r"the MLflow experiment 'x+' cannot be used: .* 500 .*experiment=NAME"):
+            MlflowLog(tmp_path, options)
+
+    def test_deleted_experiment_is_a_usage_error_until_it_is_restored(self, database: Path, tmp_path: Path) -> None:
+        options = {"url": f"sqlite:///{database / 'mlflow.db'}", "experiment": "removed"}
+        log = MlflowLog(tmp_path, options)
+        log._client.delete_experiment(log._experiment_id)
+        with pytest.raises(UsageError, match="the MLflow experiment 'removed' was deleted; restore it with"):
+            MlflowLog(tmp_path, options)
+        log._client.restore_experiment(log._experiment_id)
+        MlflowLog(tmp_path, options)
+
 
 def test_failure_kind_of_ctrl_c_is_interrupted() -> None:
     from harness_tracking.content import is_killed
