@@ -218,7 +218,7 @@ def test_reproduce_data_of_several_datasets_are_selected_by_path_or_name(tmp_pat
     copies = _copies([f"wine.csv={tmp_path}/new.csv", f"/old/iris.csv={tmp_path}/a=b.csv"], specs)
     assert copies == {"/old/wine.csv": tmp_path / "new.csv", "/old/iris.csv": tmp_path / "a=b.csv"}
     assert _copies([f"{tmp_path}/a=b.csv"], specs) == {"": tmp_path / "a=b.csv"}
-    with pytest.raises(UsageError, match=r"used beer.csv; they used /old/iris.csv, /old/wine.csv"):
+    with pytest.raises(UsageError, match=r"used beer.csv; the selected runs used /old/iris.csv, /old/wine.csv"):
         _copies([f"beer.csv={tmp_path}/new.csv"], specs)
     with pytest.raises(UsageError, match=r"nowhere.csv does not exist; pass the path of your copy"):
         _copies(["wine.csv=nowhere.csv"], specs)
