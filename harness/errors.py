@@ -128,7 +128,7 @@ class DataError(HarnessError):
 
 
 class BusyError(HarnessError):
-    """Error raised if another harness process is measuring on the same device."""
+    """Error raised if another harness process is measuring on the same device or executing the same runs."""
 
 
 class UnsupportedError(HarnessError):

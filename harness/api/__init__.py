@@ -191,7 +191,8 @@ def run(
     quality_only : bool, default=False
         Measure only quality, not throughput or latency.
     wait : bool, default=False
-        If another harness process is measuring on the same device, wait until that process ends.
+        If another harness process is measuring on the same device, or executing the same runs in the same results
+        directory, wait until that process ends.
     trackers : iterable of str, optional
         Experiment trackers to which the runs are logged, such as ``"tensorboard"``. Options of a tracker are appended
         to its name, as in ``"tensorboard:directory=logs"``. ``harness list trackers`` lists the trackers and their
@@ -231,7 +232,7 @@ def run(
     RecordError
         If results cannot be written.
     BusyError
-        If another harness process is measuring on the same device, and `wait` is false.
+        If another harness process is measuring on the same device or executing the same runs, and `wait` is false.
 
     Examples
     --------
@@ -488,7 +489,7 @@ def tune(
     RecordError
         If results cannot be written.
     BusyError
-        If another harness process is measuring on the same device, and `wait` is false.
+        If another harness process is measuring on the same device or executing the same runs, and `wait` is false.
 
     Examples
     --------

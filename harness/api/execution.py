@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +47,11 @@ def carry_out(
     """Execute planned runs and return their records. If `parity` is true, a parity check is performed first.
 
     Unless `rerun` is true, runs that are already in the store are not executed again, and their stored records are
-    returned (see `harness.execute.resume.decide`). If another process is measuring on the same device,
-    `harness.BusyError` is raised. If `wait` is true, the function waits for the other process to end instead. No runs
-    are started after `budget_s` seconds, and the number of remaining runs is reported. `command` contains the arguments
-    of the ``harness`` command, which ``harness status`` prints if the plan is interrupted.
+    returned (see `harness.execute.resume.decide`). If another process is measuring on the same device, or executing one
+    of these runs in the same results directory, `harness.BusyError` is raised. If `wait` is true, the function waits
+    for the other process to end instead. No runs are started after `budget_s` seconds, and the number of remaining runs
+    is reported. `command` contains the arguments of the ``harness`` command, which ``harness status`` prints if the
+    plan is interrupted.
 
     First, the results of runs that were submitted earlier with `detach` are stored. With `detach`, the remaining runs
     are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
@@ -77,6 +79,7 @@ def carry_out(
     from harness.checks.side_by_side import Part, measured_part
     from harness.errors import RecordError, UsageError
     from harness.execute.checkpoints import assign
+    from harness.execute.claims import claimed
     from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
@@ -95,7 +98,7 @@ def carry_out(
         run_all,
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
-    from harness.execute.submissions import Access, locked, new_name
+    from harness.execute.submissions import Access, locked, new_name, submissions
     from harness.plan.checkpoints import checked_interval
     from harness.records.store import RECORD, read_record
 
@@ -147,22 +150,27 @@ def carry_out(
             )
         pairs = compared(specs) if parity else set[str]()
         with contextlib.ExitStack() as stack:
-            # With detach, the lock is held until the runs are submitted, so that no other command submits them as well.
-            submitting = stack.enter_context(contextlib.ExitStack())
-            submitting.enter_context(locked(store, create=detach, wait=wait))
-            collected, pending = collect_all(
-                specs,
-                catalog,
-                store,
-                listener,
-                wait=not detach,
-                given=Access(executor=executor, options=dict(executor_options or {})),
-                rerun=rerun,
-                quality_only=part.quality_only,
-                save_weights=save_weights,
-            )
-            if not detach:
-                submitting.close()
+            seen: set[str] = set()
+            pending: Counter[str] = Counter()
+
+            def collect_submissions() -> None:
+                nonlocal pending
+                seen.update(submission.name for submission in submissions(store))
+                found, pending = collect_all(
+                    specs,
+                    catalog,
+                    store,
+                    listener,
+                    wait=not detach,
+                    given=Access(executor=executor, options=dict(executor_options or {})),
+                    rerun=rerun,
+                    quality_only=part.quality_only,
+                    save_weights=save_weights,
+                )
+                collected.extend(found)
+
+            def submitted_since() -> bool:
+                return any(submission.name not in seen for submission in submissions(store))
 
             def left() -> list[RunSpec]:
                 return without([decision.spec for decision in decisions if decision.stored is None], pending)
@@ -183,7 +191,25 @@ def carry_out(
                         rerun=rerun,
                     )
 
+            with locked(store, create=detach, wait=wait):
+                collect_submissions()
             decide_again()
+            submitting = stack.enter_context(contextlib.ExitStack())
+            if left():
+                # Claim the runs before acquiring any other lock. Otherwise, two commands could wait for each other.
+                keys = {spec.key for spec in left()}
+                if stack.enter_context(claimed(store, keys, wait=wait, say=listener.message)):
+                    part = permitted()
+                # Before the runs were claimed, another command may have executed or submitted some of them.
+                if detach or submitted_since():
+                    submitting.enter_context(locked(store, create=detach, wait=wait))
+                    if submitted_since():
+                        collect_submissions()
+                    # With detach, the lock is held until the runs are submitted, so that no other command reads an
+                    # incomplete submission.
+                    if not detach:
+                        submitting.close()
+                decide_again()
             # A remote executor locks the devices of the machines that execute the runs.
             lock = contextlib.ExitStack() if chosen.remote else stack
             if left() and (parity or not chosen.remote):
@@ -206,7 +232,7 @@ def carry_out(
             planned, started = left(), True
             submission = new_name() if detach else ""
             if planned:
-                skipped = len(specs) - len(planned)
+                skipped = sum(decision.stored is not None for decision in decisions)
                 stack.enter_context(
                     recorded(
                         store,

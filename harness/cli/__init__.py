@@ -20,6 +20,7 @@ def main() -> None:
         streams.finish()
         raise SystemExit(1) from None
     except SystemExit as end:
+        streams.ignore_signals()  # The command has ended, so Ctrl-C must not change its exit status.
         streams.finish()
         status = end.code if isinstance(end.code, int) else 0
         streams.end_threads(status)

@@ -407,7 +407,10 @@ def _own_data(given: dict[str, Any]) -> tuple[str, ...]:
 def wait(command: F) -> F:
     """Add the option ``--wait``."""
     return click.option(
-        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait until it ends."
+        "--wait",
+        is_flag=True,
+        help="If another harness command is measuring on the same device or executing the same runs, wait until it "
+        "ends.",
     )(command)
 
 

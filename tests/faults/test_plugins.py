@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.plugins.find import named
 from harness.records import Failure, Success
 from harness.records.store import Store
 
-from .conftest import CommandLine
+from .conftest import CommandLine, wait_for
 
 AT_IMPORT = {
     "exits": ("import os; os._exit(0)", "the plugin called os._exit(0), which would have terminated this process"),
@@ -193,6 +194,21 @@ def test_function_at_exit_that_hangs_is_ended(command_line: CommandLine) -> None
     done = command_line.shell(f"$RUN --plugin {path}", timeout_s=50)
     assert done.returncode == 0, done.stderr
     assert "a function that was registered with atexit did not return in time" in done.stderr
+
+
+def test_interrupt_while_functions_at_exit_are_called_does_not_change_the_exit_status(
+    command_line: CommandLine,
+) -> None:
+    """The runs are finished, or submitted with --detach, so the command has succeeded."""
+    code = "import atexit, time; atexit.register(time.sleep, 2); atexit.register(Path('exiting').touch)"
+    path = write(command_line.folder, "exits_slowly", INTRUSIVE.format(at_import="", in_hook=code))
+    process = command_line.start(*command_line.run_words("toy-numpy"), "--plugin", str(path))
+    wait_for((command_line.folder / "exiting").exists)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Saved 1 run" in stderr
+    assert "Traceback" not in stderr
 
 
 PRINTING = {

@@ -57,6 +57,10 @@ class Simulation:
         """Attempts whose tasks have returned."""
         self.lost: set[str] = set()
         """Attempts that were lost before their tasks returned."""
+        self.finished: set[int] = set()
+        """Runs whose results are in the spool directory or have been stored."""
+        self.repeated: set[int] = set()
+        """Runs that were started although they were finished."""
         self.stored: dict[int, list[tuple[str, str]]] = {}
         """Attempts and messages of the stored results, by run number."""
         self.kill_after = -1
@@ -74,6 +78,8 @@ class Simulation:
 
     def _task(self, run: PlannedRun, attempt: str, *_: object) -> Task:
         self.sent[attempt] = 0
+        if run.index in self.finished:
+            self.repeated.add(run.index)
         return Task(attempt)
 
     def start_supervisor(self) -> None:
@@ -112,6 +118,9 @@ class Simulation:
         self.ended |= set(self.sent)
         for task in [task for task in self.supervisor._tasks if task.attempt in self.ended]:
             self.supervisor._task_ended(task)
+            one = self.supervisor._attempts.get(task.attempt)
+            if one is not None and one.files is not None:
+                self.finished.add(one.run.index)
 
     def lose(self, attempt: str) -> None:
         with self.supervisor._changed:
@@ -123,6 +132,7 @@ class Simulation:
     def remove_files(self) -> None:
         for path in self.folder.glob("harness-ray-spool-*"):
             shutil.rmtree(path)
+        self.finished.clear()
 
     def collect(self) -> bool:
         """Execute a command that stores the available results, and return whether all runs are finished."""
@@ -213,7 +223,7 @@ def runs() -> list[PlannedRun]:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(actions=st.lists(st.sampled_from(sorted(ACTIONS)), max_size=40), seed=st.integers(0, 2**16))
+@given(actions=st.lists(st.sampled_from(sorted(ACTIONS)), min_size=10, max_size=40), seed=st.integers(0, 2**16))
 def test_each_run_has_one_result_whatever_fails(runs: list[PlannedRun], actions: list[str], seed: int) -> None:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -221,6 +231,7 @@ def test_each_run_has_one_result_whatever_fails(runs: list[PlannedRun], actions:
         for action in actions:
             ACTIONS[action](simulation, chance)
         simulation.finish()
+    assert simulation.repeated == set()
     assert sorted(simulation.stored) == [run.index for run in runs]
     for index, results in simulation.stored.items():
         ((_, message),) = results
