@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,8 @@ from harness.plugins.code import with_digest
 from harness.records import RunSpec
 from harness.records.arrays import digest
 from harness.records.files import real_path
-from harness.records.store import earlier_run_id, run_id
+from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
+from harness.records.store import PREPROCESSING, earlier_run_id, run_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,6 +208,21 @@ def _lock(subject: Subject) -> Result:
     return Result(problems, f"lock {digest[:8]}" if digest else "no named environment")
 
 
+def _preprocessing(subject: Subject) -> Result:
+    """Compare the fitted preprocessing, with which new data are prepared, with its digest."""
+    recorded, path = subject.record.provenance.preprocessing_digest, subject.run.path / PREPROCESSING
+    if recorded is None:
+        raise NotCheckedError("the record does not contain the digest of the preprocessing")
+    if not is_stored(path):
+        raise NotCheckedError(f"{PREPROCESSING} is missing")
+    try:
+        content = read_stored(path, MAX_JSON_BYTES)
+    except RecordError as error:
+        return Result([str(error)], "")
+    problems = [] if hashlib.sha256(content).hexdigest() == recorded else [f"{PREPROCESSING} has changed since the run"]
+    return Result(problems, f"preprocessing {recorded[:8]}")
+
+
 CHECKS = (
     Check(
         "the key and the run id match the spec",
@@ -224,4 +241,5 @@ CHECKS = (
     ),
     Check("the installed plugins match those of the run", ("provenance.plugins",), _plugins),
     Check("the lock file of the environment matches its digest", ("environment.lock_digest",), _lock),
+    Check("the saved preprocessing matches its digest", ("provenance.preprocessing_digest",), _preprocessing),
 )
