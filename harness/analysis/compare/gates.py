@@ -243,7 +243,7 @@ def _other_data(matched: Match) -> str:
     The digests of the data also depend on the options of the task, which may be the settings being compared.
     """
     records = [run.record for run in (*matched.base, *matched.new)]
-    digests: dict[int | None, set[str]] = {}
+    digests: dict[int | None, set[str | None]] = {}
     for record in records:
         digests.setdefault(record.spec.split, set()).add(record.provenance.dataset_digest)
     if all(len(equal) == 1 for equal in digests.values()):

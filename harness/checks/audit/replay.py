@@ -284,8 +284,8 @@ def _saved(subject: Subject, replay: Replay) -> Result:
     subject.require_outputs()
     try:
         weights = load(path)
-    except RecordError as error:  # a run's own file must not be damaged, so this is not a check that is impossible here
-        return Result([str(error)], "")
+    except RecordError as problem:  # the file is damaged, so the check fails even though nothing is compared
+        return Result([str(problem)], "")
     if digest(weights) != subject.record.provenance.final_weights_digest:
         return Result(["the saved weights differ from the trained weights"], "")
     replay.session.set_weights(weights)
