@@ -6,6 +6,7 @@ import ast
 import doctest
 import functools
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -289,7 +290,7 @@ def test_filter_selects_by_fields_status_and_function(ran: tuple[harness.Results
 
 
 def test_compare_results_equals_the_command(
-    ran: tuple[harness.Results, Path, list[str]], monkeypatch: pytest.MonkeyPatch
+    ran: tuple[harness.Results, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_toy(monkeypatch)
     results = ran[0]
@@ -302,7 +303,7 @@ def test_compare_results_equals_the_command(
     sides = [results.filter(seed=seed) for seed in (0, 1)]
     paths = [tmp_path / str(seed) for seed in (0, 1)]
     for runs, path in zip(sides, paths, strict=True):
-        for run in runs:
+        for run in runs.runs:
             shutil.copytree(run.path, path / run.path.name)
     command = runner.invoke(cli, ["compare", *map(str, paths), "--metric", "quality"])
     assert command.output.partition("\n\n")[2].rstrip() in repr(harness.compare(paths[0], sides[1], "quality"))

@@ -65,13 +65,15 @@ def flag_counts(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _check_distinct(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> None:
-    """Raise `harness.UsageError` if a run is in both sets, or more than once in one set.
+    """Raise `harness.UsageError` if a successful run is in both sets, or more than once in one set.
 
     A copy of a run may have another id and repeat number, for example because results directories were merged.
     """
     known: dict[tuple[str, str], list[tuple[str, StoredRun, RunRecord]]] = {}
     for side, runs in (("BASE", base), ("NEW", new)):
         for run in runs:
+            if not isinstance(run.record.outcome, Success):
+                continue
             record = msgspec.structs.replace(run.record, run_id="", repeat=0)
             earlier = known.setdefault((record.key, record.started_at), [])
             for other_side, other, content in earlier:
