@@ -6,6 +6,7 @@ import ast
 import doctest
 import functools
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -289,7 +290,7 @@ def test_filter_selects_by_fields_status_and_function(ran: tuple[harness.Results
 
 
 def test_compare_results_equals_the_command(
-    ran: tuple[harness.Results, Path, list[str]], monkeypatch: pytest.MonkeyPatch
+    ran: tuple[harness.Results, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_toy(monkeypatch)
     results = ran[0]
@@ -299,8 +300,13 @@ def test_compare_results_equals_the_command(
     assert found.to_frame()["setting"].tolist() == [found[0].name]
     assert found.warnings[0].startswith("BASE: failed runs are excluded: toy-regress-")
     assert "<table><caption>toy-regress" in found._repr_html_()
-    command = runner.invoke(cli, ["compare", str(ran[1]), str(ran[1]), "--metric", "quality"])
-    assert command.output.partition("\n\n")[2].rstrip() in repr(harness.compare(ran[1], results, "quality"))
+    sides = [results.filter(seed=seed) for seed in (0, 1)]
+    paths = [tmp_path / str(seed) for seed in (0, 1)]
+    for runs, path in zip(sides, paths, strict=True):
+        for run in runs.runs:
+            shutil.copytree(run.path, path / run.path.name)
+    command = runner.invoke(cli, ["compare", *map(str, paths), "--metric", "quality"])
+    assert command.output.partition("\n\n")[2].rstrip() in repr(harness.compare(paths[0], sides[1], "quality"))
     with pytest.raises(harness.UsageError, match="no successful runs of BASE and NEW match; all runs of NEW failed"):
         harness.compare(results, results.filter(status="failure"))
 

@@ -33,7 +33,7 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     from harness.records import Failure
     from harness.records.store import results_dir
 
-    chosen = find(runs, results_dir(results), options.catalog)
+    chosen = find(runs, results_dir(results), options.catalog, strict=True)
     failed = [run.path.name for run in chosen if isinstance(run.record.outcome, Failure)]
     if failed:
         echo(f"Warning: failed runs are excluded: {', '.join(failed)}", err=True)

@@ -215,8 +215,8 @@ def test_plots_have_the_better_values_at_the_top(without: Invoke, tmp_path: Path
     assert '"reverse": true' in text
 
 
-def test_compare_knows_which_side_is_better(without: Invoke, stored: Path) -> None:
-    done = without("compare", stored, stored, "--metric", "toy_log_loss,accuracy", "--format", "json")
+def test_compare_knows_which_side_is_better(without: Invoke, stored: Path, tmp_path: Path) -> None:
+    done = without("compare", *sides(stored, tmp_path), "--metric", "toy_log_loss,accuracy", "--format", "json")
     found = {one["metric"]: one for one in json.loads(done.stdout)[0]["comparisons"]}
     assert (found["toy_log_loss"]["higher_is_better"], found["toy_log_loss"]["unit"]) == (False, "nat")
 

@@ -8,16 +8,19 @@ true and the user allows missing results.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from harness.analysis.compare.judge import Compared, Comparison
+from harness.analysis.compare.judge import Compared, Comparison, dataset_and_options, other_definition
 from harness.analysis.compare.match import Match
 from harness.analysis.metrics import RunMetric, available, success
 from harness.errors import UnknownNameError, UsageError
+
+_BOUND = re.compile(r"[+-](\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.ASCII | re.IGNORECASE)
 
 MAX_NAMED = 5
 """Maximum number of seeds or splits that a message lists."""
@@ -60,15 +63,12 @@ def parse(texts: Iterable[str]) -> list[Gate]:
     for text in texts:
         metric, colon, bound = text.rpartition(":")
         relative = bound.endswith("%")
-        try:
-            value = float(bound.removesuffix("%"))
-        except ValueError:
-            value = math.nan
+        value = float(bound.removesuffix("%")) if _BOUND.fullmatch(bound) else math.nan
         value = value / 100 if relative else value
         if not (metric and colon and math.isfinite(value) and value):
             raise UsageError(
                 f"invalid bound {text!r}; write METRIC:-5% (relative) or METRIC:-0.01 (absolute), with + instead "
-                "of - if lower values are better"
+                "of - if lower values are better; the sign is required"
             )
         gates.append(Gate(text=text, metric=metric, bound=value, relative=relative))
     return gates
@@ -162,7 +162,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
     if comparison is None:
         excusable = not (metric.is_cost and _quality_only(matched))
         return result("not checked", missing or "the runs cannot be compared", excusable=excusable)
-    if wrong := _other_data(matched) or _without_ratio(metric, matched):
+    if wrong := other_definition(metric, matched) or _other_data(matched) or _without_ratio(metric, matched):
         return result("not checked", wrong)
     bound = bound_on(gate, comparison)
     if bound is None:
@@ -243,13 +243,12 @@ def _other_data(matched: Match) -> str:
     The digests of the data also depend on the options of the task, which may be the settings being compared.
     """
     records = [run.record for run in (*matched.base, *matched.new)]
-    digests: dict[int | None, set[str]] = {}
+    digests: dict[int | None, set[str | None]] = {}
     for record in records:
-        if record.provenance.dataset_digest:
-            digests.setdefault(record.spec.split, set()).add(record.provenance.dataset_digest)
+        digests.setdefault(record.spec.split, set()).add(record.provenance.dataset_digest)
     if all(len(equal) == 1 for equal in digests.values()):
         return ""
-    datasets = {record.spec.dataset for record in records}
+    datasets = {msgspec.json.encode(dataset_and_options(record.spec), order="sorted") for record in records}
     options = {msgspec.json.encode((r.spec.task, r.spec.task_options), order="sorted") for r in records}
     return "the runs used different data" if len(datasets) > 1 or len(options) == 1 else ""
 

@@ -30,7 +30,7 @@ from harness.analysis.compare.order import pairs
 from harness.analysis.grouping import overlap
 from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
 from harness.errors import UnknownNameError, UsageError
-from harness.records import RunRecord
+from harness.records import RunRecord, RunSpec
 from harness.records.store import StoredRun
 
 if TYPE_CHECKING:
@@ -118,9 +118,20 @@ def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example:
 def _effect(
     matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
 ) -> tuple[Effect | None, str, bool]:
+    if differs := other_definition(metric, matched):
+        return None, differs, True
     if metric.relative:
         return _of_costs(matched, metric, confidence)
     return *_of_scores(matched, metric, sides, confidence, by_example), True
+
+
+def other_definition(metric: RunMetric, matched: Match) -> str:
+    """Return a message if the records disagree on the direction or the unit of a score, and an empty string
+    otherwise."""
+    known = [success(run.record).scores.metrics.get(metric.score) for run in (*matched.base, *matched.new)]
+    if len({(info.higher_is_better, info.unit) for info in known if info is not None}) < 2:
+        return ""
+    return f"the runs define {metric.name} with different directions or units"
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
@@ -167,10 +178,17 @@ def _of_scores(
 
 def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
     """Return the settings that determine which examples are in each fold or random split."""
-    spec = side[0].record.spec
     neutral = ("validation_share", "weight_column", "slice_columns")
-    dataset = "" if spec.source is not None else spec.dataset  # the user's data are identified by their digest
-    return dataset, {name: value for name, value in spec.options_of_all_splits.items() if name not in neutral}
+    dataset, options = dataset_and_options(side[0].record.spec)
+    return dataset, {name: value for name, value in options.items() if name not in neutral}
+
+
+def dataset_and_options(spec: RunSpec) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of the dataset, without the number of the split.
+
+    The name of the user's own data is excluded, because the options contain the digest of these data.
+    """
+    return "" if spec.source is not None else spec.dataset, spec.options_of_all_splits
 
 
 def _by_split(by_draw: Sequence[dict[Any, float]], *, paired: bool) -> list[dict[Any, float]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from harness.analysis.compare.match import Match, match
 from harness.analysis.flags import run_flags
 from harness.errors import UsageError
-from harness.records import Failure, Success
+from harness.records import Failure, RunRecord, Success
 from harness.records.store import StoredRun
 
 
@@ -33,7 +35,12 @@ class Sides(NamedTuple):
 
 
 def match_sides(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> Sides:
-    """Match two sets of runs. Failed runs are excluded."""
+    """Match two sets of runs. Failed runs are excluded.
+
+    Raises `harness.UsageError` if a run occurs more than once, because each run must count as one measurement of one
+    side.
+    """
+    _check_distinct(base, new)
     failed, warnings = {}, []
     for side, runs in (("BASE", base), ("NEW", new)):
         failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]
@@ -55,3 +62,26 @@ def flag_counts(runs: Sequence[StoredRun]) -> list[str]:
     return [
         f"{metric} is flagged for {kind} in {n} of {len(runs)} runs" for (metric, kind), n in sorted(counts.items())
     ]
+
+
+def _check_distinct(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> None:
+    """Raise `harness.UsageError` if a successful run is in both sets, or more than once in one set.
+
+    A copy of a run may have another id and repeat number, for example because results directories were merged.
+    """
+    known: dict[tuple[str, str], list[tuple[str, StoredRun, RunRecord]]] = {}
+    for side, runs in (("BASE", base), ("NEW", new)):
+        for run in runs:
+            if not isinstance(run.record.outcome, Success):
+                continue
+            record = msgspec.structs.replace(run.record, run_id="", repeat=0)
+            earlier = known.setdefault((record.key, record.started_at), [])
+            for other_side, other, content in earlier:
+                if content != record:
+                    continue
+                if other_side == side:
+                    raise UsageError(f"{side} contains the run {other.path.name} more than once; remove the copies")
+                raise UsageError(
+                    f"BASE and NEW both contain the run {run.path.name}; compare two sets without common runs"
+                )
+            earlier.append((side, run, record))

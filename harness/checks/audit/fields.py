@@ -39,9 +39,10 @@ UNCHECKABLE: dict[str, str] = {
         "the state of the machine cannot be examined after the run",
     ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
-    "provenance.preprocessing_digest": "the digest is checked only if the preprocessing is stored with the run",
     "provenance.data.columns": "removing the layout of the columns cannot be detected, but its values are checked if "
     "it is present",
+    "provenance.preprocessing_digest": "removing the digest cannot be detected, but the preprocessing is compared with "
+    "the digest if both are present",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
     "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured once, and only the largest peak is also "

@@ -209,14 +209,18 @@ def _lock(subject: Subject) -> Result:
 
 
 def _preprocessing(subject: Subject) -> Result:
-    path, recorded = subject.run.path / PREPROCESSING, subject.record.provenance.preprocessing_digest
+    """Compare the fitted preprocessing, with which new data are prepared, with its digest."""
+    recorded, path = subject.record.provenance.preprocessing_digest, subject.run.path / PREPROCESSING
+    if recorded is None:
+        raise NotCheckedError("the record does not contain the digest of the preprocessing")
     if not is_stored(path):
-        raise NotCheckedError("the run's preprocessing is not stored")
-    if not recorded:
-        raise NotCheckedError("the record was written by an older version, which did not record the digest")
-    actual = hashlib.sha256(read_stored(path, MAX_JSON_BYTES)).hexdigest()
-    shown = f"digest {actual[:8]}"
-    return Result([] if actual == recorded else [f"{shown}, but the record contains {recorded[:8]}"], shown)
+        raise NotCheckedError(f"{PREPROCESSING} is missing")
+    try:
+        content = read_stored(path, MAX_JSON_BYTES)
+    except RecordError as error:
+        return Result([str(error)], "")
+    problems = [] if hashlib.sha256(content).hexdigest() == recorded else [f"{PREPROCESSING} has changed since the run"]
+    return Result(problems, f"preprocessing {recorded[:8]}")
 
 
 CHECKS = (
@@ -236,6 +240,6 @@ CHECKS = (
         _weights,
     ),
     Check("the installed plugins match those of the run", ("provenance.plugins",), _plugins),
-    Check("the stored preprocessing matches its digest", ("provenance.preprocessing_digest",), _preprocessing),
     Check("the lock file of the environment matches its digest", ("environment.lock_digest",), _lock),
+    Check("the saved preprocessing matches its digest", ("provenance.preprocessing_digest",), _preprocessing),
 )

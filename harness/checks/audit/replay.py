@@ -21,7 +21,7 @@ from harness.checks.audit.finding import Finding
 from harness.checks.audit.quality import judge
 from harness.checks.audit.training import monitored_scores, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
@@ -282,7 +282,10 @@ def _saved(subject: Subject, replay: Replay) -> Result:
     if not path.is_file():
         raise NotCheckedError("no weights were saved (harness run --save-weights)")
     subject.require_outputs()
-    weights = load(path)
+    try:
+        weights = load(path)
+    except RecordError as problem:  # the file is damaged, so the check fails even though nothing is compared
+        return Result([str(problem)], "")
     if digest(weights) != subject.record.provenance.final_weights_digest:
         return Result(["the saved weights differ from the trained weights"], "")
     replay.session.set_weights(weights)

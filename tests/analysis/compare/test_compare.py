@@ -273,7 +273,18 @@ def test_compare_unknown_metric_suggests_a_name(slower: tuple[Path, Path]) -> No
         compared(*slower, "train_samples_per_ss")
 
 
-@pytest.mark.parametrize("text", ["accuracy", "accuracy:", ":-5%", "accuracy:five", "accuracy:0", "accuracy:nan%"])
+INVALID = ["five", "0", "-0", "nan%", "-inf", "5%", "0.01", "-1e400", "-5e-324%", "-5 %", "- 5%", "-5%%", "-1_0%"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "accuracy",
+        "accuracy:",
+        ":-5%",
+        *(f"accuracy:{bound}" for bound in (*INVALID, "\u22125%", "-\u0665%", "-\uff15%")),
+    ],
+)
 def test_parse_invalid_bound_raises(text: str) -> None:
     with pytest.raises(UsageError, match="invalid bound"):
         parse([text])
@@ -314,8 +325,10 @@ def test_output_has_units(slower: tuple[Path, Path]) -> None:
 
 
 def test_output_has_the_unit_of_the_target(tmp_path: Path) -> None:
-    runs = [record(success(1.0, primary="rmse"), seed=seed, target_unit="kcal") for seed in (0, 1)]
-    base, new = (keep(tmp_path / name, runs) for name in ("b", "n"))
+    base, new = (
+        keep(tmp_path / str(rmse), [record(success(rmse, primary="rmse"), seed=n, target_unit="kcal") for n in (0, 1)])
+        for rmse in (1.0, 1.1)
+    )
     assert "rmse (kcal) " in invoke(base, new).output
 
 

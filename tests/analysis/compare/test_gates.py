@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_records import failure, record, success
 
+from harness.analysis.compare.baseline import save
 from harness.analysis.compare.gates import bound_on, parse
 from harness.analysis.compare.judge import Comparison
 from harness.records import MetricInfo, Outcome, RunRecord, Success
-from harness.records.store import ARRAYS, RECORD
+from harness.records.store import ARRAYS, RECORD, StoredRun
 
 SEEDS = range(5)
 
@@ -119,7 +120,7 @@ def comparison(base: float, *, relative: bool) -> Comparison:
 def test_bound_in_percent_and_the_equal_absolute_bound_agree(base: float, size: float, sign: int) -> None:
     percent = sign * size
     absolute = percent / 100 * base
-    (one, other) = parse([f"x:{percent!r}%", f"x:{absolute!r}"])
+    (one, other) = parse([f"x:{percent:+}%", f"x:{absolute:+}"])
     for relative in (True, False):
         compared = comparison(base, relative=relative)
         assert bound_on(one, compared) == pytest.approx(bound_on(other, compared))
@@ -140,7 +141,11 @@ def test_bound_in_percent_of_zero_cannot_be_checked(tmp_path: Path) -> None:
         assert done.exit_code == 1
         assert "not checked: the mean of the base is 0, so the relative bound cannot be computed" in done.stderr
     assert invoke(base, new, "--fail-on", "rmse:+0.01").exit_code == 1
-    assert invoke(base, base, "--fail-on", "rmse:+0.01").exit_code == 0
+    later = "2025-11-22T13:00:00Z"
+    same = keep(
+        tmp_path / "same", [record(success(0.0, primary="rmse"), seed=seed, started_at=later) for seed in SEEDS]
+    )
+    assert invoke(base, same, "--fail-on", "rmse:+0.01").exit_code == 0
 
 
 def unreadable(path: Path) -> Path:
@@ -336,6 +341,29 @@ def test_runs_with_other_data_fail(tmp_path: Path, base: Path, bound: str, count
     assert "not checked: the runs used different data" in done.stderr
 
 
+def test_run_without_the_digest_of_its_data_fails(tmp_path: Path, base: Path) -> None:
+    def without_digest(one: RunRecord) -> RunRecord:
+        return msgspec.structs.replace(one, provenance=msgspec.structs.replace(one.provenance, dataset_digest=""))
+
+    first, *rest = runs(minute=1)
+    new = keep(tmp_path / "new", [without_digest(first), *rest])
+    done = invoke(base, new, "--fail-on", "accuracy:-0.01", "--allow-missing")
+    assert (done.exit_code, "not checked: the runs used different data" in done.stderr) == (1, True), done.stderr
+
+
+def test_other_data_are_not_explained_by_other_options_of_the_task(tmp_path: Path) -> None:
+    sides = []
+    for number, digest in enumerate(("a", "b")):
+        made = runs(minute=number, dataset_options={"sha256": digest * 64}, task_options={"max_length": 8 + number})
+        one = [
+            msgspec.structs.replace(r, provenance=msgspec.structs.replace(r.provenance, dataset_digest=digest * 64))
+            for r in made
+        ]
+        sides.append(keep(tmp_path / digest, one))
+    done = invoke(*sides, "--fail-on", "accuracy:-0.01", "--allow-missing")
+    assert (done.exit_code, "not checked: the runs used different data" in done.stderr) == (1, True), done.stderr
+
+
 def test_runs_with_other_options_of_the_task_are_compared(tmp_path: Path, base: Path) -> None:
     """Task options change how the same examples are prepared, and therefore change the digest."""
     made = [other_data(one) for one in runs(minute=1, task_options={"max_length": 8})]
@@ -364,11 +392,62 @@ def test_copies_of_a_run_do_not_count_as_repeats(tmp_path: Path, base: Path) -> 
     assert "this copy of the run in" in done.stderr
 
 
+def baseline(path: Path, records: Sequence[RunRecord]) -> Path:
+    save(path, [StoredRun(Path(one.run_id), one) for one in records])
+    return path
+
+
+@pytest.mark.parametrize("side", ["BASE", "NEW"])
+def test_run_that_a_baseline_contains_twice_does_not_count_as_a_repeat(tmp_path: Path, base: Path, side: str) -> None:
+    one, *rest = runs(minute=1)
+    copy = msgspec.structs.replace(one, run_id=one.run_id.removesuffix("-1") + "-2", repeat=2)
+    twice = baseline(tmp_path / "twice.json", [one, copy, *rest])
+    done = invoke(*((twice, base) if side == "BASE" else (base, twice)), "--fail-on", "accuracy:-0.01")
+    assert done.exit_code == 1
+    assert f"not checked: {side} contains the run {one.run_id} more than once; remove the copies" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--allow-missing"]], ids=["strict", "allow-missing"])
+def test_runs_that_are_in_both_sides_fail(tmp_path: Path, base: Path, options: list[str]) -> None:
+    saved = baseline(tmp_path / "baseline.json", runs())
+    keep(base, runs(0.5, minute=1))  # the baseline was saved before these runs
+    bound = ("--fail-on", "accuracy:-0.15", *options)
+    for sides in ((saved, base), (base, base), (saved, saved), ("nlp", "torch", "--results", base)):
+        done = invoke(*sides, *bound)
+        assert done.exit_code == 1
+        assert "not checked: BASE and NEW both contain the run nlp-cldr-langid-bert-tiny-torch-s0" in done.stderr
+        assert invoke(*sides).exit_code == 2
+
+
+DEFINITIONS = [
+    MetricInfo(higher_is_better=True, unit="%", bounds=(0, 100)),
+    MetricInfo(higher_is_better=False, bounds=(0, 1)),
+]
+
+
+@pytest.mark.parametrize("other", DEFINITIONS, ids=["unit", "direction"])
+@pytest.mark.parametrize("options", [[], ["--allow-missing"]], ids=["strict", "allow-missing"])
+def test_scores_with_different_definitions_fail(tmp_path: Path, other: MetricInfo, options: list[str]) -> None:
+    def defined(one: RunRecord, info: MetricInfo) -> RunRecord:
+        assert isinstance(one.outcome, Success)
+        scores = msgspec.structs.replace(one.outcome.scores, metrics={"accuracy": info})
+        return msgspec.structs.replace(one, outcome=msgspec.structs.replace(one.outcome, scores=scores))
+
+    usual = MetricInfo(higher_is_better=True, bounds=(0, 1))
+    base = keep(tmp_path / "base", [defined(one, usual) for one in runs()])
+    new = keep(tmp_path / "new", [defined(one, other) for one in runs(50.0, minute=1)])
+    done = invoke(base, new, "--fail-on", "accuracy:-0.01", *options)
+    assert done.exit_code == 1
+    assert "not checked: the runs define accuracy with different directions or units" in done.stderr
+    (compared,) = json.loads(invoke(base, new, "--metric", "accuracy", "--format", "json").stdout)
+    assert [one["verdict"] for one in compared["comparisons"]] == ["inconclusive"]
+
+
 @pytest.mark.parametrize(
     ("bounds", "warned"),
     [
         (["accuracy:+0.01"], True),
-        (["train_samples_per_s:5%"], True),
+        (["train_samples_per_s:+5%"], True),
         (["latency_p50_ms:-5%"], True),
         (["accuracy:-0.01"], False),
         (["accuracy:-0.01", "accuracy:+0.01"], False),
@@ -384,7 +463,7 @@ def test_bound_that_limits_only_improvements_gives_a_warning(
 
 
 def test_unreadable_predictions_fail(tmp_path: Path) -> None:
-    base, new = (keep(tmp_path / name, runs(seeds=[0])) for name in ("base", "new"))
+    base, new = (keep(tmp_path / str(minute), runs(seeds=[0], minute=minute)) for minute in (0, 1))
     for folder in (*base.iterdir(), *new.iterdir()):
         (folder / ARRAYS).write_bytes(b"damaged")
     done = invoke(base, new, "--fail-on", "accuracy:-0.01", "--allow-missing")
@@ -407,6 +486,14 @@ def test_baseline_that_cannot_be_compared_fails(same: Path, tmp_path: Path, cont
     assert done.exit_code == 1
     assert "Failed: accuracy:-0.01: not checked: " in done.stderr
     assert reason in done.stderr
+
+
+def test_baseline_of_unreadable_records_is_not_saved(tmp_path: Path, base: Path) -> None:
+    from harness.cli.root import cli
+
+    file = tmp_path / "baseline.json"
+    done = CliRunner().invoke(cli, ["baseline", str(unreadable(base)), str(file)])
+    assert (done.exit_code, "not a valid record" in done.stderr, file.exists()) == (1, True, False), done.stderr
 
 
 def test_baseline_lists_the_failed_runs_that_it_excludes(tmp_path: Path) -> None:
@@ -465,7 +552,7 @@ def test_runs_too_noisy_for_an_absolute_bound_give_a_warning(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("metric", ["accuracy", "device_peak_mib"])
 def test_requested_metric_without_values_is_a_usage_error_with_the_reason(tmp_path: Path, metric: str) -> None:
-    base, new = (keep(tmp_path / name, runs(None)) for name in ("base", "new"))
+    base, new = (keep(tmp_path / str(minute), runs(None, minute=minute)) for minute in (0, 1))
     done = invoke(base, new, "--metric", metric)
     assert done.exit_code == 2
     assert (

@@ -15,7 +15,7 @@ from toy_plugin import SET_FAST, install_toy
 
 from harness.checks.audit import from_record, replay
 from harness.execute.weights import load, save
-from harness.records.store import ARRAYS, RECORD, WEIGHTS
+from harness.records.store import ARRAYS, PREPROCESSING, RECORD, WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("toy")
 TIMED = "timed predictions match the scored predictions"
@@ -27,6 +27,7 @@ VALIDATION = "validation scores match the predictions"
 SEEDS = "runs with different seeds have different weights"
 REPEATS = "repeats used the same initial weights and data, and are not copies"
 SAVED = "the saved weights reproduce the predictions"
+PREPARED = "the saved preprocessing matches its digest"
 CACHED = "no results are cached between batches"
 COMPLETE = "the raw samples are complete"
 PARITY = "recorded parity results match the stored verdicts"
@@ -106,6 +107,23 @@ def test_changed_saved_weights_are_noticed(results: Path) -> None:
     save(run / WEIGHTS, {name: array + 1 for name, array in load(run / WEIGHTS).items()})
     found = audit(run, 1)
     assert [check for check, passed in found.items() if passed is False] == [SAVED]
+
+
+@pytest.mark.parametrize("length", [0, 50])
+def test_damaged_saved_weights_are_noticed(results: Path, length: int) -> None:
+    run = first(results)
+    (run / WEIGHTS).write_bytes((run / WEIGHTS).read_bytes()[:length])
+    assert audit(run, 1)[SAVED] is False
+
+
+def test_changed_preprocessing_is_noticed(results: Path) -> None:
+    run = first(results)
+    file = run / PREPROCESSING
+    assert audit(run, 0)[PREPARED] is True
+    file.write_bytes(file.read_bytes() + b" ")
+    assert [check for check, passed in audit(run, 1).items() if passed is False] == [PREPARED]
+    file.unlink()
+    assert audit(run, 0)[PREPARED] is None
 
 
 def test_changed_predictions_are_noticed(results: Path) -> None:
