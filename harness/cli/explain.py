@@ -97,8 +97,8 @@ def explain(
     permutation: The importance of a column of a table is the decrease in the score when the values of the column are
     permuted across the examples of a split. The columns are those of the original table.
 
-    integrated-gradients: The model's output for a class is attributed to the tokens or pixels of the example. The backend
-    must be torch, with Captum (`pip install 'ml-harness[explain]'`).
+    integrated-gradients: The model's output for a class is attributed to the tokens or pixels of the example. The
+    backend must be torch, with Captum (`pip install 'ml-harness[explain]'`).
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
