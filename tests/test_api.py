@@ -471,6 +471,6 @@ def test_table_has_the_direction_of_a_metric_from_a_plugin(monkeypatch: pytest.M
 def test_run_checks_the_time_limit_before_the_parity_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install_toy(monkeypatch)
     monkeypatch.setattr("harness.checks.parity.check.marks_for", None)
-    with pytest.raises(harness.UsageError, match="time limit of a run must be positive"):
+    with pytest.raises(harness.UsageError, match="time limit must be a positive, finite number"):
         harness.run("toy-regress", "toy-numpy", parity=True, timeout_s=0, results=tmp_path / "r")
     assert not (tmp_path / "r").exists()
