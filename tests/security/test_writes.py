@@ -197,6 +197,7 @@ PLACES = {
     "harness/checks/results/merge.py": "new files in a new hidden directory, opened with mode x",
     "harness/execute/channel.py": "the log of a child in its own new directory",
     "harness/plugins/containment.py": "descriptor 2, if a plugin has closed sys.stderr",
+    "harness/execute/claims.py": "a new file with a random name, opened with mode x",
     "harness/execute/worker.py": "files in the locked directory of the run, with `harness.records.scratch.save`",
     "harness/records/checkpoint.py": "a new file, opened with mode x, in a directory that is not a link",
     "harness/records/scratch.py": "files in new directories, and copies of them",
