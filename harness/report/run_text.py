@@ -198,19 +198,11 @@ def interval_title(scores: Scores) -> str:
     return "95% bootstrap interval" if scores.interval_method == "percentile bootstrap" else "95% interval"
 
 
-_REMEDIES = {
-    "no interval method is known for metrics that plugins provide": (
-        ", unless they define per_example (the value of each example)"
-    )
-}
-"""Text to append to a stored reason when it is displayed, keyed by the reason."""
-
-
 def without_interval(scores: Scores) -> list[str]:
     """Return sentences that list the metrics without an interval. There is one sentence for each reason."""
     reasons: dict[str, list[str]] = {}
     for name, reason in scores.no_interval.items():
-        reasons.setdefault(reason + _REMEDIES.get(reason, ""), []).append(name)
+        reasons.setdefault(reason, []).append(name)
     return [f"No interval for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
 
 

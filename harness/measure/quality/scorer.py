@@ -278,7 +278,7 @@ class Scorer:
             elif by_position:
                 found = "the positions of an example are not independent of each other"
             elif name not in self._per_example and self._functions[name] is not getattr(core_metrics, name, None):
-                found = "no interval method is known for metrics that plugins provide"
+                found = "the metric does not define per_example, the values of the examples"
             elif value is None:
                 found = "the metric is undefined for the test split"
             else:
