@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from harness.cli import streams
 from harness.cli.options import SuggestingGroup
-from harness.cli.output import clean_click_errors
+from harness.cli.output import clean_click_errors, say
 from harness.errors import HarnessError
 
 _COMMANDS = {
@@ -82,10 +83,7 @@ class _LazyGroup(SuggestingGroup):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            from harness.cli.output import say
-            from harness.cli.streams import ignore_signals
-
-            ignore_signals()  # A second Ctrl-C must not change the exit status.
+            streams.ignore_signals()  # A second Ctrl-C must not change the exit status.
             say("\ninterrupted")
             ctx.exit(130)
         except OSError as error:
@@ -100,8 +98,6 @@ class _LazyGroup(SuggestingGroup):
             self._report(ctx, error)
 
     def _report(self, ctx: click.Context, error: Exception) -> None:
-        from harness.cli.output import say
-
         expected = isinstance(error, HarnessError)
         if ctx.params["debug"]:
             import traceback

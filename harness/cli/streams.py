@@ -8,9 +8,11 @@ with tables or JSON output.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -25,9 +27,12 @@ _prepared = False
 
 
 def prepare() -> None:
-    """Open any standard streams that are closed, and move stdout from descriptor 1 to another descriptor."""
+    """Open any standard streams that are closed, move stdout from descriptor 1 to another descriptor, and ensure that
+    no interrupt is lost.
+    """
     global _prepared
     _prepared = True
+    sys.unraisablehook = _keep_interrupt
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
@@ -57,11 +62,24 @@ def finish() -> None:
 
 def ignore_signals() -> None:
     """Ignore further interrupts, unless this process will run more commands."""
-    import signal
-
     if _prepared:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _keep_interrupt(error: sys.UnraisableHookArgs) -> None:
+    """Interrupt the main thread again if KeyboardInterrupt was raised where Python ignores exceptions, such as in a
+    finalizer or a callback of the import system.
+    """
+    if error.exc_type is KeyboardInterrupt:
+        _thread.start_new_thread(_interrupt_later, ())
+    else:
+        sys.__unraisablehook__(error)
+
+
+def _interrupt_later() -> None:
+    time.sleep(0.01)  # An exception must not be raised in the hook itself.
+    _thread.interrupt_main()
 
 
 def end_threads(status: int) -> None:

@@ -53,6 +53,34 @@ def test_several_interrupts_save_the_records_too(delay_s: float, command_line: C
     assert command_line.partial() == []
 
 
+IGNORED = """
+import os, signal, time, weakref
+from harness.cli import streams
+
+class Resource:
+    pass
+
+def interrupt(_):
+    signal.raise_signal(signal.SIGINT)
+
+streams.prepare()
+try:
+    resource = Resource()
+    {watch}
+    del resource
+    time.sleep(10)
+except KeyboardInterrupt:
+    os._exit(130)
+"""
+
+
+@pytest.mark.parametrize("watch", ["Resource.__del__ = interrupt", "reference = weakref.ref(resource, interrupt)"])
+def test_interrupt_during_a_finalizer_or_a_callback_is_not_lost(watch: str) -> None:
+    code = IGNORED.format(watch=watch)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
 def test_killed_parent_leaves_no_process_and_the_next_plan_cleans_up(
     number: signal.Signals, command_line: CommandLine
