@@ -53,8 +53,9 @@ class RayExecutor(harness.Executor):
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
         from harness_ray.driver import end, follow
+        from harness_ray.spool import ATTACHED
 
-        supervisor = self._start(f"run-{secrets.token_hex(8)}", runs, detached=False)
+        supervisor = self._start(f"{ATTACHED}{secrets.token_hex(8)}", runs, detached=False)
         try:
             follow(supervisor, runs, coordinator, wait=True)
         finally:
@@ -83,10 +84,15 @@ class RayExecutor(harness.Executor):
     def collect(
         self, submission: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool
     ) -> SubmissionState | None:
-        from harness_ray.driver import find, follow
+        from harness_ray.driver import end, find, follow, restore
 
         supervisor = find(self.address, submission)
-        return None if supervisor is None else follow(supervisor, runs, coordinator, wait=wait, detached=True)
+        if supervisor is not None:
+            return follow(supervisor, runs, coordinator, wait=wait, detached=True)
+        restored = restore(submission, runs)
+        state = follow(restored, runs, coordinator, wait=False, detached=True)
+        end(restored)
+        return state if state.finished else None
 
     def cancel(self, submission: str) -> None:
         from harness_ray.driver import end, find

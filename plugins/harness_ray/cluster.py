@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import harness
 from harness import Machine, PluginRef
+from harness_ray.head import HEAD_NODE
 from harness_ray.placement import Node
 
 NAMESPACE = "harness"
@@ -58,12 +59,18 @@ def connect(address: str) -> str:
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if "InvalidAuthToken" in f"{error} {error.__cause__}":
+            raise harness.UsageError(
+                f"the Ray cluster at {address!r} requires a token: set RAY_AUTH_MODE=token, and copy the file "
+                "~/.ray/auth_token from the head node to this machine"
+            ) from None
         # The message about a cluster with another version of Ray or Python has several lines.
         text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
         raise _unreachable(address, text) from None
     finally:
         if main and handler is not None:  # Ray replaces the handler.
             signal.signal(signal.SIGTERM, handler)
+    HEAD_NODE.connected()
     return str(ray.get_runtime_context().gcs_address)
 
 

@@ -4,6 +4,8 @@ coordinator."""
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import harness
 from harness import Attempt, Coordinator, Event, Failure, PlannedRun, PluginRef, RunRecord, SubmissionState, TrialPruned
 from harness_ray import cluster
 from harness_ray.attempts import News, Update
+from harness_ray.head import HEAD_NODE, INTERVAL_S
 from harness_ray.node import CHUNK_BYTES, RESULT
 from harness_ray.placement import Node
 from harness_ray.supervisor import Supervisor
@@ -28,6 +31,10 @@ HEAD = "node:__internal_head__"
 """Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot continue
 if that node fails.
 """
+
+
+END_S = 10.0
+"""Time limit for a request to stop a supervisor, in seconds."""
 
 
 def start(
@@ -58,17 +65,27 @@ def start(
             advice = f"pass at most --threads {most:g}" if most >= 1 else "add nodes with GPUs to the cluster"
             raise harness.UsageError(f"{spec.title}: no node of the Ray cluster can execute this run; {advice}")
     here = harness.describe_machine((*plugins, cluster.OWN), packages)
+    options = {"name": name, "namespace": cluster.NAMESPACE, "lifetime": "detached" if detached else None}
+    return _started(options, name, list(runs), here, nodes, lost_after_s, node_timeout_s)
+
+
+def restore(name: str, runs: Sequence[PlannedRun]) -> Any:
+    """Start a supervisor that returns the finished results that the supervisor `name`, which no longer exists, has left
+    on the head node. The supervisor does not execute runs."""
+    here = harness.describe_machine((), ())
+    return _started({}, name, list(runs), here, [], 1.0, 1.0, active=False)
+
+
+def _started(options: Mapping[str, Any], *arguments: object, **named: object) -> Any:
     actor = ray.remote(Supervisor).options(
-        name=name,
-        namespace=cluster.NAMESPACE,
-        lifetime="detached" if detached else None,
         num_cpus=0,
         resources={HEAD: 0.001},
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=32,
+        **options,
     )
-    supervisor = actor.remote(name, list(runs), here, nodes, lost_after_s, node_timeout_s)
+    supervisor = actor.remote(*arguments, **named)
     _call(supervisor.news.remote({}, 0, [], 0.0))
     return supervisor
 
@@ -85,8 +102,11 @@ def find(address: str, name: str) -> Any | None:
 def end(supervisor: Any) -> None:
     """Stop a supervisor and its runs, and discard results that have not been collected."""
     with contextlib.suppress(ray.exceptions.RayError):
-        ray.get(supervisor.close.remote(), timeout=10.0)
-    ray.kill(supervisor, no_restart=True)
+        ray.get(supervisor.close.remote(), timeout=END_S)
+    # In a thread, because the call waits for the head node.
+    kill = threading.Thread(target=ray.kill, args=(supervisor,), kwargs={"no_restart": True}, daemon=True)
+    kill.start()
+    kill.join(END_S if HEAD_NODE.reachable else 0.0)
 
 
 def follow(
@@ -175,8 +195,15 @@ def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> Iterator[byt
 
 def _call(answer: Any) -> Any:
     """Return the supervisor's response. Raises `harness.UsageError` if the supervisor cannot be reached."""
+    end = time.monotonic() + ANSWER_S
     try:
-        return ray.get(answer, timeout=ANSWER_S)
+        while True:
+            HEAD_NODE.check()
+            try:
+                return ray.get(answer, timeout=INTERVAL_S)
+            except ray.exceptions.GetTimeoutError:
+                if time.monotonic() >= end:
+                    raise
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[-1] if any(line.startswith("File ") for line in lines) else lines[0]  # skip the traceback

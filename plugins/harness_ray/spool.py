@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,10 @@ COLLECTED = "collected"
 """Prefix of the names of marker files. A marker file indicates that the results of a run have been collected."""
 PREFIX = "harness-ray-spool-"
 """Prefix of the names of the directories. It is followed by the cluster's address and the supervisor's name."""
+ATTACHED = "run-"
+"""Prefix of the names of supervisors whose command waits for the results."""
+KEPT_S = 7 * 24 * 3600.0
+"""Time for which the results of submissions are kept after their supervisor has ended, in seconds."""
 CLASSES = "classes.json"
 """Name of the file that stores which class of machine was chosen for each group of runs."""
 
@@ -51,11 +56,14 @@ class Spool:
         """Remove the directories of this cluster whose supervisors do not exist. `existing` contains the names of the
         cluster's supervisors.
 
-        A supervisor does not remove its directory if its command is killed, or if the head node shuts down.
+        A supervisor does not remove its directory if its command is killed, or if the head node shuts down. The
+        directory of a submission may contain results that a command will collect, and is removed after `KEPT_S`.
         """
         for path in self._path.parent.glob(f"{self._prefix}*"):
             with contextlib.suppress(OSError):
-                if path.name.removeprefix(self._prefix) not in existing and path.lstat().st_uid == os.geteuid():
+                name, found = path.name.removeprefix(self._prefix), path.lstat()
+                kept_s = 0.0 if name.startswith(ATTACHED) else KEPT_S
+                if name not in existing and found.st_uid == os.geteuid() and time.time() - found.st_mtime >= kept_s:
                     shutil.rmtree(path, ignore_errors=True)
 
     def folder(self, attempt: str) -> Path:

@@ -45,12 +45,16 @@ class Supervisor:
         nodes: Sequence[Node],
         lost_after_s: float,
         node_timeout_s: float,
+        *,
+        active: bool = True,
     ):
+        """Create a supervisor. If `active` is false, no runs are executed."""
         self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
         self._plugins = list({ref for run in runs for ref in run.plugins})
         self._packages = sorted({package for run in runs for package in run.packages})
         self._spool = Spool(name, str(ray.get_runtime_context().gcs_address))
-        self._spool.remove_orphans({name, *cluster.supervisors()})
+        if active:
+            self._spool.remove_orphans({name, *cluster.supervisors()})
         self._changed = threading.Condition()
         self._closed = False
         self._all = tuple(runs)
@@ -63,7 +67,6 @@ class Supervisor:
         self._refused: set[str] = set()
         self._describing: dict[str, tuple[Mapping[str, Any], Any, float]] = {}
         """Ray's description of each new node, the task that describes the node, and the task's start time."""
-        self._queried_at = float("-inf")
         self._checked_at = time.monotonic()
         self._classes = self._spool.classes()
         self._missing_since: dict[Group, float] = {}
@@ -73,7 +76,11 @@ class Supervisor:
         self._attempts |= self._spool.finished_attempts(runs)
         done = self._spool.collected() | {one.run.index for one in self._attempts.values()}
         self._waiting: deque[PlannedRun] = deque(run for run in runs if run.index not in done)
-        threading.Thread(target=self._work, name="harness-supervisor", daemon=True).start()
+        self._living: Mapping[str, Mapping[str, Any]] | None = None
+        """Ray's descriptions of the live nodes, by node id. The value is None before the first query."""
+        if active:
+            threading.Thread(target=self._watch_nodes, name="harness-nodes", daemon=True).start()
+            threading.Thread(target=self._work, name="harness-supervisor", daemon=True).start()
 
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
@@ -200,7 +207,7 @@ class Supervisor:
                 time.sleep(NODES_S)
 
     def _step(self) -> None:
-        self._query_nodes()
+        self._update_nodes()
         with self._changed:
             self._start_runs()
             self._check_signs_of_life()
@@ -211,12 +218,22 @@ class Supervisor:
             for task in ray.wait(tasks, num_returns=len(tasks), timeout=0.05)[0] or ray.wait(tasks, timeout=1.0)[0]:
                 self._task_ended(task)
 
-    def _query_nodes(self) -> None:
+    def _watch_nodes(self) -> None:
+        """Query the live nodes repeatedly.
+
+        The query waits if the head node does not answer. In a separate thread, it does not delay the collection of
+        finished runs.
+        """
+        while not self._closed:
+            with contextlib.suppress(ray.exceptions.RayError):
+                self._living = cluster.living_nodes()
+            time.sleep(NODES_S)
+
+    def _update_nodes(self) -> None:
         """Describe new nodes, and remove nodes that are no longer alive."""
-        if time.monotonic() - self._queried_at < NODES_S and not self._describing:
+        living = self._living
+        if living is None:
             return
-        self._queried_at = time.monotonic()
-        living = cluster.living_nodes()
         with self._changed:
             for node in [node for node in self._nodes if node not in living]:
                 self._message(f"node {self._nodes.pop(node).address} ended")
