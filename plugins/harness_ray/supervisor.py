@@ -236,7 +236,7 @@ class Supervisor:
             return
         with self._changed:
             for node in [node for node in self._nodes if node not in living]:
-                self._message(f"node {self._nodes.pop(node).address} ended")
+                self._node_ended(node)
             known = {*self._nodes, *self._refused, *self._describing}
             for node, facts in living.items():
                 if node not in known and cluster.offers(facts):
@@ -253,6 +253,11 @@ class Supervisor:
                 elif found is not None:
                     self._refused.add(node)
                     self._message(found)
+
+    def _node_ended(self, node: str) -> None:
+        if node in self._nodes:
+            self._message(f"node {self._nodes.pop(node).address} ended")
+        self._refused.add(node)
 
     def _start_runs(self) -> None:
         for run in list(self._waiting):
@@ -311,13 +316,11 @@ class Supervisor:
         self._changed.notify_all()
 
     def _task_ended(self, task: Any) -> None:
-        problem, oom = "", False
+        finished, error, problem = False, None, "it ended without a result"
         try:
             finished = ray.get(task)
-        except ray.exceptions.OutOfMemoryError as error:
-            finished, problem, oom = False, _first_line(error), True
-        except ray.exceptions.RayError as error:
-            finished, problem = False, _first_line(error)
+        except ray.exceptions.RayError as raised:
+            error, problem = raised, _first_line(raised)
         with self._changed:
             attempt = self._tasks.pop(task, "")
             one = self._attempts.get(attempt)
@@ -326,11 +329,16 @@ class Supervisor:
             self._free(attempt, one)
             if finished:
                 self._finish(attempt, one)
-            elif oom:
+            elif isinstance(error, ray.exceptions.OutOfMemoryError):
                 self._forget(attempt)
                 self._fail(one.run, Failure(kind="oom", message=f"Ray terminated the run: {problem}"))
+            elif isinstance(error, ray.exceptions.TaskUnschedulableError):  # the attempt did not start
+                self._forget(attempt)
+                self._waiting.appendleft(one.run)
             else:
-                self._lost(attempt, problem or "it ended without a result")
+                self._lost(attempt, problem)
+            if isinstance(error, ray.exceptions.TaskUnschedulableError | ray.exceptions.NodeDiedError):
+                self._node_ended(one.node)  # now, because the list of live nodes may be two seconds old
 
     def _check_signs_of_life(self) -> None:
         """Mark attempts as lost if their last report is too old, for example because the node is disconnected. Move

@@ -89,19 +89,20 @@ def raylet(node: Any) -> int:
 
 
 @contextmanager
-def ray_cluster(folder: Path, count: int) -> Iterator[Nodes]:
+def ray_cluster(folder: Path, count: int, port: int | None = None) -> Iterator[Nodes]:
     """Start a cluster, and end it with all its processes. The environment of this process is that of the nodes."""
     import ray
     from ray.cluster_utils import Cluster
 
-    (folder / "gate").mkdir()
+    (folder / "gate").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
         patch.setenv("RAY_raylet_start_wait_time_s", "180")
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("TOY_GATE", str(folder / "gate"))
         patch.setenv("no_proxy", "127.0.0.1,localhost")
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": QUICK, **SMALL})
+        head = {"num_cpus": 0, "_system_config": QUICK, **SMALL} | ({} if port is None else {"port": port})
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             nodes = Nodes(cluster, folder)
             nodes.add(count)

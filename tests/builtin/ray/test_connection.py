@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +52,66 @@ def test_connection_to_a_program_other_than_ray_is_tried_once(monkeypatch: pytes
         connect("auto")
     assert attempts == ["1", "7"]
     assert os.environ[CONNECTION_ATTEMPTS] == "7"
+
+
+def test_cluster_that_requires_a_token_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own error says only that the connection failed."""
+    from harness_ray.cluster import connect
+
+    def init(**_: Any) -> None:
+        reason = "Failed to connect to GCS. ... ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: ..."
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from RuntimeError(reason)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UsageError, match=r"the Ray cluster at 'auto' requires a token: set RAY_AUTH_MODE=token, and"):
+        connect("auto")
+
+
+def test_loss_of_the_head_node_is_an_error_before_ray_terminates_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness_ray import driver, head
+
+    now = [100.0]
+    server = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(head, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
+    monkeypatch.setattr(driver, "HEAD_NODE", head.HeadNode())
+    monkeypatch.setenv(head.RECONNECT_S, "60")
+
+    def get(_: object, timeout: float) -> None:
+        now[0] += timeout
+        if now[0] == 150.0:
+            server.close()
+        raise ray.exceptions.GetTimeoutError
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(UsageError, match=rf"the head node of the Ray cluster at '{address}' has not accepted .* 30 s"):
+        driver._call(None)
+    assert now[0] == 175.0  # last reached at 145
+
+
+def test_supervisor_that_does_not_answer_is_an_error_although_the_head_node_is_reachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from harness_ray import driver, head
+
+    now = [100.0]
+
+    def get(_: object, timeout: float) -> None:
+        now[0] += timeout
+        raise ray.exceptions.GetTimeoutError("no answer")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(head, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
+        monkeypatch.setattr(driver, "HEAD_NODE", head.HeadNode())
+        monkeypatch.setattr(ray, "get", get)
+        with pytest.raises(UsageError, match="the supervisor of the runs in the Ray cluster does not answer"):
+            driver._call(None)
+    assert now[0] == 100 + driver.ANSWER_S
 
 
 def test_address_local_is_an_error() -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,9 +53,12 @@ def start(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for index, spec in enumerate(specs, start=1)
     ]
 
-    def started(*environments: Environment, node_timeout_s: float = 300) -> Supervisor:
+    def started(
+        *environments: Environment, name: str = "run-0", node_timeout_s: float = 300, active: bool = True
+    ) -> Supervisor:
         nodes = [Node(f"{n + 1:056x}", f"10.0.0.{n}", 1.0, 0.0, machine(each)) for n, each in enumerate(environments)]
-        return Supervisor("run-0", runs, machine(record().environment), nodes, 60, node_timeout_s)
+        here = machine(record().environment)
+        return Supervisor(name, runs, here, nodes, 60, node_timeout_s, active=active)
 
     return started
 
@@ -142,6 +146,32 @@ def test_run_whose_attempts_are_all_lost_fails_because_of_the_executor(start: St
             supervisor._lost(attempt, "the node ended")
     (failure,) = failures(supervisor)
     assert (failure.kind, failure.phase) == ("crash", "executor")
+
+
+@pytest.mark.parametrize("error", ["TaskUnschedulableError", "NodeDiedError"])
+def test_no_run_is_started_on_a_node_that_has_ended(start: Start, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
+    """The list of live nodes is up to two seconds old, so that all attempts of all runs could be lost."""
+    import ray
+
+    supervisor = start(record().environment)
+    (node,) = supervisor._nodes
+    facts = {"NodeID": node, "NodeManagerAddress": "10.0.0.0", "Resources": {"CPU": 1.0}, "Alive": True}
+    supervisor._living = {node: facts}
+
+    def get(_: object) -> None:
+        raise getattr(ray.exceptions, error)("the node ended")
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks, []))
+    step(supervisor)
+    supervisor._step()
+    for _ in range(5):
+        supervisor._update_nodes()
+        step(supervisor)
+    assert (supervisor._attempts, supervisor._nodes) == ({}, {})
+    assert sorted(run.index for run in supervisor._waiting) == [1, 2]
+    assert [len(losses) for losses in supervisor._losses.values()] == [1] * (error == "NodeDiedError")
+    assert supervisor.news({}, 0, [], 0.0).messages[-1] == "node 10.0.0.0 ended"
 
 
 def test_report_of_a_pruned_attempt_returns_true_for_this_attempt_alone(start: Start) -> None:
@@ -234,19 +264,19 @@ def test_new_node_that_does_not_start_a_process_is_refused(
     def get(_: object, timeout: float) -> Any:
         raise ray.exceptions.GetTimeoutError(str(timeout))
 
-    monkeypatch.setattr(cluster, "living_nodes", lambda: {facts["NodeID"]: facts})
+    supervisor._living = {facts["NodeID"]: facts}
     monkeypatch.setattr(cluster, "begin_description", lambda *_: object())
     monkeypatch.setattr(ray, "wait", lambda tasks, **_: ([], tasks))
     monkeypatch.setattr(ray, "get", get)
-    supervisor._query_nodes()
+    supervisor._update_nodes()
     clock(cluster.DESCRIBE_S - 1)
-    supervisor._query_nodes()
+    supervisor._update_nodes()
     assert supervisor.news({}, 0, [], 0.0).messages == []
     clock(1)
-    supervisor._query_nodes()
+    supervisor._update_nodes()
     expected = f"node 10.0.0.9 ({'f' * 8}) did not start a process within 120 s"
     assert supervisor.news({}, 0, [], 0.0).messages == [expected]
-    supervisor._query_nodes()
+    supervisor._update_nodes()
     assert supervisor._describing == {}
 
 
@@ -269,6 +299,64 @@ def test_directories_of_supervisors_that_do_not_exist_are_removed(start: Start, 
     assert [path.name for path in kept if (path / "file").exists()] == [path.name for path in kept]
     assert (tmp_path / "harness-ray-spool-10.0.0.1-6379-run-0").is_dir()
     assert not orphan.exists()
+
+
+def test_directory_of_a_submission_is_kept_for_days_after_its_supervisor_has_ended(
+    start: Start, tmp_path: Path
+) -> None:
+    from harness_ray.spool import KEPT_S
+
+    new, old = (tmp_path / f"harness-ray-spool-10.0.0.1-6379-submission-{name}" for name in ("new", "old"))
+    for path in (new, old):
+        path.mkdir()
+    os.utime(old, (0, time.time() - KEPT_S - 1))
+    os.utime(new, (0, time.time() - KEPT_S + 60))
+    start()
+    assert (new.exists(), old.exists()) == (True, False)
+
+
+def test_supervisor_that_is_not_active_only_returns_the_results_that_another_has_left(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness_ray.node import RESULT
+
+    threads: list[str] = []
+    first = start(record().environment, name="submission-0")
+    step(first)
+    (attempt,) = first._attempts
+    assert first.put(attempt, RESULT, 0, b"{}")
+    with first._changed:
+        first._finish(attempt, first._attempts[attempt])
+    monkeypatch.setattr("harness_ray.supervisor.threading.Thread", lambda name, **_: threads.append(name))
+    second = start(name="submission-0", active=False)
+    news = second.news({}, 0, [], 0.0)
+    (update,) = news.updates
+    assert (update.attempt, update.files) == (attempt, {RESULT: 2})
+    assert second.read(attempt, RESULT, 0, 10) == b"{}"
+    assert news.waiting == [3 - update.index]
+    assert threads == []
+
+
+def test_finished_run_is_collected_while_the_head_node_does_not_answer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query of the nodes would wait until Ray terminates the supervisor."""
+    import ray
+    from harness_ray import cluster
+    from harness_ray.node import RESULT
+
+    def wait_forever() -> None:
+        raise AssertionError("the nodes are queried in the thread that collects results")
+
+    monkeypatch.setattr(cluster, "living_nodes", wait_forever)
+    monkeypatch.setattr(ray, "wait", lambda tasks, **_: (tasks, []))
+    monkeypatch.setattr(ray, "get", lambda _: True)
+    supervisor = start(record().environment)
+    step(supervisor)
+    (attempt,) = supervisor._attempts
+    assert supervisor.put(attempt, RESULT, 0, b"{}")
+    supervisor._step()
+    assert supervisor._attempts[attempt].files == {RESULT: 2}
 
 
 def test_run_whose_files_were_removed_from_the_head_node_is_repeated(start: Start, tmp_path: Path) -> None:
