@@ -133,7 +133,8 @@ def recorded(
             _remove_old(folder)
             with replacing(path) as file:
                 file.write(msgspec.json.encode(plan))
-            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # NFS requires write access for an exclusive lock.
+            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

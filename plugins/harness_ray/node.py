@@ -41,6 +41,15 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
 
     A report is sent at least every `beat_s` seconds, even if there are no events.
     """
+    try:
+        return _execute(run, attempt, supervisor, beat_s)
+    except OSError as error:
+        if error.errno is None or error.filename:  # such as TimeoutError, or an error whose message contains a path
+            raise
+        raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error  # such as a full disk
+
+
+def _execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
     raylet = os.getppid()
     with scratch() as folder:
         with _Reports(attempt, supervisor, beat_s) as reports:

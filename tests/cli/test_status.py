@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -64,6 +66,25 @@ def test_status_counts_runs_while_the_plan_is_running_and_after_it_was_interrupt
     assert "repeat the command to continue the plan\n  harness run --suite 'my suite.toml'\n" in stopped
     run_all(specs[2:], catalog, store)
     assert "2 failed, 0 remaining" in invoke("status").stdout
+
+
+def test_plan_is_locked_on_a_file_system_that_requires_write_access_for_exclusive_locks(
+    specs: tuple[RunSpec, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS is such a file system. Without the lock, a running plan would be reported as interrupted."""
+    flock = fcntl.flock
+
+    def lock(file: int, operation: int) -> None:
+        access = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        if access == (os.O_RDONLY if operation & fcntl.LOCK_EX else os.O_WRONLY):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    store = Store(tmp_path)
+    with recorded(store, specs, skipped=0, command=()):
+        assert [plan.alive for plan in progress(store)[0]] == [True]
+    assert [plan.alive for plan in progress(store)[0]] == [False]
 
 
 def test_status_interrupted_run_is_a_remaining_run(invoke: Invoke, specs: tuple[RunSpec, ...], tmp_path: Path) -> None:

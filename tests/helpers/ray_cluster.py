@@ -101,7 +101,7 @@ def ray_cluster(folder: Path, count: int, port: int | None = None) -> Iterator[N
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("TOY_GATE", str(folder / "gate"))
         patch.setenv("no_proxy", "127.0.0.1,localhost")
-        head = {"num_cpus": 0, "_system_config": QUICK, **SMALL} | ({} if port is None else {"port": port})
+        head = {"num_cpus": 0, "_system_config": QUICK, **SMALL} | ({} if port is None else {"gcs_server_port": port})
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             nodes = Nodes(cluster, folder)

@@ -58,14 +58,18 @@ def test_command_ends_with_an_error_if_the_head_node_is_lost(tmp_path: Path) -> 
     assert successful_seeds(results) == []
 
 
-def test_submission_is_continued_after_a_restart_of_the_head_node(tmp_path: Path) -> None:
+def test_submission_is_continued_after_a_restart_of_the_head_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The results that have not been collected are stored. Only the other runs are executed."""
-    results = tmp_path / "results"
+    results, spool = tmp_path / "results", tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setenv("TMPDIR", str(spool))
+    monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # the paths of sockets must be short
     with ray_cluster(tmp_path / "first", 2) as nodes:
         assert command(*words(nodes, results), "--detach").returncode == 0
         nodes.gated(2)
         nodes.open_gate()
-        spool = Path(tempfile.gettempdir())
         wait_for(lambda: len(list(spool.glob("harness-ray-spool-*/finished-*"))) >= 2)
         nodes.close_gate()
         finished = {path.name for path in spool.glob("harness-ray-spool-*/finished-*")}
