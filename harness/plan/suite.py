@@ -63,7 +63,7 @@ def load(path: Path) -> Suite:
     Raises `harness.UsageError` if the suite is invalid. The message contains the file name and the line.
     """
     try:
-        text = read_named(path, MAX_BYTES).decode()
+        text = read_named(path, MAX_BYTES).decode("utf-8-sig")  # some editors write a byte order mark
         content = tomllib.loads(text)
     except RecordError as error:
         raise UsageError(str(error)) from None

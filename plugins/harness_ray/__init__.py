@@ -46,32 +46,33 @@ class RayExecutor(harness.Executor):
         )
 
     def machines(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Sequence[Machine]:
-        from harness_ray.cluster import connect
+        from harness_ray.cluster import connected
 
-        connect(self.address)
-        return [node.machine for node in self.nodes.described(plugins, packages)]
+        with connected(self.address):
+            return [node.machine for node in self.nodes.described(plugins, packages)]
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
+        from harness_ray.cluster import connected
         from harness_ray.driver import end, follow
         from harness_ray.spool import ATTACHED
 
-        supervisor = self._start(f"{ATTACHED}{secrets.token_hex(8)}", runs, detached=False)
-        try:
-            follow(supervisor, runs, coordinator, wait=True)
-        finally:
-            end(supervisor)
+        with connected(self.address):
+            supervisor = self._start(f"{ATTACHED}{secrets.token_hex(8)}", runs, detached=False)
+            try:
+                follow(supervisor, runs, coordinator, wait=True)
+            finally:
+                end(supervisor)
 
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        from harness_ray.cluster import connect
+        from harness_ray.cluster import connected
 
-        self._start(submission, runs, detached=True)
-        return {"address": connect(self.address)}
+        with connected(self.address) as address:
+            self._start(submission, runs, detached=True)
+            return {"address": address}
 
     def _start(self, name: str, runs: Sequence[PlannedRun], *, detached: bool) -> Any:
-        from harness_ray.cluster import connect
         from harness_ray.driver import start
 
-        connect(self.address)
         return start(
             name,
             runs,
@@ -84,22 +85,26 @@ class RayExecutor(harness.Executor):
     def collect(
         self, submission: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool
     ) -> SubmissionState | None:
+        from harness_ray.cluster import connected
         from harness_ray.driver import end, find, follow, restore
 
-        supervisor = find(self.address, submission)
-        if supervisor is not None:
-            return follow(supervisor, runs, coordinator, wait=wait, detached=True)
-        restored = restore(submission, runs)
-        state = follow(restored, runs, coordinator, wait=False, detached=True)
-        end(restored)
-        return state if state.finished else None
+        with connected(self.address):
+            supervisor = find(submission)
+            if supervisor is not None:
+                return follow(supervisor, runs, coordinator, wait=wait, detached=True)
+            restored = restore(submission, runs)
+            state = follow(restored, runs, coordinator, wait=False, detached=True)
+            end(restored)
+            return state if state.finished else None
 
     def cancel(self, submission: str) -> None:
+        from harness_ray.cluster import connected
         from harness_ray.driver import end, find
 
-        supervisor = find(self.address, submission)
-        if supervisor is not None:
-            end(supervisor)
+        with connected(self.address):
+            supervisor = find(submission)
+            if supervisor is not None:
+                end(supervisor)
 
 
 class Nodes:

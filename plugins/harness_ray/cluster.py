@@ -31,10 +31,33 @@ OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", 
 """Reference to this plugin, whose code must be the same on every node."""
 
 
+_CONNECTING = threading.Lock()
+_USERS = 0
+"""Number of open `connected` blocks."""
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[str]:
+    """Connect this process to a cluster, and yield the address of the cluster's head node.
+
+    The connection is kept for the next call. Raises `harness.UsageError` if the cluster cannot be reached, or if
+    another thread uses another cluster.
+    """
+    global _USERS  # noqa: PLW0603 - Ray has one connection per process
+    with _CONNECTING:
+        current = connect(address)
+        _USERS += 1
+    try:
+        yield current
+    finally:
+        with _CONNECTING:
+            _USERS -= 1
+
+
 def connect(address: str) -> str:
     """Connect this process to a cluster, and return the address of the cluster's head node.
 
-    Raises `harness.UsageError` if the cluster cannot be reached.
+    Raises the same errors as `connected`.
     """
     if address == "local":  # Ray would start a cluster that ends with this process.
         raise harness.UsageError(
@@ -44,6 +67,11 @@ def connect(address: str) -> str:
         current = str(ray.get_runtime_context().gcs_address)
         if address in ("auto", current):
             return current
+        if _USERS:
+            raise harness.UsageError(
+                f"the Ray cluster at {address!r} cannot be used, because another thread of this process uses the "
+                f"cluster at {current!r}; wait until it ends, or use another process"
+            )
         ray.shutdown()
     _check_port(address)
     main = threading.current_thread() is threading.main_thread()

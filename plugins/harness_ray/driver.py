@@ -90,9 +90,8 @@ def _started(options: Mapping[str, Any], *arguments: object, **named: object) ->
     return supervisor
 
 
-def find(address: str, name: str) -> Any | None:
+def find(name: str) -> Any | None:
     """Return the handle of a supervisor, or None if it does not exist."""
-    cluster.connect(address)
     try:
         return ray.get_actor(name, namespace=cluster.NAMESPACE)
     except ValueError:
@@ -164,17 +163,24 @@ def follow(
 
 
 def _fetch(supervisor: Any, update: Update, directory: Path) -> RunRecord | Failure:
-    """Copy the files of a finished attempt to the coordinator's directory, and return the result."""
+    """Copy the files of a finished attempt to the coordinator's directory, and return the result. Raises
+    `harness.UsageError` if the files cannot be written."""
     content = b""
     for name, size in (update.files or {}).items():
         if name == RESULT:
             content = b"".join(_chunks(supervisor, update.attempt, name, size))
             continue
         path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            for chunk in _chunks(supervisor, update.attempt, name, size):
-                file.write(chunk)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                for chunk in _chunks(supervisor, update.attempt, name, size):
+                    file.write(chunk)
+        except OSError as error:
+            raise harness.UsageError(
+                f"{directory.parent}: cannot be written: {error.strerror}; make it writable or free space, and repeat "
+                "the command"
+            ) from None
     kind: Mapping[str, Any] = msgspec.json.decode(content)
     if kind.get("type") == "failure":
         return msgspec.json.decode(content, type=Failure)

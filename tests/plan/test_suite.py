@@ -49,6 +49,14 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def test_load_ignores_a_byte_order_mark_and_accepts_other_line_ends(tmp_path: Path) -> None:
+    """Some editors on Windows write both."""
+    expected = suite.load(write(tmp_path, SUITE))
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SUITE.replace("\n", "\r\n").encode())
+    assert suite.load(path) == expected
+
+
 def test_load_adds_shared_settings_to_each_run(tmp_path: Path, catalog: Catalog) -> None:
     selections = suite.load(write(tmp_path, SUITE)).selections
     common: dict[str, Any] = {"backends": ("toy-numpy",), "threads": 1}

@@ -67,6 +67,34 @@ def test_cluster_that_requires_a_token_is_an_error_with_advice(monkeypatch: pyte
         connect("auto")
 
 
+def test_cluster_that_another_thread_uses_is_not_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has one connection per process. The runs of the other thread would be lost."""
+    from harness_ray.cluster import connected
+
+    events: list[str] = []
+    current = [""]
+
+    def init(address: str, **_: Any) -> None:
+        events.append(f"connect to {address}")
+        current[0] = address
+
+    def shutdown() -> None:
+        events.append(f"disconnect from {current[0]}")
+        current[0] = ""
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(current[0]))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=current[0]))
+    with connected("ray://a"), connected("ray://a") as address:
+        assert address == "ray://a"
+        with pytest.raises(UsageError, match=r"another thread of this process uses the cluster at 'ray://a'; wait"):
+            connected("ray://b").__enter__()
+    with connected("ray://b"):
+        pass
+    assert events == ["connect to ray://a", "disconnect from ray://a", "connect to ray://b"]
+
+
 def test_loss_of_the_head_node_is_an_error_before_ray_terminates_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from harness_ray import driver, head
 
