@@ -95,8 +95,11 @@ def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) ->
             for submission in submissions(store):
                 if not submission.finished:
                     running |= _collect(submission, catalog, store, given, cancel=cancel)
-    except BusyError as error:
-        say(f"Warning: {error}")
+    except BusyError:
+        say(
+            "Warning: the progress of detached runs may be outdated, because another harness command is submitting or "
+            "collecting them"
+        )
         return {submission.name: 0 for submission in submissions(store) if not submission.finished}
     return running
 

@@ -112,7 +112,7 @@ def recorded(
     file.
     """
     plan = Plan(
-        started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        started_at=_now(),
         host=platform.node(),
         pid=os.getpid(),
         directory=os.getcwd(),  # noqa: PTH109 - the directory may have been removed
@@ -126,7 +126,7 @@ def recorded(
         submission=submission,
     )
     folder = store.path / FOLDER
-    path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
+    path = folder / f"{_name(plan.started_at)}-{secrets.token_hex(4)}.json"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             make_directory(folder)
@@ -156,7 +156,8 @@ def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Pr
             plans.append((plan, plan.submission in submissions or _is_locked(path)))
         except RecordError as error:
             problems.append(str(error))
-    plans.sort(key=lambda each: each[0].started_at)
+    now = _now()
+    plans.sort(key=lambda each: (each[0].started_at <= now, each[0].started_at))  # see `_files`
     shown = [each for each in plans if each[1] or each is plans[-1]]
     kinds = {run.kind.rpartition("\0")[0] for plan, _ in shown for run in plan.runs}
     loaded = store.load(lambda run: "\0".join(msgspec.structs.astuple(run.setting)[:4]) in kinds)
@@ -207,13 +208,27 @@ def _expected_s(run: PlannedRun, durations: Mapping[str, list[float]]) -> float 
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the paths of the plan files, oldest first. The folder is ignored if it is a symbolic link."""
+    """Return the paths of the plan files, oldest first. The folder is ignored if it is a symbolic link.
+
+    A plan from the future was started while the clock was wrong, and counts as older than all other plans. Otherwise,
+    it would be reported as the most recent plan for years.
+    """
     try:
         if folder.is_symlink():
             return []
-        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and not path.name.startswith("."))
+        found = [path for path in folder.iterdir() if path.suffix == ".json" and not path.name.startswith(".")]
+        now = f"{_name(_now())}~"  # greater than all names with the same time
+        return sorted(found, key=lambda path: (path.name <= now, path.name))
     except OSError:
         return []
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _name(started_at: str) -> str:
+    return started_at.replace(":", "")
 
 
 def _remove_old(folder: Path) -> None:

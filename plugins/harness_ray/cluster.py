@@ -43,7 +43,7 @@ def connected(address: str) -> Iterator[str]:
     The connection is kept for the next call. Raises `harness.UsageError` if the cluster cannot be reached, or if
     another thread uses another cluster.
     """
-    global _USERS  # noqa: PLW0603 - Ray has one connection per process
+    global _USERS
     with _CONNECTING:
         current = connect(address)
         _USERS += 1

@@ -101,6 +101,23 @@ def test_status_interrupted_run_is_a_remaining_run(invoke: Invoke, specs: tuple[
     assert ": interrupted\n1 run: 0 done, 0 running, 0 failed, 1 remaining\n" in shown
 
 
+def test_plan_from_the_future_is_not_the_most_recent_plan(
+    specs: tuple[RunSpec, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was set back after the plan. Without this rule, the plan would be shown until its time is reached."""
+    store = Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(plans, "_now", lambda: "2999-01-01T00:00:00.000+00:00")
+        for _ in range(MAX_PLANS):
+            with recorded(store, specs, skipped=0, command=("run", "--wrong-clock")):
+                pass
+    for command in ("first", "second"):
+        with recorded(store, specs, skipped=0, command=("run", command)):
+            pass
+        (shown,), problems = progress(store)
+        assert (shown.plan.command, problems) == (["run", command], [])
+
+
 def test_recorded_plans_are_bounded(specs: tuple[RunSpec, ...], tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     with recorded(store, specs, skipped=0, command=()):

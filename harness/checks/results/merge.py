@@ -93,7 +93,12 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     numbers = _numbers({**here, **arriving})
     for content, run in zip(contents, [*kept, *brought], strict=True):
         merged.ids[run.path] = renumbered(run.record, numbers[content]).run_id
-    _renumber(target, here, numbers, merged)
+    try:
+        _renumber(target, here, numbers, merged)
+    except RecordError as error:
+        raise RecordError(
+            f"{error}; the repeat numbers are incomplete until the merge is repeated, but no run is lost"
+        ) from None
     if arriving:
         with Store(target).scratch() as made_in:
             for content, run in arriving.items():
