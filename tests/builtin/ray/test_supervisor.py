@@ -18,6 +18,7 @@ import pytest
 from sample_records import record
 from toy_runs import toy_specs
 
+import harness
 from harness import Environment, Failure, Machine, PlannedRun
 from harness.plugins.catalog import Catalog
 
@@ -390,6 +391,43 @@ def test_result_without_a_record_is_not_kept_when_the_supervisor_is_restarted(st
     second = start(record().environment)
     assert second._attempts == {}
     assert [run.index for run in second._waiting] == [1, 2]
+
+
+def test_result_that_cannot_be_written_to_the_results_directory_is_an_error_with_its_path(tmp_path: Path) -> None:
+    from harness_ray import driver
+    from harness_ray.attempts import Update
+
+    file = tmp_path / "file"
+    file.touch()
+    update = Update("1-a", 1, [], {"log.txt": 0, driver.RESULT: 2})
+    with pytest.raises(
+        harness.UsageError, match=f"^{tmp_path}: cannot be written: File exists; make it writable or"
+    ):
+        driver._fetch(None, update, file)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device: '{}'"),
+        (OSError(2, "No such file or directory", "a"), "[Errno 2] No such file or directory: 'a'"),
+        (TimeoutError("no answer"), "no answer"),
+    ],
+)
+def test_error_on_a_node_names_the_path(
+    error: OSError, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness_ray import node
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(node, "_execute", fail)
+    run: Any = None
+    with pytest.raises(type(error)) as raised:
+        node.execute(run, "1-a", None, 1.0)
+    assert str(raised.value) == expected.format(tmp_path)
 
 
 def test_command_asks_again_for_a_run_whose_files_are_lost(monkeypatch: pytest.MonkeyPatch, catalog: Catalog) -> None:
