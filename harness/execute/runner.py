@@ -490,7 +490,10 @@ class RunCoordinator(Coordinator):
             if isinstance(result, Failure):
                 failure = msgspec.structs.replace(result, phase=result.phase or one.phase)
                 wall_s = time.monotonic() - one.start
-                result = failed_record(run, directory, failure, started_at=one.started_at, wall_s=wall_s)
+                # Submitted runs contain the digests of the code at the time of submission.
+                plugins = tuple(ref if ref.code_digest else with_digest(ref) for ref in run.plugins)
+                failed = msgspec.structs.replace(run, plugins=plugins)
+                result = failed_record(failed, directory, failure, started_at=one.started_at, wall_s=wall_s)
             requested, size = self._requested[run.index], run.spec.recipe.batch_size
             record = msgspec.structs.replace(
                 result,

@@ -45,11 +45,11 @@ class Spool:
         Raises PermissionError if the directory belongs to another user, or is a link.
         """
         self._prefix = PREFIX + re.sub(r"[^0-9A-Za-z.]", "-", address) + "-"
-        self._path = Path(tempfile.gettempdir(), self._prefix + name)
-        self._path.mkdir(mode=0o700, exist_ok=True)
-        if self._path.is_symlink() or self._path.lstat().st_uid != os.geteuid():
-            raise PermissionError(f"{self._path} belongs to another user, or is a link")
-        for path in self._path.glob("partial-*"):
+        self.path = Path(tempfile.gettempdir(), self._prefix + name)
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        if self.path.is_symlink() or self.path.lstat().st_uid != os.geteuid():
+            raise PermissionError(f"{self.path} belongs to another user, or is a link")
+        for path in self.path.glob("partial-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def remove_orphans(self, existing: Collection[str]) -> None:
@@ -59,7 +59,7 @@ class Spool:
         A supervisor does not remove its directory if its command is killed, or if the head node shuts down. The
         directory of a submission may contain results that a command will collect, and is removed after `KEPT_S`.
         """
-        for path in self._path.parent.glob(f"{self._prefix}*"):
+        for path in self.path.parent.glob(f"{self._prefix}*"):
             with contextlib.suppress(OSError):
                 name, found = path.name.removeprefix(self._prefix), path.lstat()
                 kept_s = 0.0 if name.startswith(ATTACHED) else KEPT_S
@@ -69,7 +69,7 @@ class Spool:
     def folder(self, attempt: str) -> Path:
         """Return the directory that contains an attempt's files."""
         finished = self._finished(attempt)
-        return finished if finished.exists() else self._path / f"partial-{attempt}"
+        return finished if finished.exists() else self.path / f"partial-{attempt}"
 
     def finish(self, attempt: str, events: Sequence[bytes]) -> dict[str, int]:
         """Mark an attempt as finished, and return the sizes of its files by name."""
@@ -95,7 +95,7 @@ class Spool:
 
     def mark_collected(self, attempt: str, index: int) -> None:
         """Mark the run with the number `index` as done, and remove the attempt's files."""
-        mark = self._path / f"{COLLECTED}-{index}"
+        mark = self.path / f"{COLLECTED}-{index}"
         with contextlib.suppress(OSError):  # such as a full disk
             mark.touch()
         self.forget(attempt)
@@ -105,13 +105,13 @@ class Spool:
 
     def collected(self) -> set[int]:
         """Return the numbers of the runs whose results have been collected."""
-        return {int(path.name.partition("-")[2]) for path in self._path.glob(f"{COLLECTED}-*")}
+        return {int(path.name.partition("-")[2]) for path in self.path.glob(f"{COLLECTED}-*")}
 
     def finished_attempts(self, runs: Iterable[PlannedRun]) -> dict[str, Running]:
         """Return the attempts that have finished, but whose results have not been collected."""
         by_index = {run.index: run for run in runs}
         found = {}
-        for path in self._path.glob("finished-*"):
+        for path in self.path.glob("finished-*"):
             attempt = path.name.partition("-")[2]
             files = _sizes(path)
             if RESULT not in files:  # for example, a program has removed old temporary files
@@ -127,26 +127,26 @@ class Spool:
     def keep_classes(self, classes: Mapping[Group, Environment]) -> None:
         """Store the class of machine that was chosen for each group of runs, unless the disk is full."""
         with contextlib.suppress(OSError):
-            path = self._path / f"{CLASSES}.new"
+            path = self.path / f"{CLASSES}.new"
             path.write_bytes(msgspec.json.encode(list(classes.items())))
-            path.replace(self._path / CLASSES)
+            path.replace(self.path / CLASSES)
 
     def classes(self) -> dict[Group, Environment]:
         """Return the stored classes."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            content = (self._path / CLASSES).read_bytes()
+            content = (self.path / CLASSES).read_bytes()
             return dict(msgspec.json.decode(content, type=list[tuple[Group, Environment]]))
         return {}
 
     def remove(self) -> None:
         """Remove the directory."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _finished(self, attempt: str) -> Path:
-        return self._path / f"finished-{attempt}"
+        return self.path / f"finished-{attempt}"
 
     def _events(self, attempt: str) -> Path:
-        return self._path / f"events-{attempt}.json"
+        return self.path / f"events-{attempt}.json"
 
 
 def _sizes(folder: Path) -> dict[str, int]:

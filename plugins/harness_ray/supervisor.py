@@ -118,7 +118,9 @@ class Supervisor:
             except OSError as error:
                 # Another attempt would not help if the disk is full.
                 self._forget(attempt)
-                message = f"the files of the run cannot be stored on the head node: {error.strerror}"
+                message = (
+                    f"{self._spool.path} on the head node: the files of the run cannot be stored: {error.strerror}"
+                )
                 self._fail(one.run, Failure(kind="error", message=message, phase="executor"))
                 return False
             return True

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from toy_runs import toy_specs
 
 import harness
 from harness.errors import PluginError, RecordError, UnknownNameError
+from harness.execute.resume import decide
 from harness.execute.runner import Listener, run_all
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
 from harness.plugins.catalog import Catalog, Provided
@@ -197,6 +199,21 @@ def test_open_attempts_of_an_executor_that_raises_are_recorded(catalog: Catalog,
         execute(catalog, tmp_path / "results", Cluster(fail), seeds=3)
     assert outcomes(tmp_path / "results") == [(0, "success", ""), (1, "error", message)]
     assert stored(tmp_path / "results")[1].outcome.phase  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("retry", [None, ["oom"]])
+def test_run_that_failed_because_of_the_executor_is_not_redone_because_of_changed_code(
+    retry: list[Any] | None, catalog: Catalog, tmp_path: Path
+) -> None:
+    """Its record contains the digests of the plugins, although no process executed the run."""
+    with pytest.raises(PluginError, match="the cluster is gone"):
+        execute(catalog, tmp_path / "results", Cluster(fail))
+    decisions = decide(
+        toy_specs(catalog, "recipe.epochs=1", seeds=(1,)), catalog, Store(tmp_path / "results"), retry=retry
+    )
+    day = datetime.now(UTC)
+    expected = "failed before: error" if retry is None else f"failed on {day:%-d %b %Y}: error"
+    assert [(each.reason, each.stored is None) for each in decisions] == [(expected, retry is None)]
 
 
 def test_executor_that_leaves_runs_out_raises(catalog: Catalog, tmp_path: Path) -> None:

@@ -123,14 +123,17 @@ def test_runs_without_a_node_fail_although_the_disk_is_full(start: Start, monkey
     assert supervisor._attempts == {}
 
 
-def test_result_that_does_not_fit_on_the_disk_fails_the_run(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_that_does_not_fit_on_the_disk_fails_the_run(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     supervisor = start(record().environment)
     step(supervisor)
     (attempt,) = supervisor._attempts
     fill_disk(monkeypatch)
     assert supervisor.put(attempt, "arrays.npz", 0, b"content") is False
     (failure,) = failures(supervisor)
-    assert failure.message == "the files of the run cannot be stored on the head node: No space left on device"
+    place = f"{tmp_path}/harness-ray-spool-10.0.0.1-6379-run-0 on the head node"
+    assert failure.message == f"{place}: the files of the run cannot be stored: No space left on device"
     assert failure.phase == "executor"
     assert supervisor.put(attempt, "arrays.npz", 0, b"content") is False
     assert len(failures(supervisor)) == 1
@@ -400,9 +403,7 @@ def test_result_that_cannot_be_written_to_the_results_directory_is_an_error_with
     file = tmp_path / "file"
     file.touch()
     update = Update("1-a", 1, [], {"log.txt": 0, driver.RESULT: 2})
-    with pytest.raises(
-        harness.UsageError, match=f"^{tmp_path}: cannot be written: File exists; make it writable or"
-    ):
+    with pytest.raises(harness.UsageError, match=f"^{tmp_path}: cannot be written: File exists; make it writable or"):
         driver._fetch(None, update, file)
 
 
