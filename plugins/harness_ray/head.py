@@ -29,11 +29,16 @@ class HeadNode:
     def connected(self) -> None:
         """Start to observe the head node of another cluster."""
         self.reachable = True
-        self._reached_at = self._checked_at = time.monotonic()
+        self._checked_at = float("-inf")
+        self._reached_at: float | None = None
 
     def check(self) -> None:
         """Raise `harness.UsageError` if the head node has not accepted connections for half of the time after which Ray
-        terminates this process."""
+        terminates this process.
+
+        If the head node was never reached, nothing is raised, because a Ray client (``ray://``) may be unable to
+        connect to the head node directly.
+        """
         if time.monotonic() - self._checked_at < INTERVAL_S:
             return
         address = str(ray.get_runtime_context().gcs_address)
@@ -41,11 +46,11 @@ class HeadNode:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=INTERVAL_S).close()
         except OSError as error:
-            self.reachable, reason = False, str(error)
+            self.reachable, reason = self._reached_at is None, str(error)
         else:
             self.reachable, self._reached_at = True, time.monotonic()
         self._checked_at = time.monotonic()
-        silent_s = self._checked_at - self._reached_at
+        silent_s = self._checked_at - (self._reached_at or 0.0)
         if not self.reachable and silent_s >= _reconnect_s() / 2:
             raise harness.UsageError(
                 f"the head node of the Ray cluster at {address!r} has not accepted connections for {silent_s:.0f} s "

@@ -227,7 +227,7 @@ class Supervisor:
         finished runs.
         """
         while not self._closed:
-            with contextlib.suppress(ray.exceptions.RayError):
+            with contextlib.suppress(Exception):  # the next query may succeed
                 self._living = cluster.living_nodes()
             time.sleep(NODES_S)
 

@@ -119,6 +119,19 @@ def test_loss_of_the_head_node_is_an_error_before_ray_terminates_the_process(mon
     assert now[0] == 175.0  # last reached at 145
 
 
+def test_head_node_that_was_never_reached_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness_ray import head
+
+    now = [100.0]
+    monkeypatch.setattr(head, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:9"))
+    node = head.HeadNode()
+    for _ in range(3):
+        node.check()
+        now[0] += 1000
+    assert node.reachable
+
+
 def test_supervisor_that_does_not_answer_is_an_error_although_the_head_node_is_reachable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
