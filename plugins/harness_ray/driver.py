@@ -209,7 +209,10 @@ def _call(answer: Any) -> Any:
                 return ray.get(answer, timeout=INTERVAL_S)
             except ray.exceptions.GetTimeoutError:
                 if time.monotonic() >= end:
-                    raise
+                    raise harness.UsageError(
+                        f"the supervisor of the runs in the Ray cluster has not answered for {ANSWER_S:g} s; check the "
+                        "cluster with `ray status`, and repeat the command"
+                    ) from None
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[-1] if any(line.startswith("File ") for line in lines) else lines[0]  # skip the traceback
