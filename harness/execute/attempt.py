@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ from harness.records import (
     Trial,
 )
 from harness.records.files import write_new
-from harness.records.scratch import spares
+from harness.records.scratch import collect, spares
 from harness.records.store import ARRAYS, LOG, PREPROCESSING, WEIGHTS
 
 MAX_NAME = 100
@@ -70,15 +71,37 @@ def execute_run(
         Devices that no other `harness` process on this machine may use for measurements during the run: GPU indices as
         ``cuda:N``, or ``cpu``. If necessary, this function first waits for other processes to finish measuring. Only
         executors on other machines pass this argument, because the devices of this machine are locked before the
-        executor is called.
+        executor is called. With this argument, the run fails if its files do not fit in `directory`.
 
     Returns
     -------
     RunRecord
         The record. The run id and the repeat number are assigned when the record is stored.
     """
-    with measuring_on(lock, wait=True) if lock else contextlib.nullcontext():
+    if not lock:
         return execute_attempt(run, directory, on_event)
+    with measuring_on(lock, wait=True):
+        record = execute_attempt(run, directory, on_event)
+    return _with_all_files(run, Path(directory).absolute(), record)
+
+
+def _with_all_files(run: PlannedRun, directory: Path, record: RunRecord) -> RunRecord:
+    """Move the files that the child process could not save in the run's directory, for example because the disk was
+    full, to this directory. If this fails, return the record of a failed run.
+
+    On the machine that runs the command, the files are moved when the record is stored.
+    """
+    try:
+        collect(directory)
+        return record
+    except OSError as error:
+        message = f"{directory}: the files of the run cannot be saved: {error.strerror}"
+        run = msgspec.structs.replace(run, plugins=tuple(record.provenance.plugins))
+        failure = Failure(kind="error", message=message)
+        return failed_record(run, directory, failure, started_at=record.started_at, wall_s=record.wall_s)
+    finally:
+        for spare in spares(directory):
+            shutil.rmtree(spare, ignore_errors=True)
 
 
 def execute_attempt(

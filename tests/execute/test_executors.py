@@ -16,16 +16,19 @@ from typing import Any
 import msgspec
 import pytest
 from command_line import Invoke
+from sample_records import record as sample_record
 from toy_plugin import SET_FAST
 from toy_runs import toy_specs
 
 import harness
 from harness.errors import PluginError, RecordError, UnknownNameError
+from harness.execute import attempt as attempts
 from harness.execute.resume import decide
 from harness.execute.runner import Listener, run_all
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import EpochEnded, Event, Failure, PluginRef, RunRecord, RunSpec, Success
+from harness.records import scratch as scratches
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 REF = PluginRef(name="cluster", value="cluster", distribution="cluster", version="1.0")
@@ -214,6 +217,40 @@ def test_run_that_failed_because_of_the_executor_is_not_redone_because_of_change
     day = datetime.now(UTC)
     expected = "failed before: error" if retry is None else f"failed on {day:%-d %b %Y}: error"
     assert [(each.reason, each.stored is None) for each in decisions] == [(expected, retry is None)]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_files_that_did_not_fit_into_the_directory_on_another_machine_are_not_lost(
+    full: bool, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executor sends only the files in the directory."""
+    directory, spare = tmp_path / "attempt", tmp_path / "spare"
+    directory.mkdir()
+    monkeypatch.setattr(scratches, "spares", lambda _: [spare])
+    monkeypatch.setattr(attempts, "spares", lambda _: [spare])
+    (spec,) = toy_specs(catalog)
+    plugins = (msgspec.structs.replace(REF, code_digest="a"),)
+    run = PlannedRun(index=1, total=1, spec=spec, plugins=plugins, packages=(), timeout_s=60)
+
+    def execute_attempt(*_: object) -> RunRecord:
+        spare.mkdir()
+        (spare / ARRAYS).write_text("content")
+        return sample_record()
+
+    def disk_full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(attempts, "execute_attempt", execute_attempt)
+    if full:
+        monkeypatch.setattr(shutil, "copyfile", disk_full)
+    outcome = harness.execute_run(run, directory, lock=("cpu",)).outcome
+    assert [path.name for path in directory.iterdir()] == ([] if full else [ARRAYS])
+    assert not spare.exists()
+    if full:
+        message = f"{directory}: the files of the run cannot be saved: No space left on device"
+        assert outcome == Failure(kind="error", message=message)
+    else:
+        assert outcome == sample_record().outcome
 
 
 def test_executor_that_leaves_runs_out_raises(catalog: Catalog, tmp_path: Path) -> None:
