@@ -96,6 +96,11 @@ def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) ->
                 if not submission.finished:
                     running |= _collect(submission, catalog, store, given, cancel=cancel)
     except BusyError:
+        if cancel:
+            raise BusyError(
+                "the runs were not canceled, because another harness command is submitting or collecting them; stop "
+                "the other command, and repeat this one"
+            ) from None
         say(
             "Warning: the progress of detached runs may be outdated, because another harness command is submitting or "
             "collecting them"

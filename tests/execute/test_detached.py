@@ -358,6 +358,19 @@ def test_command_during_a_submission_is_refused(detach: bool, bench: Bench, monk
     assert (refused, Queue.executed) == ([True], [0, 1, 2, 3])
 
 
+def test_status_during_collection_shows_the_progress_but_does_not_cancel(bench: Bench, status: Status) -> None:
+    bench.run(detach=True)
+    with locked(bench.store):
+        shown = status()
+        canceled = status("--results", str(bench.store.path), "--cancel")
+    assert (shown.exit_code, "running (detached)" in shown.stdout) == (0, True)
+    assert "may be outdated, because another harness command is submitting or collecting them" in shown.stderr
+    assert isinstance(canceled.exception, BusyError | SystemExit)
+    assert canceled.exit_code != 0
+    assert len(submissions(bench.store)) == 1
+    assert "canceled 4 runs" in status("--results", str(bench.store.path), "--cancel").stderr
+
+
 def test_command_during_collection_is_refused_unless_it_waits(bench: Bench) -> None:
     bench.run(detach=True)
     with locked(bench.store), pytest.raises(BusyError, match="another harness command is submitting or collecting"):

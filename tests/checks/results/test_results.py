@@ -21,7 +21,7 @@ from sample_records import failure, record, spec, success
 from harness.checks.results.merge import merge
 from harness.checks.results.prune import removable
 from harness.checks.results.verify import verify
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 from harness.plugins.environments import LOCK
 from harness.records import Evidence, RunRecord
 from harness.records.arrays import digest, write_arrays
@@ -95,6 +95,25 @@ def test_merge_into_a_used_directory_renumbers_by_time(tmp_path: Path) -> None:
     assert [(run.record.started_at[14:16], run.record.repeat) for run in runs] == [("01", 1), ("05", 2), ("09", 3)]
     assert all((run.path / LOG).read_text() == run.record.started_at for run in runs)
     assert list(merged.renamed.values()) == [runs[1].record.run_id]
+
+
+def test_merge_that_fails_while_runs_are_renumbered_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "here", [made(minute=5)])
+    fill(tmp_path / "other", [made(minute=1)])
+
+    def disk_full(*_: object) -> None:
+        raise RecordError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.checks.results.merge.write_json", disk_full)
+        with pytest.raises(RecordError, match="the disk is full; the repeat numbers are incomplete until the merge is"):
+            merge(tmp_path / "here", [tmp_path / "other"])
+    merge(tmp_path / "here", [tmp_path / "other"])
+    runs = Store(tmp_path / "here").load().runs
+    assert [(run.record.started_at[14:16], run.record.repeat) for run in runs] == [("01", 1), ("05", 2)]
+    assert [problem for _, found in verify(tmp_path / "here") for problem in found] == []
 
 
 def test_merge_brings_missing_files_of_a_known_run(tmp_path: Path) -> None:
