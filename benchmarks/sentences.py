@@ -42,8 +42,9 @@ def prose(text: str) -> Iterator[str]:
         is_literal, next_is_literal = next_is_literal, paragraph.rstrip().endswith("::")
         if is_literal or paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!", ":::")):
             continue
-        joined = " ".join(paragraph.split())
-        for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
+        joined = re.sub(r"``[^`]+``|`[^`]+`", lambda code: code[0].replace(" ", "\0"), " ".join(paragraph.split()))
+        for part in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
+            sentence = part.replace("\0", " ")
             words = sentence.split()
             plain = [word for word in words if word.strip("`*.,:;()").isalpha() and word.strip(".,:;()") != "X"]
             if len(words) >= MIN_WORDS and len(plain) >= len(words) / 2:
