@@ -6,7 +6,7 @@ performance is the sum of the backend's mean, a random dataset effect, and the r
 folds. The effects of different folds are correlated, because their training splits overlap. The baseline has no dataset
 effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed distribution.
 ``--samples N`` sets the number of simulations per case. The command also prints the false positive rates of
-Friedman's test and of the critical difference for backends that do not differ.
+Friedman's test, of the critical difference and of Holm's correction for backends that do not differ.
 """
 
 from __future__ import annotations
@@ -129,14 +129,15 @@ def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool
     """Return a table row with the fraction of simulations in which each test finds a difference between equal
     backends."""
     rng = np.random.default_rng([datasets, 7])
-    friedman = nemenyi = 0
+    friedman = nemenyi = holm = 0
     for _ in range(samples):
         values = draw(rng, effect, datasets, equal=True)
         found = standings(cases(values, verdict=verdict), NAMES, 0, resamples=2)
         ranks = [one.mean_rank for one in found.contenders]
         friedman += (found.friedman_p or 0.0) < 0.05
-        nemenyi += max(ranks) - min(ranks) >= (found.critical_difference or 0.0)
-    ends = [f"{count / samples:.1%}" for count in (friedman, nemenyi)]
+        nemenyi += max(ranks) - min(ranks) >= (found.critical_difference or math.inf)
+        holm += min(one.p_holm for one in found.contenders if one.p_holm is not None) < 0.05
+    ends = [f"{count / samples:.1%}" for count in (friedman, nemenyi, holm)]
     return [effect, datasets, "verdict" if verdict else "equal means", *ends]
 
 
@@ -161,7 +162,7 @@ def main() -> None:
         print_coverage(options.samples)
     settings = [("normal", n, verdict) for verdict in (False, True) for n in DATASETS]
     rows = [false_differences(effect, n, options.samples, verdict=verdict) for effect, n, verdict in settings]
-    header = ["dataset effects", "datasets", "ties by", "Friedman's test", "critical difference"]
+    header = ["dataset effects", "datasets", "ties by", "Friedman's test", "critical difference", "Holm's correction"]
     print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
 
 

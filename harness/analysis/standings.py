@@ -36,6 +36,9 @@ this dataset from the mean is 1 + `UNSEEN` / (n - 1) times the largest deviation
 that at least 93% of the intervals contain the true ratio if the logarithms of the ratios have a log-normal
 distribution."""
 ALPHA = 0.05
+PERMUTATIONS = 4999
+MAX_ENUMERATED = 12
+"""Maximum number of datasets for which all exchanges of two candidates are enumerated."""
 
 Draw = tuple[int | None, int]
 """Published split (or None) and seed."""
@@ -115,7 +118,8 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_p: float | None
     """p-value of Friedman's test, computed by permuting the ranks within each dataset."""
     critical_difference: float | None
-    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level."""
+    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level. None if no
+    difference is significant, because there are too few datasets."""
 
 
 def standings(
@@ -144,7 +148,7 @@ def standings(
     n, mean_rank = len(parts), rank[0].mean(axis=0)
     ends = _bounded(rank[1:], 1.0, float(k), rng) if n >= MIN_DATASETS else None
     ratios = [_ratio(log[:, i]) if i != baseline else (1.0, None, None) for i in range(k)]
-    corrected = holm([p_of_difference(mean_rank[i] - mean_rank[baseline], k, n) for i in range(k) if i != baseline])
+    corrected = holm([p_of_differences(rank[0][:, i] - rank[0][:, baseline]) for i in range(k) if i != baseline])
     corrected.insert(baseline, None)
     found = []
     for i, name in enumerate(names):
@@ -174,7 +178,7 @@ def standings(
         cases=len(cases),
         friedman_chi2=chi2,
         friedman_p=p,
-        critical_difference=critical_difference(k, n) if n > 1 else None,
+        critical_difference=critical_difference(k, n),
     )
 
 
@@ -285,7 +289,7 @@ def _exp(value: float) -> float | None:
     return math.exp(value) if value < 700 else None
 
 
-def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, float | None]:
+def friedman(ranks: Array, permutations: int = PERMUTATIONS) -> tuple[float | None, float | None]:
     """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
     The statistic is computed as in Demsar (2006), section 3.2.2, without a correction for ties. The p-value comes from
@@ -310,22 +314,55 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
 
 
 @cache
-def critical_difference(k: int, n: int) -> float:
-    """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets.
+def critical_difference(k: int, n: int, permutations: int = PERMUTATIONS) -> float | None:
+    """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets. Return
+    None if no difference is significant.
 
-    The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range divided by
-    sqrt(2) (Demsar 2006, section 3.2.2).
+    Nemenyi's formula is only asymptotically valid. For two candidates that do not differ on four datasets, for example,
+    the probability of a difference of at least this size is 1/8. If the probability is larger than 0.05, or a
+    difference of this size is impossible, this function returns the smallest difference for which the probability is at
+    most 0.05. The probabilities are computed by permuting the ranks within each dataset.
+    """
+    import numpy as np
+
+    rng, sums = np.random.default_rng(0), np.zeros((permutations, k))
+    order = np.tile(np.arange(1.0, k + 1), (permutations, 1))
+    for _ in range(n):
+        sums += rng.permuted(order, axis=1)
+    ranges = sums.max(axis=1) - sums.min(axis=1)
+    for difference in (nemenyi(k, n), *(np.unique(ranges) / n)):
+        larger = int((ranges >= n * difference - 1e-9).sum())
+        if larger > 0 and (1 + larger) / (1 + permutations) <= ALPHA:
+            return float(difference)
+    return None
+
+
+def nemenyi(k: int, n: int) -> float:
+    """Return q sqrt(k (k + 1) / (6 n)), where q is the 0.95 quantile of the studentized range divided by sqrt(2)
+    (Demsar 2006, section 3.2.2).
     """
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
 
 
-def p_of_difference(difference: float, k: int, n: int) -> float:
-    """Return the uncorrected two-sided p-value for a difference between two mean ranks (Demsar 2006)."""
-    from scipy.special import ndtr
+def p_of_differences(differences: Array, permutations: int = PERMUTATIONS) -> float:
+    """Return the uncorrected two-sided p-value of the mean of the differences between the ranks of two candidates.
 
-    return float(2 * ndtr(-abs(difference) / math.sqrt(k * (k + 1) / (6 * n))))
+    The test exchanges the two candidates on each dataset. All exchanges are enumerated for up to `MAX_ENUMERATED`
+    datasets. For more datasets, random exchanges are drawn. Unlike the normal approximation of Demsar (2006, section
+    3.2.2), the test is valid for few datasets and does not depend on the other candidates (Benavoli et al. 2016,
+    Journal of Machine Learning Research 17, 1-10).
+    """
+    import numpy as np
+
+    n = len(differences)
+    observed = abs(float(differences.sum())) - 1e-9
+    if n <= MAX_ENUMERATED:
+        signs = 1.0 - 2.0 * (np.arange(2**n)[:, np.newaxis] >> np.arange(n) & 1)
+        return float((np.abs(signs @ differences) >= observed).mean())
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (permutations, n))
+    return (1 + int((np.abs(signs @ differences) >= observed).sum())) / (1 + permutations)
 
 
 def holm(p_values: Sequence[float]) -> list[float | None]:
