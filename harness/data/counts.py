@@ -26,7 +26,7 @@ def with_counts(task: Task, data: PreparedData) -> DataInfo:
         return data.info
     if not isinstance(task.counts, str) or _NAME.fullmatch(task.counts) is None:
         raise PluginError(
-            f"the attribute counts of the task {task.name!r} is {task.counts!r}; use a name consisting of lowercase "
+            f"the counts attribute of the task {task.name!r} is {task.counts!r}; use a name consisting of lowercase "
             "letters, digits and underscores, such as 'tokens'"
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}

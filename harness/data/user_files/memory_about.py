@@ -28,7 +28,8 @@ class About(Struct, frozen=True, kw_only=True):
 def about(path: Path) -> About | None:
     """Return the properties of the object in memory that was saved at `path`, or None for other files.
 
-    Raises `harness.UsageError` if the properties are missing or damaged, because the data would be read differently.
+    Raises `harness.UsageError` if the properties are missing or damaged, because the data would be read differently
+    without them.
     """
     if not is_from_memory(path):
         return None

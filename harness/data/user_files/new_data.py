@@ -1,4 +1,5 @@
-"""Readers of new examples for a trained model. New examples are read in the same way as the training data."""
+"""Readers for new examples that are passed to a trained model. New examples are read in the same way as the training
+data."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ class Reader:
         Columns are identified by their names in the training data. The target columns are optional. The cells of the
         columns in `keep` are returned unchanged.
 
-        Raises `harness.DataError` if there are bad rows and they must not be skipped. Raises `harness.UsageError` or
+        Raises `harness.DataError` if there are bad rows that must not be skipped. Raises `harness.UsageError` or
         `harness.DataError` if the whole source cannot be used.
         """
         import numpy as np

@@ -57,7 +57,7 @@ def split(
     Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows with equal values
     in `duplicates` (``[N]``), which have the same or nearly the same content.
 
-    Raises `harness.DataError` if the rows cannot be split this way.
+    Raises `harness.DataError` if the rows cannot be split as requested.
     """
     parts: dict[str, Index] = {TRAIN: np.arange(rows)}
     if given is not None:
@@ -124,11 +124,11 @@ def split_by_time(
 
 
 def folds_by_time(times: NDArray[np.float64], count: int) -> Index:
-    """Return the fold of each row (``[N]``), counted from 0, or -1 for rows that are earlier than the first fold.
+    """Return the fold index of each row (``[N]``), starting at 0, or -1 for rows that are earlier than the first fold.
 
     As in scikit-learn's ``TimeSeriesSplit``, the folds are consecutive, and each of them contains about
-    N / (`count` + 1) rows. Rows with the same time are in the same fold. At least two distinct times are earlier than
-    the first fold, one each for training and validation.
+    N / (`count` + 1) rows. Rows with the same time are in the same fold. At least two distinct times precede the
+    first fold, one each for training and validation.
 
     Raises `harness.DataError` if there are too few distinct times.
     """
@@ -330,7 +330,7 @@ def check_classes(
             hint = "".join(f"; {ascii_or_plain(one)} looks like {ascii_or_plain(two)}" for one, two in similar[:3])
             raise DataError(
                 f"the {split_name} split has examples of {', '.join(repr(names[n]) for n in untrained[:5])}, but the "
-                f"training split has none{hint}; {'write the names in the same way' if hint else 'change the splits'}"
+                f"training split has none{hint}; {'use one spelling in all splits' if hint else 'change the splits'}"
             )
     details, warnings = {}, []
     for split_name in (VALIDATION, TEST):
