@@ -19,8 +19,8 @@ _NAME = re.compile("[a-z][a-z0-9_]*", re.ASCII)
 def with_counts(task: Task, data: PreparedData) -> DataInfo:
     """Return the data description with the totals of each split added.
 
-    Raises `harness.PluginError` if `Task.count` raises an exception, if it does not return one finite number of at
-    least 0 for each example, or if the total of a split is 0.
+    Raises `harness.PluginError` if `Task.count` raises an exception, if it does not return one finite, non-negative
+    number for each example, or if the total of a split is 0.
     """
     if not task.counts:
         return data.info

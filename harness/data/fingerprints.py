@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of the red, green and blue channels in the brightness of a pixel (ITU-R BT.601)."""
+"""Weights of the red, green and blue channels in the computation of a pixel's brightness (ITU-R BT.601)."""
 SMALLEST_SIDE = 8
 """Minimum side length of images to compare, in pixels."""
 LEAST_CONTRAST = 2 / 255

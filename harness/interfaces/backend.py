@@ -90,7 +90,7 @@ class SessionRequest:
     Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
     """Weight of each class, as determined by `Recipe.class_weights`. The loss of an example or position is multiplied
-    by the weight of its class. None for no weights."""
+    by the weight of its class. None if the classes are not weighted."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None

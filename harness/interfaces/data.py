@@ -60,9 +60,9 @@ class Split:
     the example's file (str). The value is None if the dataset does not identify its examples. The core copies the array
     to the prepared split."""
     weights: Array | None = None
-    """Weight of each example in the training loss ``[N]``, at least 0. If None, all examples have the same weight. The
-    core divides the weights by their mean over the training split, and copies them to the prepared split as float32.
-    Scores are computed without weights."""
+    """Weight of each example in the training loss ``[N]``. Weights must be non-negative. If None, all examples have the
+    same weight. The core divides the weights by their mean over the training split, and copies them to the prepared
+    split as float32. Scores are computed without weights."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation. The logits are float32 ``[N, C]`` or, for token classification,
     ``[N, L, C]``. The core sets this attribute for the training split. None without distillation."""
@@ -122,7 +122,7 @@ class RawData:
     """Names of the columns in a table's ``categories``, in the format of `feature_names`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """Description of how files were read, such as the number format of each column, as JSON values. The core sets this
-    attribute for the user's files and uses it to read new files in the same way."""
+    attribute for the user's files and uses it to read new files in the same way as the original files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,7 +372,7 @@ class Task(ABC, Generic[OptionsT]):
         return None
 
     def count(self, split: Split, info: DataInfo) -> Array:
-        """Return the size of each prepared example in the unit `counts`, such as the number of tokens.
+        """Return the size of each prepared example in the unit specified by `counts`, such as the number of tokens.
 
         The core calls this method if `counts` is set. Only real content is counted, not padding.
 
@@ -386,7 +386,7 @@ class Task(ABC, Generic[OptionsT]):
         Returns
         -------
         ndarray of shape (N,)
-            Integers or floats, at least 0.
+            Non-negative integers or floats.
         """
         raise NotImplementedError(f"{type(self).__name__} sets counts, but does not implement the count method")
 

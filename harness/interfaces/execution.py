@@ -61,7 +61,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     environment: Environment
     """Description of the machine, in the format of the records of its runs."""
     harness_digest: str
-    """Digest of the code of `harness`."""
+    """Digest of the `harness` code."""
     plugin_digests: dict[str, str]
     """Digest of each plugin's code, keyed by plugin name. The digest is empty if the plugin is not installed."""
 
@@ -206,15 +206,15 @@ class Executor(ABC):
     -----
     An executor follows these rules:
 
-    - Each run is executed by `harness.execute_run`, on this or another machine. On every machine, this function starts
-      the same child process, with the time limit and memory limit of the run. The child process terminates when the
-      process that called `harness.execute_run` exits.
+    - Each run is executed by `harness.execute_run`, on this or another machine. On every machine, `harness.execute_run`
+      starts the same kind of child process, with the time and memory limits of the run. The child process terminates
+      when the process that called `harness.execute_run` exits.
     - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the executor
       copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
       Remote machines never write to the results directory.
     - A run in a named environment uses the environment with this name on the machine that executes the run. The
-      environment must exist on that machine, with the same lock file and the same code of `harness` and the plugins.
-      Otherwise, the run fails.
+      environment must exist on that machine, with the same lock file, `harness` code and plugin code as on this
+      machine. Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
       each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.

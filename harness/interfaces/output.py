@@ -51,7 +51,7 @@ class Metric:
     """Title of the metric's column in tables, without the unit. The default is `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
+    """True if the comparison table has a column for the metric even if the metric is not the task's primary metric."""
     per_example: str = ""
     """Location of a function that returns the value of each example, in the form ``"module:callable"``. The string is
     empty if the metric is not a mean over examples. The function is called with the same arguments as `function` and

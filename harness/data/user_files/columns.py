@@ -84,7 +84,7 @@ class Columns:
         for part in parts:
             self.require(part)
         if len(set(parts)) < len(parts):
-            raise UsageError(f"slice column {name!r} names a column twice; name each column once")
+            raise UsageError(f"slice column {name!r} lists a column twice; list each column once")
         return parts
 
     def require(self, name: str) -> None:
@@ -257,7 +257,8 @@ def folds(table: Table, column: str, problems: Problems) -> list[str]:
 def number_of_folds(cells: Iterable[str], source: str, options: UserOptions) -> int:
     """Return the number of distinct values in the fold column.
 
-    Raises `harness.UsageError` if there are too few or too many folds, or if the options contradict their number.
+    Raises `harness.UsageError` if there are too few or too many folds, or if the options contradict the number of
+    folds.
     """
     column, expected = options.fold_column, options.folds
     count = len({cell for cell in cells if cell})

@@ -272,7 +272,7 @@ class UserDataset(Dataset[UserOptions]):
 def _by_name(
     examples: Examples, rows: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
-    """Return the numeric features, the categories and the regression targets, keyed by column name."""
+    """Return the numeric features, the categories and the regression targets, keyed by name."""
     import numpy as np
 
     targets = (examples.options.target_column or ()) if examples.numbers else ()

@@ -38,7 +38,7 @@ def about(path: Path) -> About | None:
         return decode(read_stored(file, MAX_JSON_BYTES), About, file)
     except RecordError as error:
         raise UsageError(
-            f"{error}; the file is part of data that were saved from memory: pass the same data to harness.run or "
+            f"{error}; the file belongs to data that were saved from memory; pass the same data to harness.run or "
             "harness.save_data again"
         ) from None
 

@@ -210,7 +210,7 @@ class Reader:
         if not self.reading:
             raise CombinationError(
                 "the model was trained on a dataset that does not name its columns, so the columns of a new table "
-                "cannot be assigned; train it on your own file, or ask the author of the dataset to set "
+                "cannot be identified; train it on your own file, or ask the author of the dataset to set "
                 "RawData.feature_names"
             )
         options = self.options if isinstance(self.options, TableOptions) else TableOptions()

@@ -62,12 +62,12 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of the rows that form the validation split. The fraction refers to all rows or, if the test split is a
+    """Fraction of the rows to use as the validation split. The fraction refers to all rows or, if the test split is a
     fold or defined by the data, to the rows outside the test split. For folds in chronological order, the fraction
     refers to the rows before the fold. This option is ignored if the data define a validation split.
     """
     test_share: float = TEST_SHARE
-    """Fraction of all rows that form the test split. This option is ignored if the data define a test split, and cannot
+    """Fraction of all rows to use as the test split. This option is ignored if the data define a test split, and cannot
     be combined with folds."""
     sha256: str = ""
     """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed from the

@@ -50,7 +50,7 @@ def split(
     label_names: Sequence[str] = (),
     duplicates: NDArray[Any] | None = None,
 ) -> tuple[dict[str, Index], str]:
-    """Return the ascending row indices of each split, and a description of how the splits were made.
+    """Return the row indices of each split in ascending order, and a description of the splits.
 
     `given` contains the split of each row, which is a member of `SPLITS`. If the validation or test split contains no
     rows, it is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for regression).
@@ -107,7 +107,7 @@ def split(
 def split_by_time(
     times: NDArray[np.float64], *, validation_share: float, test_share: float
 ) -> tuple[dict[str, Index], str]:
-    """Return the ascending row indices of each split, and a description of how the splits were made.
+    """Return the row indices of each split in ascending order, and a description of the splits.
 
     According to `times` (``[N]``), the latest rows form the test split, and the rows before them form the validation
     split. Rows with the same time are kept together, so the fractions are only approximate.
@@ -145,7 +145,7 @@ def folds_by_time(times: NDArray[np.float64], count: int) -> Index:
 def split_fold_by_time(
     times: NDArray[np.float64], folds: Index, number: int, *, validation_share: float
 ) -> dict[str, Index]:
-    """Return the ascending row indices of each split, with a fold of `folds_by_time` as the test split.
+    """Return the row indices of each split in ascending order, with a fold of `folds_by_time` as the test split.
 
     The latest rows before the fold form the validation split, which contains approximately the fraction
     `validation_share` of the rows before the fold. All earlier rows are training rows.

@@ -57,8 +57,8 @@ def swallowed_rows(
 def _inside(lines: Sequence[Sequence[str]]) -> list[list[tuple[int, str]]]:
     """Return the cells of each line that are within the quotes, and the column of each cell.
 
-    On the first line, these are the cells after the opening quote, and on the last line, those before the closing
-    quote.
+    On the first line, the cells after the opening quote are returned, and on the last line, the cells before the
+    closing quote.
     """
     first, *middle, last = [list(enumerate(cells)) for cells in lines]
     opened = max((column for column, cell in first if _is_odd(cell)), default=0)

@@ -1,7 +1,7 @@
 """Read tables from CSV, TSV, JSON and Parquet files. A table also contains the position of each row in its file.
 
 The types of the cells are preserved: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and
-Parquet types. Types are not inferred, so ``01`` and ``NA`` remain strings.
+Parquet types in Parquet files. Types are not inferred, so ``01`` and ``NA`` remain strings.
 """
 
 from __future__ import annotations
