@@ -1,4 +1,4 @@
-"""Losses that a session returns."""
+"""Validation of the losses returned by a session."""
 
 from __future__ import annotations
 

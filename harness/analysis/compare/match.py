@@ -107,7 +107,7 @@ def _readable(results: Path, strict: bool, wanted: Callable[[Summary], bool] | N
     """Return the runs in a results directory, and print a warning for each record that cannot be read.
 
     If `wanted` is given, return only the runs for which `wanted` returns True. Raises `harness.RecordError` if no
-    record can be read. If `strict` is True, the error is raised if any record cannot be read.
+    record can be read. If `strict` is True, a single unreadable record is enough to raise the error.
     """
     loaded = Store(results).load(wanted)
     if loaded.problems and (strict or not loaded.summaries):

@@ -1,4 +1,4 @@
-"""Metrics, confidence intervals and slices of the outputs of a model."""
+"""Metrics, confidence intervals and slices computed from the outputs of a model."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ class Scorer:
 
     @property
     def streams(self) -> bool:
-        """True if all metrics are streaming. In this case, the outputs of a split need not be kept in memory; see
-        `streamed`."""
+        """True if all metrics are streaming. The outputs of a split then need not be kept in memory; see `streamed`."""
         return self._functions.keys() <= self._streaming.keys()
 
     def streamed(self, targets: Array, parts: Iterable[Array], groups: Mapping[str, Array]) -> Streamed:
@@ -231,7 +230,7 @@ class Scorer:
         ]
 
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
-        """Return the scores of each target separately. The arrays have the units of the targets.
+        """Return the scores of each target separately. The arrays are in the units of the targets.
 
         Only built-in metrics are computed, because a metric from a plugin may require all targets at once.
         """
@@ -278,7 +277,7 @@ class Scorer:
             elif by_position:
                 found = "the positions of an example are not independent of each other"
             elif name not in self._per_example and self._functions[name] is not getattr(core_metrics, name, None):
-                found = "the metric does not define per_example, the values of the examples"
+                found = "the metric does not define per_example, which returns a value for each example"
             elif value is None:
                 found = "the metric is undefined for the test split"
             else:
