@@ -23,7 +23,8 @@ class _Result:
     row: Row
     value: float
     half: float | None
-    """Half-width of the 95% interval over seeds or splits. For a single run, the interval is over its test examples."""
+    """Half-width of the 95% interval over seeds or splits. For a single run, the interval is computed over its test
+    examples."""
 
     @property
     def name(self) -> str:

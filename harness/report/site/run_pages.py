@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
-"""Minimum number of runs for which child processes are used, and maximum number of these processes."""
+"""Minimum number of runs for which child processes are used, and maximum number of child processes."""
 _OBJECTS = 10_000
 """Threshold for the garbage collector. Rendering a page creates thousands of objects, most of which are freed by
 reference counting."""
@@ -44,8 +44,7 @@ class Page(Struct, frozen=True):
 
     address: str
     run: str
-    """Directory of the run. Reading the record again in the child process is much faster than sending the record to
-    that process."""
+    """Directory of the run. Rereading the record in the child process is much faster than sending it there."""
     run_id: str
     repeat: int
     """Run id and number of the repeat in the report. Both values differ from those in the record if runs from several

@@ -32,7 +32,7 @@ def _restores_the_fitted_model(bench: Workbench) -> None:
         session.set_weights(weights)
         again = session.fetch(session.predict(batch.inputs))
     if not np.array_equal(outputs, again):
-        raise Broken("a session with the weights of a fitted model does not return the same predictions as this model")
+        raise Broken("a session with the weights of a fitted model does not return the same predictions as the model")
 
 
 def _predicts_each_example(bench: Workbench) -> None:
