@@ -131,7 +131,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
 
 
 def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
-    """Return the batch duration implied by a throughput."""
+    """Return the batch duration implied by a throughput value."""
     return batch_size / samples_per_s if samples_per_s else None
 
 

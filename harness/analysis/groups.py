@@ -40,7 +40,7 @@ ODDS = "equalized_odds"
 
 Interval = tuple[float, float]
 Counts = dict[str, tuple[int, int]]
-"""Numerator and denominator of each rate, which are numbers of examples, keyed by the name of the rate."""
+"""Numerator and denominator of each rate, as numbers of examples, keyed by the name of the rate."""
 
 
 class Rate(Struct, frozen=True, kw_only=True):

@@ -456,7 +456,7 @@ def rates(records: Iterable[RunRecord]) -> list[RunMetric]:
 
 
 def _rate(throughput: RunMetric, split: str, counts: str) -> RunMetric:
-    """Return the metric that multiplies a throughput in samples per second by the mean count per example of a split.
+    """Return a metric that multiplies throughput in samples per second by the mean count per example in a split.
 
     The counts exclude padding.
     """

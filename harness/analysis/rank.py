@@ -123,7 +123,7 @@ class _Field:
         return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
 
     def failed(self, contender: str) -> list[_Placed]:
-        """Return one failed run for each seed and split for which the candidate has no successful run."""
+        """Return one failed run for each seed and split without a successful run of the candidate."""
         done = {one.draw for one in self.runs[contender] if not one.failed}
         failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
         return list(failed.values())
@@ -466,7 +466,7 @@ def _tied(
         try:
             found = compare(Match(sides[i], sides[j]), metric, CONFIDENCE)
         except RecordError as error:
-            problems.append(f"comparisons that need an unreadable file are ties: {error}")
+            problems.append(f"comparisons that depend on an unreadable file count as ties: {error}")
             missing += 1
             tied.add((i, j))
             continue

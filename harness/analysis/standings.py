@@ -54,7 +54,7 @@ class Case:
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
+    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
     overlap: float = 0.0
     """Ratio of the number of test examples to the number of other examples if the values are scores on folds or random
     splits of the same examples, as in `harness.measure.stats.mean`. Otherwise 0."""

@@ -21,7 +21,7 @@ _STATUS = Path("/proc/self/status")
 
 
 class GpuUse(NamedTuple):
-    """Usage of a GPU at one point in time."""
+    """GPU usage at one point in time."""
 
     own_bytes: int | None
     """GPU memory used by this process, in bytes, including the CUDA context. None if the memory is unknown."""

@@ -125,7 +125,7 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
         flags.append(("drift", f"throughput changed by {drift:+.1%} from the first window to the last"))
     modes = _modes(rates)
     if modes is not None:
-        flags.append(("bimodal", f"window throughputs form two groups that are {modes:.1%} apart"))
+        flags.append(("bimodal", f"the throughput values of the windows form two groups that are {modes:.1%} apart"))
     return flags
 
 

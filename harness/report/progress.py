@@ -25,7 +25,7 @@ MAX_PACKAGES = 20
 """Maximum number of packages listed in a note about differences between environments."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals between two lines for epochs and for downloads, in seconds."""
+"""Minimum intervals, in seconds, between output lines about epochs and about downloads."""
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:

@@ -123,14 +123,14 @@ def test_missing_intervals_are_listed_with_the_reason(tmp_path: Path) -> None:
         "f1_macro": "a class has no examples",
         "roc_auc": "it is a mean",
         "recall_macro": "a class has no examples",
-        "ks": "the metric does not define per_example, which returns a value for each example",
+        "ks": "the metric does not define per_example, the values of the examples",
     }
     scores = msgspec.structs.replace(outcome.scores, no_interval=reasons)
     made = record(msgspec.structs.replace(outcome, scores=scores))
     expected = [
         "No interval for f1_macro, recall_macro: a class has no examples.",
         "No interval for roc_auc: it is a mean.",
-        "No interval for ks: the metric does not define per_example, which returns a value for each example.",
+        "No interval for ks: the metric does not define per_example, the values of the examples.",
     ]
     assert "\n".join(expected) in render(made, tmp_path)
     assert context(StoredRun(tmp_path, made), "", {})["without_interval"] == expected

@@ -51,7 +51,7 @@ class GateResult(Struct, frozen=True, kw_only=True):
     excusable: bool = False
     """True if the bound could not be checked because results are missing. ``--allow-missing`` permits such results."""
     partly: bool = False
-    """True if the runs with the required data satisfy the bound, but some runs lack the data."""
+    """True if the runs that have the required data satisfy the bound, but other runs lack this data."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -133,9 +133,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound, converted to the unit in which the comparison expresses the change.
 
-    Relative and absolute bounds are converted to each other using the mean of the
-    base, which is treated as exact.
-    Return None if this mean is zero. For metrics that are compared as ratios, also return None if the mean is negative.
+    Relative bounds are converted to absolute ones, and vice versa, using the mean of the base, which is treated as
+    exact. Return None if this mean is zero. For metrics that are compared as ratios, also return None if the mean is
+    negative.
     """
     if gate.relative == comparison.relative:
         return gate.bound

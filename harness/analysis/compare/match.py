@@ -1,4 +1,4 @@
-"""Matching of the runs in BASE with the runs in NEW."""
+"""Match the runs in BASE with the runs in NEW."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     matching = [run for run in runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
         raise UsageError(
-            f"{path}: no run of this suite is in {results}; execute the suite first: harness run --suite {path}"
+            f"{path}: no runs of this suite were found in {results}; run the suite first: harness run --suite {path}"
         )
     return matching
 

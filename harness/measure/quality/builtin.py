@@ -57,7 +57,7 @@ METRICS: tuple[Metric, ...] = (
     _classification(
         "average_precision", "average precision", "area under the precision-recall curve, one-vs-rest, unweighted mean"
     ),
-    _classification("balanced_accuracy", "balanced accuracy", "mean recall over the classes that have examples"),
+    _classification("balanced_accuracy", "balanced accuracy", "mean recall over the classes with examples"),
     _classification(
         "mcc", "MCC", "Matthews correlation coefficient of the true and the predicted classes", bounds=(-1.0, 1.0)
     ),

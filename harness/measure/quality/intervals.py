@@ -2,7 +2,7 @@
 
 The intervals describe how much a score varies between test sets of the same size.
 
-The intervals do not include the variation between training runs, which is measured by using several seeds.
+The intervals do not account for the variation between training runs, which is measured by using several seeds.
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
@@ -64,7 +64,7 @@ were chosen by simulation such that at least 93% of the intervals contain the tr
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
     """Return the intervals (low, high), keyed by metric, and the reasons why other metrics do not have an interval.
 
-    Each metric in `harness.measure.quality.metrics` that applies to the objective is a key of one of the two
+    Each metric in `harness.measure.quality.metrics` that applies to the objective appears in one of the two
     dictionaries.
 
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, `targets` and
@@ -175,7 +175,7 @@ def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
 
 
 def _too_small(examples: int) -> str:
-    return f"the test split has {examples} examples, but an interval requires at least {MIN_EXAMPLES}"
+    return f"the test split has {examples} examples, and an interval needs at least {MIN_EXAMPLES}"
 
 
 def _area(targets: Array, outputs: Array) -> Interval | str:
@@ -201,15 +201,15 @@ def _too_few(support: Array, answers: Array) -> dict[str, str]:
         counted = support[support > 0] if name == "f1_weighted" else support
         if counted.min() < least:
             missing[name] = (
-                f"a class has {_examples(counted.min())} in the test split, but an interval requires at least {least} "
-                "in each class"
+                f"a class has {_examples(counted.min())} in the test split, and an interval needs at least {least} in "
+                "each class"
             )
         elif name == "mcc" and answers.max() == answers.sum():
             missing[name] = "all predictions belong to one class"
         elif name == "precision_macro" and answers.min() < MIN_ANSWERS:
             missing[name] = (
-                f"a class is predicted for {_examples(answers.min())}, but an interval requires at least {MIN_ANSWERS} "
-                "in each class"
+                f"a class is predicted for {_examples(answers.min())}, and an interval needs at least {MIN_ANSWERS} in "
+                "each class"
             )
     return missing
 

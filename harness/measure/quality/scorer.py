@@ -259,7 +259,7 @@ class Scorer:
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
         """Return the intervals, keyed by metric, and the reasons why other metrics in `scores` do not have an interval.
 
-        A metric that a plugin provides has an interval only if it has a value for each example (`Metric.per_example`).
+        A metric from a plugin has an interval only if it defines a value for each example (`Metric.per_example`).
         """
         from harness.measure.quality.intervals import intervals, of_mean
 
@@ -277,7 +277,7 @@ class Scorer:
             elif by_position:
                 found = "the positions of an example are not independent of each other"
             elif name not in self._per_example and self._functions[name] is not getattr(core_metrics, name, None):
-                found = "the metric does not define per_example, which returns a value for each example"
+                found = "the metric does not define per_example, the values of the examples"
             elif value is None:
                 found = "the metric is undefined for the test split"
             else:

@@ -53,7 +53,7 @@ def losses(arrays: Arrays) -> Columns:
 
 
 def windows(record: RunRecord, arrays: Arrays) -> Columns:
-    """Return the throughput of each window against the elapsed time. ``steady`` is False for warm-up windows."""
+    """Return the throughput of each window as a function of elapsed time. ``steady`` is False for warm-up windows."""
     phases: list[str] = []
     at_s, rates, steady = [], [], []
     for phase, measured in (

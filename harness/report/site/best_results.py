@@ -1,4 +1,4 @@
-"""The best results for each dataset, which are shown on the home page."""
+"""The best results for each dataset, as shown on the home page."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The best backend for each metric, with the size and the significance of its lead, for the home page.
 
-A contest is a set of rows that differ only in the backend, so that their backends can be compared. For each metric, the
+A contest is a set of rows that differ only in the backend, which makes their backends comparable. For each metric, the
 backend with the best mean is compared with every other backend, as in ``harness compare``. The backend with the best
 mean is highlighted if the 95% confidence intervals for all differences exclude zero. No backend is highlighted if the
 metric depends on the state of the machine and the runs were not interleaved. The result is called significant after

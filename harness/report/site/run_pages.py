@@ -47,8 +47,8 @@ class Page(Struct, frozen=True):
     """Directory of the run. Rereading the record in the child process is much faster than sending it there."""
     run_id: str
     repeat: int
-    """Run id and number of the repeat in the report. Both values differ from those in the record if runs from several
-    results directories are combined."""
+    """Run id and repeat number in the report. Both values may differ from those in the record if runs from several results
+    directories are combined."""
     command: str
 
 
@@ -74,7 +74,7 @@ class PagesJob(Struct, frozen=True, kw_only=True):
 def run_pages(
     shared: dict[str, Any], report: Report, addresses: dict[str, str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """Yield an iterator over tuples ``(path, contents)``, one for each page, with paths within the site.
+    """Yield an iterator over ``(path, contents)`` tuples, one for each page. Paths are relative to the site's folder.
 
     If there are many runs, child processes start rendering pages when the context is entered.
     """

@@ -1,4 +1,4 @@
-"""Rules that ensure that backends produce valid measurements. Backends are checked on the CPU with a small model."""
+"""Rules to ensure that backends produce valid measurements. Backends are checked on the CPU with a small model."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
 
     if not isinstance(outputs, np.ndarray) or outputs.dtype != np.float32:
         found = f"an array of {outputs.dtype}" if isinstance(outputs, np.ndarray) else type(outputs).__name__
-        raise Broken(f"fetch() returns {found} for the result of predict(), not an array of float32")
+        raise Broken(f"fetch() returns {found} for the result of predict(), not a float32 array")
     if outputs.shape != expected:
         raise Broken(f"predictions have shape {outputs.shape}, expected {expected}")
 

@@ -265,7 +265,5 @@ def test_interval_of_log_loss_includes_an_error_that_did_not_occur() -> None:
 def test_probabilistic_metrics_of_few_examples_have_no_interval() -> None:
     _, missing = with_reasons("classification", *classified(19, 2, 0.8, seed=0))
     assert (
-        missing["log_loss"]
-        == missing["brier"]
-        == "the test split has 19 examples, but an interval requires at least 20"
+        missing["log_loss"] == missing["brier"] == "the test split has 19 examples, and an interval needs at least 20"
     )

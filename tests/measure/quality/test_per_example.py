@@ -97,20 +97,13 @@ def test_metric_without_bounds_has_the_interval_of_student() -> None:
 def test_metric_without_values_per_example_has_no_interval() -> None:
     found = scores("rate", "", (0.0, 1.0))
     assert found.intervals == {}
-    assert found.no_interval == {
-        "own": "the metric does not define per_example, which returns a value for each example"
-    }
+    assert found.no_interval == {"own": "the metric does not define per_example, the values of the examples"}
 
 
 @pytest.mark.parametrize(
     ("objective", "function", "per_example", "reason"),
     [
-        (
-            "classification",
-            "undefined",
-            "",
-            "the metric does not define per_example, which returns a value for each example",
-        ),
+        ("classification", "undefined", "", "the metric does not define per_example, the values of the examples"),
         ("classification", "undefined", "hits", "the metric is undefined for the test split"),
         ("token_classification", "undefined", "", "the positions of an example are not independent of each other"),
         ("token_classification", "rate", "", "the positions of an example are not independent of each other"),
