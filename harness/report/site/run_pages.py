@@ -47,8 +47,8 @@ class Page(Struct, frozen=True):
     """Directory of the run. Rereading the record in the child process is much faster than sending it there."""
     run_id: str
     repeat: int
-    """Run id and repeat number in the report. Both values may differ from those in the record if runs from several results
-    directories are combined."""
+    """Run id and repeat number in the report. Both values may differ from those in the record if runs from several
+    results directories are combined."""
     command: str
 
 
