@@ -68,7 +68,7 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements to show. If no runs failed, the two placements are identical and only one of them is
+    """Return the placements to show. If no runs failed, the two placements are identical, and only one of them is
     returned."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
@@ -110,7 +110,7 @@ def rows(found: Standings) -> list[list[str]]:
 def tests(found: Standings) -> str:
     """Return a sentence with the result of Friedman's test and Nemenyi's critical difference."""
     if found.friedman_chi2 is None or found.friedman_p is None or found.critical_difference is None:
-        return "Friedman's test and the critical difference require at least two datasets."
+        return "Friedman's test and the critical difference need at least two datasets."
     p = "<0.001" if found.friedman_p < 0.001 else f"= {found.friedman_p:.3f}"
     return (
         f"Friedman's test: chi2 = {found.friedman_chi2:.2f}, p {p}. Mean ranks differ significantly if they differ by "
