@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 MIN_DATASETS = 3
-"""Minimum number of datasets for intervals."""
+"""Minimum number of datasets needed to compute intervals."""
 UNSEEN = 7.0
 """Parameter of the additional dataset that is used to compute the interval of a ratio. For n datasets, the deviation of
 this dataset from the mean is 1 + `UNSEEN` / (n - 1) times the largest deviation. The value was chosen by simulation so
@@ -57,7 +57,7 @@ class Case:
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
+    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
     overlap: float = 0.0
     """Ratio of the number of test examples to the number of other examples if the values are scores on folds or random
     splits of the same examples, as in `harness.measure.stats.mean`. Otherwise 0."""
@@ -103,7 +103,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     ratio_low: float | None
     ratio_high: float | None
     p_holm: float | None
-    """p-value of the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
+    """p-value for the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
     for the baseline."""
 
 
@@ -183,7 +183,7 @@ def standings(
 
 
 def sorted_draws(values: Mapping[Draw, float]) -> list[Draw]:
-    """Return the pairs of split and seed in a fixed order."""
+    """Return the (split, seed) pairs in a fixed order."""
     return sorted(values, key=lambda draw: (-1 if draw[0] is None else draw[0], draw[1]))
 
 
@@ -192,8 +192,8 @@ def _exact_mean(numbers: Sequence[float]) -> float:
 
 
 def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
-    """Return the ranks in one case, ``[1 + resamples, k]`` with the observed values in the first row, the observed log
-    ratios, ``[k]``, and the numbers of wins, ties and losses.
+    """Return three results for one case: the ranks, ``[1 + resamples, k]``, whose first row contains the observed
+    ranks; the observed log ratios, ``[k]``; and the numbers of wins, ties and losses.
     """
     import numpy as np
 
@@ -233,8 +233,8 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
 def _centered(values: Array) -> Array:
     """Shift values ``[1 + resamples, k]`` so that the mean of the resampled rows is equal to the first row.
 
-    Resampled means vary more than observed means. Without the shift, similar candidates would change places too often
-    in the resampled rows, and their ranks would be biased toward equal ranks.
+    Resampled means vary more than observed means. Without the shift, similar candidates would swap places too often in
+    the resampled rows, which would bias their ranks toward equality.
     """
     import numpy as np
 
@@ -248,7 +248,7 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap).
     One dataset is added, with the value `least` for the lower ends and `most` for the upper ends. The results are
     Gaffke's bounds (2005; Learned-Miller and Thomas 2019). If all values are 0 or 1, the intervals are Clopper-Pearson
-    intervals. No distribution is known for which the coverage of these intervals is too low, even with only two
+    intervals. There is no known distribution for which the coverage of these intervals is too low, even with only two
     datasets.
     """
     import numpy as np

@@ -65,8 +65,8 @@ def compare(
     To compare speed, latency and memory, BASE and NEW each need at least three runs (`harness run --repeat 3`). Speed,
     latency and energy drift with the state of the machine, so the runs of BASE and NEW must be interleaved (A B B A).
     The verdict is followed by a note if the runs were not interleaved. Quality is compared across seeds or splits if
-    there are at least three, and across the examples of one seed otherwise. The exit status is 1 if a bound given with
-    --fail-on is violated or cannot be checked, and 0 otherwise.
+    there are at least three, and across the examples from one seed otherwise. The exit status is 1 if a bound given
+    with --fail-on is violated or cannot be checked, and 0 otherwise.
 
     \b
     Examples:

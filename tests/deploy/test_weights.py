@@ -83,7 +83,7 @@ def test_table_shows_served_rows_next_to_the_trained_row(runs: list[StoredRun], 
     assert "recipe.batch_size" in text
     assert "recipe.optimizer" not in text
     assert "recipe.epochs" not in text
-    assert "none: the run used trained weights" in text
+    assert "none; the run used trained weights" in text
 
 
 def test_audit_of_a_served_run_passes(runs: list[StoredRun], results: Path) -> None:
