@@ -35,8 +35,8 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
     """Learn a vocabulary of at most `size` pieces and return a `tokenizers.Tokenizer` that uses it.
 
     The first four pieces are `SPECIAL_TOKENS`. The vocabulary depends only on the sentences, and is the same in every
-    process. If there are too many different characters for `size` pieces, the rarest characters are omitted. Words that
-    contain an omitted character become ``[UNK]``.
+    process. If there are more distinct characters than fit into `size` pieces, the rarest characters are omitted. Words
+    that contain an omitted character become ``[UNK]``.
     """
     from tokenizers import trainers
 
