@@ -66,7 +66,7 @@ def sentences() -> list[tuple[str, str]]:
 
 
 def package_sentences(name: str) -> list[tuple[str, str]]:
-    """Return (location, sentence) for every sentence in the code of an installed package, without its tests."""
+    """Return (location, sentence) for every sentence in the code of an installed package, excluding its tests."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise SystemExit(f"the package {name!r} is not installed")

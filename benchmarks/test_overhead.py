@@ -108,7 +108,8 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Return full batches of training examples. Examples are repeated so that `run` takes about `ROUND_S`."""
+        """Return full batches of training examples. Examples are repeated so that `run` takes about `ROUND_S`
+        seconds."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
             split = self.data.train.take(np.resize(np.arange(len(self.data.train)), count * size))
@@ -171,7 +172,7 @@ def compare(
     calls: Mapping[str, Callable[[], object]],
     clock: Callable[[], float],
 ) -> None:
-    """Time every contender once per round with `clock`. The order is reversed from round to round.
+    """Time every contender once per round with `clock`. Each round reverses the order of the contenders.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """
