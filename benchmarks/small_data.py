@@ -234,7 +234,8 @@ def scores(spec: RunSpec, catalog: Catalog) -> dict[str, float | None]:
 
 
 def tables(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> Iterator[str]:
-    """Yield the mean scores and the mean differences from the first trial in Markdown, with standard errors over draws.
+    """Yield Markdown tables of the mean scores and of the differences from the first trial, with standard errors over
+    draws.
 
     Each table has one row per trial, and one column per dataset and size. Only draws for which all trials have a score
     are used. If there are none, only the first draw is used.

@@ -1,9 +1,9 @@
 """Conversion of words to WordPiece tokens, with a vocabulary that is learned on the training split or read from a
 checkpoint.
 
-As in BERT, a word is split into the longest pieces in the vocabulary. All pieces except the first start with ``##``.
-Published tokenizers convert words of more than `LONGEST_WORD` characters, such as URLs, to ``[UNK]``. With a learned
-vocabulary, such words are first divided into parts of this length.
+As in BERT, a word is split into the longest matching pieces in the vocabulary. All pieces except the first start with
+``##``. Published tokenizers convert words of more than `LONGEST_WORD` characters, such as URLs, to ``[UNK]``. With a
+learned vocabulary, such words are first divided into parts of this length.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class VisionTransformer(Model[VitConfig]):
         return tuple(_parameters(config, info))
 
     def flops_per_sample(self, config: VitConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one image, counting each multiply-add as two operations.
+        """Return the FLOPs of the forward pass for one image, counting each multiply-add as two operations.
 
         With P patches of p x p pixels and C channels, T = P + 1 tokens, hidden size H, MLP size I, N layers and K
         classes::
@@ -124,7 +124,7 @@ class VisionTransformer(Model[VitConfig]):
 
 
 def patches(config: VitConfig, info: DataInfo) -> int:
-    """Return the number of patches of an image.
+    """Return the number of patches in an image.
 
     Raises `harness.UsageError` if the height or the width of the images is not a multiple of the patch size.
     """
@@ -133,7 +133,7 @@ def patches(config: VitConfig, info: DataInfo) -> int:
     if height % size or width % size:
         raise UsageError(
             f"images of {height}x{width} pixels cannot be divided into patches of {size}x{size}; set "
-            f"model.patch_size to a divisor of both, or task.image_size to a multiple of {size}"
+            f"model.patch_size to a divisor of the height and width, or task.image_size to a multiple of {size}"
         )
     return (height // size) * (width // size)
 
