@@ -45,7 +45,7 @@ DESCRIPTIONS = {
     "latency_p50_ms": "Median batch latency.",
     "latency_p90_ms": "90th percentile of the batch latency.",
     "latency_p99_ms": "99th percentile of the batch latency.",
-    "host_peak_mib": "Peak resident memory of the process and of the processes that it started.",
+    "host_peak_mib": "Peak resident memory of the process and its child processes.",
     "rank_peak_mib": "Largest peak resident memory of any process. Only for runs on several devices.",
     "device_peak_mib": "Peak device memory allocated by the framework.",
     "reserved_peak_mib": "Peak device memory reserved by the framework.",

@@ -118,9 +118,9 @@ def proportion(n: int, accuracy: float) -> Case:
 
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mistaken_for_first: bool = False) -> Case:
     """Return a case with a fixed number of examples in each class. `accuracy` contains the probability of a correct
-    prediction for each class. In incorrect predictions, all other classes are equally likely. If `mistaken_for_first`
-    is True, every incorrect prediction is the first class (or the last class, for examples of the first class). The
-    true scores are those of an infinite test split with the same class proportions.
+    prediction for each class. If a prediction is incorrect, all other classes are equally likely. If
+    `mistaken_for_first` is True, every incorrect prediction is the first class (or the last class, for examples of the
+    first class). The true scores are those of an infinite test split with the same class proportions.
     """
     number, n = len(counts), sum(counts)
     wrong = 1 - np.array(accuracy)

@@ -58,7 +58,8 @@ def main() -> None:
 def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
     """Return the statistics of each mask, ``[masks, tests]``, and the statistics of the weight changes in training
     steps, ``[steps, tests]``. The weights and dropout rates are those of a parity check. The number of steps is chosen
-    to give equal numbers of disjoint sets of `CHANGES` steps and of `MASKS` masks."""
+    so that the steps (in sets of `CHANGES`) and the masks (in sets of `MASKS`) form the same number of disjoint
+    sets."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)

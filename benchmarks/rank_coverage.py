@@ -43,7 +43,7 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 }
 """Distributions of the dataset effects, each with a mean of zero. The draws are multiplied by 0.2."""
 LARGE = 40_000
-"""Number of datasets from which the true mean ranks are computed."""
+"""Number of datasets used to compute the true mean ranks."""
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False, overlap: float = 0.0) -> Array:
@@ -126,8 +126,8 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool, overlap
 
 
 def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a table row with the fraction of simulations in which each test finds a difference between equal
-    backends."""
+    """Return a table row with the fraction of simulations in which each test finds a difference between backends that
+    do not differ."""
     rng = np.random.default_rng([datasets, 7])
     friedman = nemenyi = 0
     for _ in range(samples):

@@ -3,8 +3,8 @@
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine with drifting speed or autocorrelated
 noise. The runs are assigned to two groups in several orders, and the groups are compared. Each comparison is repeated
 after the training throughput of one group has been reduced. Repeats of one real run can be used instead of simulated
-runs: ``--results DIR`` uses the repeats in a directory, and ``--runs N`` executes N new repeats. Comparisons of real
-runs may have runs in common.
+runs: ``--results DIR`` uses the repeats in a directory, and ``--runs N`` executes N new repeats. Different comparisons
+may use some of the same real runs.
 
 Orders: ``ABBA`` is the order in which `harness run` executes runs. ``ABAB`` alternates the groups, ``AABB`` alternates
 pairs of runs of one group, and ``AAA BBB`` places all runs of one group before those of the other.
@@ -40,7 +40,7 @@ from harness.records.store import RECORD, Store, StoredRun, read_record
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
 """Arguments of the real run. The run uses one thread, so that a core remains free for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
-"""Directory containing the record from which simulated runs are created."""
+"""Directory containing the record on which simulated runs are based."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 

@@ -6,8 +6,8 @@ Comments are not included, because they are read together with the code. The sam
 files, so a review can be repeated. The output is a numbered list with the location of each sentence.
 
 With ``--control PACKAGE``, the sample is mixed with the same number of sentences from the code of an installed package.
-The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` names a
-JSON file for the origins of the sentences.
+The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` saves the
+origins of the sentences in a JSON file.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Service:
-    """A running service, and its processes by name."""
+    """A running service and its processes, keyed by name."""
 
     port: int
     processes: dict[str, psutil.Process]
@@ -90,7 +90,7 @@ def serving(run: str, results: Path, threads: int) -> Iterator[Service]:
 
 
 def run_client(client: Coroutine[Any, Any, T]) -> T:
-    """Run the client, with the event loop of uvloop if it is installed."""
+    """Run the client, using uvloop's event loop if uvloop is installed."""
     factory = None
     if importlib.util.find_spec("uvloop") is not None:
         import uvloop
@@ -178,7 +178,7 @@ def sustained(service: Service, rate: float, seconds: float) -> list[tuple[Any, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("run", help="id of a run on text data with saved weights")
+    parser.add_argument("run", help="id of a run that has saved weights and uses text data")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results directory [results]")
     parser.add_argument(
         "--threads", type=int, default=1, help="number of CPU threads of the model, offline and in the service [1]"

@@ -43,7 +43,7 @@ from harness.plugins.catalog import Catalog
 TRAINING, VALIDATION = 0.7, 0.1
 """Default fractions of the user's rows in the training and validation splits."""
 SCORED = 900
-"""Number of additional rows from which the score is computed."""
+"""Number of additional rows used to compute the score."""
 LENGTHS = {"trec": 24, "banking77": 24, "sms-spam": 24, "imdb": 128}
 """Maximum length of the texts in tokens, by dataset, to limit the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "vision": "accuracy", "speech": "accuracy"}

@@ -32,7 +32,7 @@ from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
 ROUND_S = 0.5
-"""Target duration of the measurement of one contender in a round, in seconds."""
+"""Target time for measuring one contender in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
 """Number of training steps before weights are compared, and the maximum norm-wise relative error. The maximum error is
 the tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""

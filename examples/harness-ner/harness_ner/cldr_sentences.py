@@ -101,7 +101,7 @@ Names = Mapping[str, Sequence[str]]
 
 
 def names() -> Names:
-    """Return the names by type, excluding names that have more than one type."""
+    """Return the names, keyed by type, excluding names that have more than one type."""
     from babel import Locale
 
     locale = Locale("en")

@@ -1,4 +1,4 @@
-"""Conversion of words to WordPiece tokens, with a vocabulary that is learned on the training split or read from a
+"""Conversion of words to WordPiece tokens, with a vocabulary that is learned from the training split or read from a
 checkpoint.
 
 As in BERT, a word is split into the longest matching pieces in the vocabulary. All pieces except the first start with
