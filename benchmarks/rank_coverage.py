@@ -31,8 +31,8 @@ MEANS = np.array([0.0, 0.05, 0.1, 0.3])
 SEEDS, SEED_DEVIATION = 5, 0.05
 """Number of seeds or folds, and standard deviation of their effects."""
 OVERLAP = 1 / 4
-"""Ratio of the number of test examples to the number of other examples with five folds. The correlation between the
-effects of two folds is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
+"""Ratio of test examples to all other examples in each of five folds. The correlation between the effects of two folds
+is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
 DATASETS = (3, 5, 10, 20)
 EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -43,7 +43,7 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 }
 """Distributions of the dataset effects, each with a mean of zero. The draws are multiplied by 0.2."""
 LARGE = 40_000
-"""Number of datasets from which the true mean ranks are computed."""
+"""Number of datasets used to compute the true mean ranks."""
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False, overlap: float = 0.0) -> Array:
@@ -83,7 +83,7 @@ def true_ranks(effect: str, *, verdict: bool, overlap: float = 0.0) -> Array:
 
 
 def cases(values: Array, *, verdict: bool, overlap: float = 0.0) -> list[Case]:
-    """Return one case for each dataset."""
+    """Return a list with one case per dataset."""
     tied = ties(values, overlap)
     pairs = list(itertools.combinations(range(len(NAMES)), 2))
     return [
@@ -126,8 +126,8 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool, overlap
 
 
 def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a table row with the fraction of simulations in which each test finds a difference between equal
-    backends."""
+    """Return a table row with the fraction of simulations in which each test finds a difference between backends that
+    do not differ."""
     rng = np.random.default_rng([datasets, 7])
     friedman = nemenyi = holm = 0
     for _ in range(samples):
@@ -155,7 +155,7 @@ def print_coverage(samples: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_coverage", description=__doc__)
-    parser.add_argument("--samples", type=int, default=500, help="number of simulations of each case [500]")
+    parser.add_argument("--samples", type=int, default=500, help="number of simulations per case [500]")
     parser.add_argument("--tests-only", action="store_true", help="simulate only the tests, not the intervals")
     options = parser.parse_args()
     if not options.tests_only:

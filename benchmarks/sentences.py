@@ -6,8 +6,8 @@ Comments are not included, because they are read together with the code. The sam
 files, so a review can be repeated. The output is a numbered list with the location of each sentence.
 
 With ``--control PACKAGE``, the sample is mixed with the same number of sentences from the code of an installed package.
-The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` names a
-JSON file for the origins of the sentences.
+The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` saves the
+origins of the sentences in a JSON file.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def sentences() -> list[tuple[str, str]]:
 
 
 def package_sentences(name: str) -> list[tuple[str, str]]:
-    """Return (location, sentence) for every sentence in the code of an installed package, without its tests."""
+    """Return (location, sentence) for every sentence in the code of an installed package, excluding its tests."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise SystemExit(f"the package {name!r} is not installed")
