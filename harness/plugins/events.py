@@ -57,7 +57,7 @@ class Events:
         self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Queue a call to a hook, with the current time, for every plugin that implements it."""
+        """Queue a call to a hook, with the current time, for every plugin that implements the hook."""
         arguments["time_s"] = time.time()
         for delivery in self._deliveries:
             delivery.put(hook, arguments)
@@ -133,7 +133,7 @@ class _Delivery:
                 self._dropped = 0
 
     def close(self) -> None:
-        """Stop the thread after the hook that is running, if any."""
+        """Stop the thread after the current hook, if any, has returned."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
