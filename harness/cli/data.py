@@ -55,7 +55,7 @@ def list_(format_: str) -> None:
     """List datasets with their tasks, download size, state and license.
 
     The state is `embedded` if the dataset is part of an installed package, and `cached` if it has been downloaded and
-    verified. The state `to fetch` means that the dataset is downloaded when a run first uses it.
+    verified. The state `to fetch` means that the dataset will be downloaded when a run first uses it.
 
     \b
     Examples:

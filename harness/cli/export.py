@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     "format_",
     metavar="FORMAT",
     required=True,
-    help="Format of the exported files: onnx, torch-export, savedmodel, safetensors, or a format of another plugin.",
+    help="Format of the exported files: onnx, torch-export, savedmodel, safetensors, or a format provided by another "
+    "plugin.",
 )
 @click.option("--output", type=click.Path(), required=True, metavar="DIR", help="New folder for the exported files.")
 @options.timeout("Maximum duration of the export, in seconds.")

@@ -248,7 +248,8 @@ def _checked_date(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 def is_within(started_at: str, since: str | None, until: str | None) -> bool:
-    """Return whether a start time in ISO 8601 (UTC) is between two dates or times, which may be less precise."""
+    """Return whether a start time in ISO 8601 (UTC) is between two dates or times, which may be given with lower
+    precision."""
     return (since is None or started_at >= since) and (until is None or started_at[: len(until)] <= until)
 
 

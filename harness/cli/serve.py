@@ -26,7 +26,7 @@ from harness.cli.output import echo
     metavar="FILE",
     help=options.with_default("File with the token that requests must contain.", "HARNESS_SERVE_TOKEN, if it is set"),
 )
-@options.computed_by("the backend of the run, or one that executes the exported model")
+@options.computed_by("the backend of the run, or a backend that executes the exported model")
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),

@@ -112,8 +112,8 @@ class Selection:
         default=(),
         metadata=_option(
             "devices",
-            "Number of devices for training a model. One process is started for each device. Each number is used in a "
-            "separate run.",
+            "Number of devices for training a model. One process is started for each device. A separate run is "
+            "executed for each number.",
             default="1",
             kind=int,
             several=True,
@@ -183,7 +183,7 @@ class Selection:
         hash=False,
         metadata=_option(
             "weights",
-            "Measure inference with the saved weights of these runs (quality, speed, latency and memory), without "
+            "Measure inference (quality, speed, latency and memory) with the saved weights of these runs, without "
             "training. These runs determine the task, data and model. Folders written by `harness export` are also "
             "accepted.",
             several=True,

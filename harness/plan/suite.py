@@ -358,7 +358,7 @@ _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget
 _BUDGET = _field(
     "budget_hours",
     Annotated[float, Meta(gt=0)],
-    "Number of hours after which no further run is started. To execute the remaining runs, run the command again.",
+    "Number of hours after which no further runs are started. To execute the remaining runs, run the command again.",
 )
 _Budget = msgspec.defstruct("_Budget", [_BUDGET])
 _Values = Annotated[list[Any], Meta(min_length=1)]

@@ -231,7 +231,7 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 def check(name: str, refs: Collection[PluginRef]) -> None:
     """Raise `harness.UsageError` if an environment cannot be used.
 
-    The environment must contain the same code of harness and of the plugins in `refs` as this process.
+    The code of harness and of the plugins in `refs` must be the same in the environment as in this process.
 
     If `name` is empty, do nothing.
     """

@@ -289,8 +289,8 @@ def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, ti
     ----------
     record : RunRecord
         Record of the run, as stored. The outcome of the record is a `harness.Success`, a `harness.Failure` or, for a
-        trial of ``harness tune``, a `harness.Trial`. A run that was stopped with Ctrl-C has a failure of the kind
-        ``interrupted``.
+        trial of ``harness tune``, a `harness.Trial`. The outcome of a run that was stopped with Ctrl-C is a failure of
+        the kind ``interrupted``.
     directory : Path
         Absolute path of the run's directory, which contains the record, the raw samples and the log.
     attempt_id : str

@@ -96,8 +96,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Class weights. The loss of each example or position is multiplied by the weight of its class before averaging
     over the batch. With ``balanced``, the weight of a class is N / (C n), where n is the number of training examples in
     the class, N is the number of training examples, and C is the number of classes. Weights given as numbers are
-    divided by their mean over the training examples. None for no weights. Supported only for classification. Validation
-    losses do not include the weights."""
+    divided by their mean over the training examples. None for no weights. Supported only for classification. The
+    weights are not applied to validation losses."""
     ema_decay: float | None = None
     """Decay d of the exponential moving average of the weights. The averaged weights are evaluated instead of the
     trained weights. After step t, average += (1 - d) / (1 - d^t) (weights - average). The division by 1 - d^t corrects
@@ -124,8 +124,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
     targets at the same scale for all temperatures."""
     early_stopping: int | None = None
-    """Number of consecutive epochs without a new best validation score before training ends. If None, all epochs are
-    trained. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
+    """Number of consecutive epochs without a new best validation score before training ends. If None, training runs for
+    all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated. If False, the weights of the last
     epoch are evaluated. `monitor` selects the score. In case of a tie, the earliest epoch is used. The default for user

@@ -392,8 +392,8 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
     """Outcome of a ``harness tune`` trial, which is trained and scored without the test split."""
 
     state: Literal["complete", "pruned"]
-    """``complete`` if all epochs were trained, or ``pruned`` if training was stopped because the trial was unlikely to
-    become the best one."""
+    """``complete`` if training ran for all epochs, or ``pruned`` if training was stopped because the trial was unlikely
+    to become the best one."""
     metric: str
     """Name of the task's primary metric."""
     curves: list[EpochEnded]

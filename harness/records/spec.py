@@ -142,11 +142,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
-    """Checkpoint from which training starts. If None, the initial weights are drawn with the seed."""
+    """Checkpoint from which training starts. If None, the initial weights are sampled with the seed."""
     task_options: dict[str, Any] = {}
-    """Options of the task, by name."""
+    """Options of the task, keyed by name."""
     dataset_options: dict[str, Any] = {}
-    """Options of the dataset, by name."""
+    """Options of the dataset, keyed by name."""
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     metric: str = ""
