@@ -298,7 +298,7 @@ def test_thread_of_a_plugin_does_not_keep_the_process_alive(command_line: Comman
     path = write(command_line.folder, "stays", INTRUSIVE.format(at_import="", in_hook=hook))
     done = command_line.shell(f"$RUN --plugin {path}")
     assert done.returncode == 0, done.stderr
-    assert "the thread 'forever', which a plugin started, did not end in time" in done.stderr
+    assert "the thread 'forever', which a plugin started, did not finish in time" in done.stderr
     assert [type(record.outcome) for record in command_line.stored()] == [Success]
 
 
