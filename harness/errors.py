@@ -24,7 +24,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length that an unknown name must have for suggestions of longer names that start or end with it.
+"""Minimum length of an unknown name for suggesting longer names that start or end with it.
 """
 
 

@@ -98,7 +98,7 @@ class Logreg(_Baseline):
     variants = {"logreg": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """Return the FLOPs of one example, ``2 F outputs`` for an input of F elements."""
+        """Return the FLOPs of one example, ``2 * F * outputs`` for an input of F elements."""
         return 2.0 * _elements(info) * info.outputs
 
 
@@ -156,7 +156,7 @@ class Ridge(_Baseline):
     variants = {"ridge": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """Return the FLOPs of one example, ``2 F outputs`` for an input of F elements."""
+        """Return the FLOPs of one example, ``2 * F * outputs`` for an input of F elements."""
         return 2.0 * _elements(info) * info.outputs
 
 

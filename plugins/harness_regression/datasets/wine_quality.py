@@ -27,7 +27,7 @@ class WineQuality(Dataset[WineQualityOptions]):
     by volume). If both red and white wines are loaded, a twelfth feature is 1 for red and 0 for white. Targets: float64
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
-    There is no published split. The test split consists of 20% of the rows, and the validation split of 10% of the
+    There is no published split. The test split contains 20% of the rows, and the validation split contains 10% of the
     rest. The splits are drawn with the seed ``split_seed``. Wines with identical measurements are always in the same
     split. Of the 6,497 rows, 1,177 are duplicates of another row. Published results usually report the mean absolute
     error or the RMSE.
