@@ -289,7 +289,7 @@ class TensorFlowSession(harness.Session):
         self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any, share: Any
     ) -> tuple[Any, list[Any]]:
         """Return the mean loss of the given examples and the gradients of this loss, all multiplied by `share` unless
-        it is None.
+        `share` is None.
         """
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)

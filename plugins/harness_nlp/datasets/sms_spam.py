@@ -30,9 +30,7 @@ class SmsSpam(Dataset[SeededSplit]):
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
-    notes = (
-        "There is no published split. Splits are drawn at random with a seed; duplicate messages stay in the same split."
-    )
+    notes = "There is no published split. Splits are drawn at random with a seed; duplicates stay in the same split."
     examples = {"train": 4_015, "validation": 445, "test": 1_114}
     inputs = INPUTS
     label_names = LABELS

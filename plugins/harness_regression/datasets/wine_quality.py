@@ -36,14 +36,14 @@ class WineQuality(Dataset[WineQualityOptions]):
     name = "wine-quality"
     kind = "table"
     objective = "regression"
-    summary = "tasters' scores of 6,497 wines from 11 measurements (UCI)"
+    summary = "tasters' scores of 6,497 wines, predicted from 11 measurements (UCI)"
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
-        "There is no published split. Splits are drawn at random with a seed; wines with equal measurements are in the "
-        "same split. Use --set dataset.wines=red or dataset.wines=white to load only one kind of wine, with eleven "
-        "features."
+        "There is no published split. Splits are drawn at random with a seed; wines with identical measurements are "
+        "always in the same split. Use --set dataset.wines=red or dataset.wines=white to load only one kind of wine, "
+        "with eleven features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}
