@@ -95,9 +95,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages, for each setting."""
     codes: dict[str, dict[str, str]] = {}
-    """Digests of each setting's code and of the lock file of its named environment, keyed by the setting; see
-    `codes_of`.
-    """
+    """For each setting, the digests of its code and of its named environment's lock file; see `codes_of`."""
     rounds: int
     figures: list[Figure]
 
@@ -132,7 +130,7 @@ def load_of(spec: RunSpec) -> str:
 
 
 def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Return the digests of each setting's code and of the lock file of its named environment, keyed by setting."""
+    """Return, for each setting, the digests of its code and of its named environment's lock file."""
     digest = functools.cache(lambda ref: with_digest(ref).code_digest)
     found = {}
     for load, spec in {load_of(spec): spec for spec in specs}.items():

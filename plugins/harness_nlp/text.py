@@ -72,7 +72,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
 def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int = 2) -> tuple[str, ...]:
     """Learn a vocabulary of whole words and punctuation marks that occur at least `least` times.
 
-    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, and then the words in descending order of
+    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, followed by the words in descending order of
     frequency. Every other word becomes ``[UNK]``.
     """
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)

@@ -121,9 +121,8 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
         if each.silent:
             yield (
                 f"{each.silent:,} of {total:,} {name} recordings ({each.silent / total:.1%}) are nearly silent (peak "
-                f"below -60 dBFS in the first {length} after conversion to mono); check these files, such "
-                "as stereo files whose channels cancel each other out, or set task.seconds to use a longer part of each "
-                "recording"
+                f"below -60 dBFS in the first {length} after conversion to mono); check these files, such as stereo "
+                "files whose channels cancel each other out, or set task.seconds to use a longer part of each recording"
             )
         if each.clipped > CLIPPED_LIMIT * total:
             yield (

@@ -1,4 +1,4 @@
-"""Operations on waveforms: float32 ``[samples]`` with one channel."""
+"""Operations on single-channel waveforms, float32 ``[samples]``."""
 
 from __future__ import annotations
 

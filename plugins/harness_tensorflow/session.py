@@ -362,7 +362,7 @@ class TensorFlowSession(harness.Session):
         return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
 
     def _dense(self, gradients: list[Any]) -> list[Any]:
-        """Convert the sparse gradients of embeddings to dense ones, so that the moments of all rows decay at each
+        """Convert the sparse gradients of embeddings to dense gradients, so that the moments of all rows decay at each
         step."""
         unused = [name for name, gradient in zip(self._trained_names, gradients, strict=True) if gradient is None]
         if unused:

@@ -237,7 +237,7 @@ def _params(values: Mapping[str, Any]) -> list[Any]:
 
 
 def _name(name: str) -> str:
-    """Replace the characters in a name that MLflow does not allow with underscores."""
+    """Replace each character of a name with an underscore if MLflow does not allow the character."""
     return re.sub(r"[^\w./: -]", "_", name)[:250]
 
 

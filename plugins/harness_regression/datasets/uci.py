@@ -32,8 +32,8 @@ class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
     There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
-    results are the mean over all splits and its standard error. Use ``--split all`` to compare with these results. The
-    validation split consists of 10% of the training rows, drawn with the split number as the seed. In the published
+    results report the mean over all splits and its standard error. Use ``--split all`` to compare with these results.
+    The validation split consists of 10% of the training rows, drawn with the split number as the seed. In the published
     experiments, the networks were also trained on these validation rows.
 
     Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. Published results usually
