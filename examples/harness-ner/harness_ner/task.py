@@ -163,8 +163,8 @@ class NamedEntities(Task[NerOptions]):
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
-                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the tokenizer that the "
-                "checkpoint was trained with into this folder"
+                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the checkpoint's "
+                "original tokenizer into this folder"
             )
         return {"tokenizer": str(folder)}
 
