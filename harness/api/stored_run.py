@@ -1,4 +1,4 @@
-"""`Run`, a stored run with methods that read its predictions and predict new data."""
+"""`Run`, a stored run with methods that read its predictions and compute predictions for new data."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class Run:
             Classes for which rates are computed. By default, rates are computed for the second class if there are two
             classes, and for all classes otherwise.
         min_examples : int, default=20
-            Minimum number of examples. A rate that is computed from fewer examples has no interval and is excluded from
-            the gaps.
+            Minimum number of examples. A rate computed from fewer examples than this minimum has no interval and is
+            excluded from the gaps.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class Run:
         Raises
         ------
         UsageError
-            If the run has no groups, or is not a successful classification run.
+            If the run has no groups, or if it is not a successful classification run.
 
         Examples
         --------
@@ -141,7 +141,7 @@ class Run:
         keep: str | Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
-        """Predict new data with the run's weights and preprocessing.
+        """Compute predictions for new data with the run's weights and preprocessing.
 
         Parameters
         ----------
@@ -155,9 +155,9 @@ class Run:
         on_bad_row : {"error", "skip"}, optional
             Handling of bad rows. By default, the setting used in training is kept.
         encoding : str, optional
-            Encoding of the text file. By default, that of the training data.
+            Encoding of the text file. By default, the encoding of the training data is used.
         keep : str or sequence of str, optional
-            Columns of the data that are added to the table, such as identifiers.
+            Columns of the data to include in the table, such as identifiers.
         timeout_s : float, default=3600.0
             Maximum duration of the computation, in seconds.
 
@@ -247,7 +247,7 @@ class Run:
         together : sequence of sequence of str, optional
             For permutation importance: columns that are permuted together, such as correlated columns.
         examples : int, str or sequence of int or str, optional
-            For integrated gradients: test examples, named as in the first column of `predictions`.
+            For integrated gradients: test examples, identified as in the first column of `predictions`.
         target : str, optional
             For integrated gradients: class whose output is attributed. By default, the predicted class is used.
         steps : int, default=50
@@ -302,7 +302,7 @@ class Run:
             raise UnknownNameError("method", method, ("permutation", "integrated-gradients"))
         if any(isinstance(names, str) for names in together):
             raise UsageError(
-                "the argument together contains a string; pass lists of columns, such as [['latitude', 'longitude']]"
+                "`together` contains a string; pass lists of columns, such as [['latitude', 'longitude']]"
             )
         if method == "permutation":
             settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
@@ -319,10 +319,10 @@ class Run:
 
 @contextmanager
 def readable(data: Any) -> Iterator[tuple[Path | Table, Sequence[str]]]:
-    """Yield the path of new data, or the table that contains data in memory. Images and recordings in memory are
-    written to a temporary folder.
+    """Yield the path of the new data or, for data in memory, a table. Images and recordings in memory are written to a
+    temporary folder.
 
-    Also yield the warnings issued during the conversion of data in memory.
+    Also yield the warnings issued while converting data in memory.
     """
     import tempfile
 
