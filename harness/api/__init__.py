@@ -179,9 +179,9 @@ def run(
         Options of the executor, such as ``{"address": "auto"}`` for the ``ray`` executor.
     detach : bool, default=False
         Submit the runs and return immediately. The executor must be able to execute the runs without this process. A
-        later call with the same arguments and without `detach` waits for the runs and returns their records.
+        later call with the same arguments but without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
-        Execute all runs, including those that are already in the results directory.
+        Execute all runs, including those whose records are already in the results directory.
     retry : str or iterable of str, optional
         Kinds of failures, such as ``"crash"`` and ``"timeout"``. Failed runs are executed again only if they failed in
         one of these ways. By default, all failed runs are executed again.

@@ -53,7 +53,7 @@ class Execute(Protocol):
 
 
 def plan_runs(chosen: Suite, catalog: Catalog, store: Store, *, unavailable: bool, jobs: int) -> RunPlan:
-    """Return the plan for the selections of a suite.
+    """Return the plan for the selections in a suite.
 
     If `unavailable` is true, the plan includes runs that cannot be executed on this machine.
 

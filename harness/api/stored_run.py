@@ -146,8 +146,8 @@ class Run:
         Parameters
         ----------
         data : pandas.DataFrame, datasets.Dataset, mapping or path-like
-            New data with the same columns as the training data, in the forms that `harness.save_data` accepts, or a
-            file or folder, as in ``harness predict``. Labels are not required.
+            New data with the same columns as the training data, in any form that `harness.save_data` accepts, or the
+            path of a file or folder, as in ``harness predict``. Labels are not required.
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
@@ -164,8 +164,8 @@ class Run:
         Returns
         -------
         pandas.DataFrame
-            One row per example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is kept.
-            If the data have labels, ``attrs["scores"]`` contains the values of the task's metrics by name.
+            One row per example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is
+            preserved. If the data have labels, ``attrs["scores"]`` contains the values of the task's metrics by name.
 
         Raises
         ------
@@ -251,7 +251,7 @@ class Run:
         target : str, optional
             For integrated gradients: class whose output is attributed. By default, the predicted class is used.
         steps : int, default=50
-            For integrated gradients: number of steps of the numerical integration.
+            For integrated gradients: number of steps in the numerical integration.
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
@@ -301,9 +301,7 @@ class Run:
         if method not in ("permutation", "integrated-gradients"):
             raise UnknownNameError("method", method, ("permutation", "integrated-gradients"))
         if any(isinstance(names, str) for names in together):
-            raise UsageError(
-                "`together` contains a string; pass lists of columns, such as [['latitude', 'longitude']]"
-            )
+            raise UsageError("`together` contains a string; pass lists of columns, such as [['latitude', 'longitude']]")
         if method == "permutation":
             settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
             importance = permutation_importance(stored, catalog, together=together, **settings, **computed_by)

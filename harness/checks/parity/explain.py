@@ -12,7 +12,7 @@ from harness.checks.parity.verdict import Stage
 from harness.measure.distance import relative
 
 _LOW_PRECISION = (2e-5, 2e-2)
-"""Range of errors in float32 logits if matrix products are computed in TF32 or bfloat16 (see tests/checks/parity)."""
+"""Range of errors in float32 logits when matrix products are computed in TF32 or bfloat16 (see tests/checks/parity)."""
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:

@@ -120,7 +120,7 @@ def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
 
 
 Errors = Iterable[tuple[str, float]]
-"""Pairs of a location, such as a parameter's name, and its relative error."""
+"""Pairs that consist of a location, such as a parameter's name, and its relative error."""
 
 
 class _Comparison:

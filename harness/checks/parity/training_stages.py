@@ -26,8 +26,7 @@ EXCLUDED = 0.1
 If a larger fraction is excluded, the result is only a partial check.
 """
 _RESOLVED = 0.1
-"""Maximum rounding error of a parameter, as a fraction of the parameter's change, for which a step counts as
-compared."""
+"""Maximum relative rounding error at which a parameter's change in a step counts as compared."""
 _SKIPPED = 2.0
 """Maximum difference between the numbers of steps that two backends skip because of overflow in fp16.
 
@@ -218,8 +217,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors that is exceeded in any of {found.tests} Welch tests over {MASKS} masks "
-            f"with a probability of at most {FALSE_ALARMS:g} if both backends are correct"
+            f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
+            f"masks with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are given in standard errors",
     )
