@@ -129,7 +129,7 @@ def _stored(specs: Sequence[RunSpec], finished: Results, store: Store) -> dict[s
 
 
 def _trained(spec: RunSpec, catalog: Catalog, store: Store) -> StoredRun | None:
-    """Return the stored run of a teacher, or None if the teacher has not been executed with the current settings and
+    """Return the stored run of a teacher, or None if the teacher has not been trained with the current settings and
     code.
     """
     from harness.execute.resume import decide

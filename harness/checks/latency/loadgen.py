@@ -25,7 +25,7 @@ MIN_QUERIES = 662
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Ratio of the query rate given to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
+"""Ratio of the query rate passed to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
 queries in advance."""
 OVERHEAD_S = 1e-4
 """Assumed overhead per query, in seconds, for choosing a target rate. ``python -m benchmarks.loadgen`` measures the

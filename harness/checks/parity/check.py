@@ -114,7 +114,7 @@ def check(
     timeout_s: float = TIMEOUT_S,
     say: Callable[[str], None] = _silent,
 ) -> ParityVerdict:
-    """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
+    """Compare two backends with each other and, if an installed backend supports float64, with a reference in float64.
 
     The backends use a single device, even if the specs request several devices. Each backend runs in a separate
     process. If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to

@@ -228,7 +228,7 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     start = relative(other.arrays["curve"][:2], one.arrays["curve"][:2])
     return (
         f"the losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps), while a single step "
-        f"agrees. Either state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, "
+        f"agrees. Either the state kept between steps differs (moments of {one.report.spec.recipe.optimizer}, "
         "running statistics, learning rate), or training amplifies rounding errors. In the latter case, both backends "
         "are about equally far from float64"
     )

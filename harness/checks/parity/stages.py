@@ -52,7 +52,7 @@ PREDICTED_AGAIN = {
 }
 """Descriptions of the additional predictions for the test batch."""
 MIN_STEPS = 10
-"""Minimum number of comparable steps of the loss curve. The minimum does not apply if all steps were replayed."""
+"""Minimum number of comparable steps in the loss curve. The minimum does not apply if all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:

@@ -33,7 +33,7 @@ _SKIPPED = 2.0
 Rounding can cause a difference of one step if a gradient is close to the overflow threshold.
 """
 _GAIN = 2.0
-"""Largest ratio of the factors by which two backends multiply the weights to make gradients overflow in fp16.
+"""Maximum ratio of the factors by which two backends multiply the weights to make gradients overflow in fp16.
 
 The factors are powers of 2. If both backends halve the loss scale, rounding can cause a difference of one power of 2. A
 backend that reduces the scale by a different factor needs more or fewer reductions for the same weights.
