@@ -31,7 +31,7 @@ AT_IMPORT = {
     "exits": ("import os; os._exit(0)", "the plugin called os._exit(0), which would have terminated this process"),
     "exits_in_c": (
         "import ctypes; ctypes.CDLL(None).exit(0)",
-        "it terminated the process that loaded it: ended with status 0 but returned no result",
+        "it terminated the process that loaded it: exited with status 0 but returned no result",
     ),
     "crashes": ("import ctypes; ctypes.string_at(0)", "it terminated the process that loaded it: killed by SIGSEGV"),
     "aborts": ("import os; os.abort()", "it terminated the process that loaded it: killed by SIGABRT"),

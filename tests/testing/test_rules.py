@@ -311,7 +311,7 @@ def test_process_that_ends_is_a_finding(toy_path: Path, tmp_path: Path) -> None:
         sys.modules.pop("dying_plugin", None)
     assert [finding.passed for finding in findings[:3]] == [True, False, None]
     assert findings[1].rule == "dataset-loads"
-    assert "ended with status 7" in findings[1].seen
+    assert "exited with status 7" in findings[1].seen
     assert len(findings) == len(RULES["dataset"])
 
 
