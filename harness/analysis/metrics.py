@@ -1,7 +1,7 @@
 """Definitions of the metrics of a run, used by tables, comparisons, histories, reports and the site.
 
 Each metric is a `RunMetric` with a name, a unit, a direction, and a function that reads the value from a record.
-`METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE` are scores whose meaning depends on
+`METRICS` lists speed, memory and other cost metrics. `QUALITY` and `REFERENCE` are scores whose meaning depends on
 the task. Records contain the definitions of all other scores (`MetricInfo`).
 """
 

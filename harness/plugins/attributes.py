@@ -1,7 +1,7 @@
 """Check the types of the attributes that describe a plugin's objects.
 
-Python does not check these types, and a wrong type often causes no error. For example, the string ``"fp32"`` is an
-iterable of four names.
+Python does not check these types, and a wrong type often causes no error. For example, if the string ``"fp32"`` is
+used instead of a list of names, each of its four characters is treated as a name.
 """
 
 from __future__ import annotations

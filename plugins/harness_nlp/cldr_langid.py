@@ -46,8 +46,8 @@ class CldrLangid(Dataset):
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"
     notes = (
-        "This dataset was created for harness, so there are no published results. The numbers of examples refer to "
-        "babel 2.18."
+        "This dataset was created for harness, so there are no published results. The number of examples depends on "
+        "the version of babel; those shown were counted with babel 2.18."
     )
     examples = {"train": 12_586, "validation": 1_574, "test": 1_574}
     inputs = INPUTS

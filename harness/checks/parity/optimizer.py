@@ -183,8 +183,8 @@ def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
 def _with_trust_ratio(step: Change, p: Array, w: float, a: float) -> Change:
     """Return LAMB's step, which is computed from Adam's step.
 
-    The errors of the elements of u are independent, so they change the norm of u by about the 2-norm of ``u noise``
-    divided by ``|u|``.
+    The errors of the elements of u are independent, so the error of the norm of u is approximately the 2-norm of the
+    vector ``u * noise``, divided by the 2-norm of u.
     """
     if not a:
         return step

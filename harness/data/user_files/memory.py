@@ -135,7 +135,8 @@ def _frame(frame: pd.DataFrame, *, keeps_index: bool) -> MemoryData:
 
 def _index_warnings(index: pd.Index, owner: str, keep: str, remove: str) -> list[str]:
     """Return a warning if an index of integers is ignored. Raises `harness.UsageError` for any other index, because it
-    may contain data. The messages name the `owner` of the index and explain how to `keep` or `remove` it."""
+    may contain data. `owner` is the object that has the index. `keep` and `remove` are the instructions for keeping and
+    removing the index, which are included in the error."""
     import pandas as pd
 
     names = [name for name in index.names if name is not None]
