@@ -84,7 +84,7 @@ def _locked(plans: Sequence[StudyPlan], store: Store, *, wait: bool, say: Callab
                 stack.enter_context(FileLock(path, timeout=-1 if wait else 0))
             except Timeout:
                 raise BusyError(
-                    f"another harness command is executing the study {name!r}; wait until it ends, or pass --wait"
+                    f"another harness command is executing the study {name!r}; wait until it finishes, or pass --wait"
                 ) from None
             except OSError as error:
                 raise RecordError(f"{path}: cannot be locked: {error.strerror}") from None

@@ -35,7 +35,7 @@ class TensorBoardLog:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"{self._directory}: cannot be written: {error.strerror}; set another directory with "
+                f"{self._directory}: cannot be written: {error.strerror}; choose another directory with "
                 "--tracker tensorboard:directory=DIR"
             ) from None
         self._open: dict[str, EventFile] = {}
