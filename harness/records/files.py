@@ -70,8 +70,10 @@ def _open_folder(folder: Path, linked: bool) -> int:
 
 
 def _check_replaceable(path: Path, folder: int) -> None:
-    """Raise `OSError` if `path` exists and is not a regular file. `folder` is a file
-    descriptor of the directory that contains `path`."""
+    """Raise `OSError` if `path` exists and is not a regular file.
+
+    `folder` is a file descriptor of the directory that contains `path`.
+    """
     try:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
