@@ -84,6 +84,11 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     metavar="NAME",
     help=options.with_default("Encoding of a text file, such as windows-1252 or utf-8.", "as in training"),
 )
+@click.option(
+    "--separator",
+    metavar="CHARACTER",
+    help=options.with_default("Character that separates the cells of a CSV file, such as ';'.", "as in training"),
+)
 @options.names("--keep", "Columns of DATA that are added to the table, such as identifiers.")
 @options.formats("csv", "parquet")
 @output
@@ -96,6 +101,7 @@ def predict(
     device: str | None,
     on_bad_row: Any,
     encoding: str | None,
+    separator: str | None,
     keep: tuple[str, ...],
     format_: str,
     output: str | None,
@@ -133,6 +139,7 @@ def predict(
         device=device or "auto",
         on_bad_row=on_bad_row,
         encoding=encoding,
+        separator=separator,
         keep=keep,
         timeout_s=timeout,
     )

@@ -127,6 +127,7 @@ def predict(
     device: str = "auto",
     on_bad_row: Literal["error", "skip"] | None = None,
     encoding: str | None = None,
+    separator: str | None = None,
     keep: Sequence[str] = (),
     timeout_s: float = 3600.0,
 ) -> Predicted:
@@ -134,14 +135,14 @@ def predict(
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
     is applied. Labels are optional; predictions for examples with labels are scored. By default, the run's `backend`
-    and `device` are used, and `on_bad_row` and `encoding` have the same values as for the training data. The columns of
-    the data in `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used,
+    and `device` are used, and `on_bad_row`, `encoding` and `separator` have the same values as for the training data.
+    The columns of the data in `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used,
     `harness.DataError` if the data are invalid, and `harness.HarnessError` if the backend fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
     catalog = catalog.for_run(run.record.provenance.plugins)
-    new = read_new(preprocessing, source, on_bad_row, keep, encoding)
+    new = read_new(preprocessing, source, on_bad_row, keep, encoding, separator)
     check_kept(preprocessing.info, new)
     prepared = transformed(preprocessing, new.inputs, catalog)
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
@@ -216,21 +217,32 @@ def read_new(
     on_bad_row: Literal["error", "skip"] | None = None,
     keep: Sequence[str] = (),
     encoding: str | None = None,
+    separator: str | None = None,
 ) -> NewData:
-    """Return the raw inputs in `source`, which is read like the training data."""
-    return reader_of(preprocessing, on_bad_row, encoding).read(source, keep)
+    """Return the raw inputs in `source`, which is read like the training data.
+
+    Raises `harness.UsageError` if `encoding` or `separator` does not apply to the source.
+    """
+    suffix = "" if isinstance(source, Table) or source.is_dir() else source.suffix.lower()
+    if separator is not None and suffix not in ("", ".csv"):
+        raise UsageError(f"{source}: only CSV files have a separator; remove --separator")
+    if encoding is not None and suffix == ".parquet":
+        raise UsageError(f"{source}: Parquet files have no encoding; remove --encoding")
+    return reader_of(preprocessing, on_bad_row, encoding, separator).read(source, keep)
 
 
 def reader_of(
     preprocessing: Preprocessing,
     on_bad_row: Literal["error", "skip"] | None = None,
     encoding: str | None = None,
+    separator: str | None = None,
 ) -> Reader:
     """Return the reader for new data; see `harness.data.user_files.new_data.reader`.
 
-    Raises `harness.UsageError` if the encoding is unknown.
+    Raises `harness.UsageError` if the encoding is unknown or the separator is not a single
+    character.
     """
-    changed = {"on_bad_row": on_bad_row, "encoding": encoding}
+    changed = {"on_bad_row": on_bad_row, "encoding": encoding, "separator": separator}
     options = preprocessing.dataset_options | {name: value for name, value in changed.items() if value is not None}
     info = preprocessing.info
     try:

@@ -183,9 +183,12 @@ class _File:
                 "the header; if cells contain the separator, enclose them in quotes"
             )
         elif len(names) == 1:
-            advice = "if this line is a title or comment, remove it; otherwise check the separator (dataset.separator)"
+            advice = (
+                "if this line is a title or comment, remove it; otherwise specify the separator with --separator "
+                "(dataset.separator)"
+            )
         else:
-            advice = "correct the header, or check the separator (dataset.separator)"
+            advice = "correct the header, or specify the separator with --separator (dataset.separator)"
         names_shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
         raise DataError(
             f"{where} has {len(names)} {'cell' if len(names) == 1 else 'cells'} ({names_shown}), but the rows have "
@@ -343,8 +346,8 @@ class _File:
         if len(best) > 1 and fit[best[0]] >= USUAL:
             marks = " and ".join(map(repr, best))
             raise DataError(
-                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; specify the "
-                "separator with --set dataset.separator"
+                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; pass "
+                "--separator (dataset.separator) with one of them"
             )
         return best[0]
 
