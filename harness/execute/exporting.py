@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ from harness.plugins.environments import interpreter
 from harness.plugins.requirements import DISTRIBUTION
 from harness.records import IGNORED, DataInfo, Failure, PluginRef, RunSpec
 from harness.records.export import DESCRIPTION, Export, files_digest, read_export
+from harness.records.scratch import temporary
 from harness.records.store import ARRAYS, write_json
 
 if TYPE_CHECKING:
@@ -324,11 +324,10 @@ def _made(folder: Path, check: Callable[[Path], object], make: Callable[[Path], 
             shutil.rmtree(folder, ignore_errors=True)
         else:
             return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as scratch:
-        make(Path(scratch))
+    with temporary(folder.parent) as scratch:
+        make(scratch)
         try:
-            (Path(scratch) / MODEL).rename(folder)
+            (scratch / MODEL).rename(folder)
         except OSError:  # another process has finished the same model
             check(folder)
     return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from harness.records import Failure, RunSpec, Success
 from harness.records.files import make_directory
 from harness.records.reading import is_stored
 from harness.records.recipe import for_inference
+from harness.records.scratch import temporary
 from harness.records.store import StoredRun, write_json
 
 STREAMS = 8
@@ -94,22 +94,25 @@ def measure(
     of the measurement are removed.
     """
     folder = run.path / FOLDER
-    try:
-        make_directory(folder)
-        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            make_directory(folder)
+            stack.callback(_remove_empty, folder)
+            scratch = stack.enter_context(temporary(folder)) / "result"
+            scratch.mkdir()
+        except OSError as error:
+            raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
         if chosen.target is None:
             result = _in_process(run, chosen, catalog, scratch, timeout_s=timeout_s, find_qps=find_qps)
         else:
             result = _over_http(run, chosen, catalog, scratch, timeout_s=timeout_s, find_qps=find_qps)
         write_json(scratch / RESULT, result)
         return result, _saved(scratch, folder, chosen.scenario)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # fails if the folder is not empty
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # raised if the folder is not empty
+        folder.rmdir()
 
 
 def _in_process(
@@ -201,7 +204,6 @@ def _options(spec: RunSpec, directory: Path, timeout_s: float) -> dict[str, Any]
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:
     """Rename the directory `scratch` to the first unused name in `folder`, and return its new path."""
-    scratch.chmod(0o755)
     number = 1
     while True:
         final = folder / f"{scenario}-{number}"
