@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from harness.data.user_files.json_rows import RepeatedKeyError, marked
 from harness.data.user_files.location import MEDIA
 from harness.deploy.serving.frames import File, Part
 from harness.deploy.serving.limits import Limits
@@ -153,6 +154,7 @@ class Bodies:
             raise RefusedError(400, "the body is not encoded as UTF-8") from None
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise RefusedError(400, f"the body is not valid JSON: {_not_strict(body) or error}") from None
+        _check_repeated(body, instances)
         if not instances:
             raise RefusedError(422, "the list of instances is empty; send at least one")
         if len(instances) > self._limits.request_examples:
@@ -172,6 +174,23 @@ class Bodies:
         if part.instances:
             return len(part.instances)
         return len(part.files) if self._kind in MEDIA else self._limits.batch_size
+
+
+def _check_repeated(body: bytes, instances: Sequence[Any]) -> None:
+    """Raise `RefusedError` if an object in a valid body contains a key more than once. msgspec keeps the last value."""
+    keys = 1 + sum(len(instance) for instance in instances if isinstance(instance, dict))
+    if body.count(b":") == keys:  # There are more colons if a key is repeated, or if a string contains a colon.
+        return
+    found = json.loads(body, object_pairs_hook=marked, parse_int=float)  # int rejects numbers with many digits
+    if isinstance(found, RepeatedKeyError):
+        raise RefusedError(422, f"{found}; send each key once")
+    bad = [
+        {"index": number, "message": f"{instance}; send each key once"}
+        for number, instance in enumerate(found["instances"])
+        if isinstance(instance, RepeatedKeyError)
+    ]
+    if bad:
+        raise RefusedError(422, f"example {bad[0]['index']}: {bad[0]['message']}", bad[:100])
 
 
 def _header(scope: Any, wanted: bytes) -> str:
