@@ -167,6 +167,9 @@ MOST, MOST_CHARS = Limits().request_examples, Limits().text_chars
         ("a.csv", b"review\n" + b'good "film\n' * (MOST + 1), "1,024 rows"),  # bad rows count
         ("a.tsv", b"review\tlabel\n" + b"good\t\n" * (MOST + 1), "1,024 rows"),
         ("a.csv", b"review\ngood" + b"\n" * (1000 * MOST) + b"good", "1,024,000 lines"),
+        ("a.csv", b"a;" * 100_000 + b"review\n", "100,000 columns"),
+        ("a.tsv", b"a\t" * 100_000 + b"review\n", "100,000 columns"),
+        ("a.json", json.dumps([dict.fromkeys(map(str, range(100_001)), 1)]).encode(), "100,000 columns"),
     ],
 )
 def test_file_with_too_many_rows_is_refused(texts: Example, name: str, content: bytes, allowed: str) -> None:
@@ -262,6 +265,28 @@ def test_repeated_key_is_refused(kind: str, body: str, detail: str) -> None:
         Bodies(kind, DEFAULT)._from_json(body.encode())
     assert raised.value.status == 422
     assert raised.value.detail.startswith(f"{detail} more than once; send each key once")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "words"),
+    [
+        (b'\xef\xbb\xbf{"instances": ["a"]}', "application/json", 400, "it starts with a byte order mark"),
+        ('{"instances": ["a"]}'.encode("utf-16"), "application/json", 400, "it starts with a byte order mark"),
+        ('{"instances": ["a"]}'.encode("utf-16-le"), "application/json", 400, "not valid JSON: JSON is malformed"),
+        (b'{"instances": ["a"]}', "application/json; charset=utf-16", 415, "unsupported charset 'utf-16'; encode"),
+        (b'{"instances": [NaN]}', "application/json", 400, "it contains NaN"),
+        (b'{"instances": ["a"]}', 'application/json; charset="UTF8"', 200, ""),
+    ],
+)
+def test_encoding_of_json_is_named(body: bytes, content_type: str, status: int, words: str) -> None:
+    scope = {"headers": [(b"content-type", content_type.encode())]}
+    try:
+        asyncio.run(Bodies("text", DEFAULT)._parsed(scope, body))
+        found, detail = 200, ""
+    except RefusedError as error:
+        found, detail = error.status, error.detail
+    assert found == status
+    assert words in detail
 
 
 @pytest.mark.parametrize(

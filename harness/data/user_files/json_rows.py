@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from harness.data.user_files.delimited import Row, check_decoded
+from harness.data.user_files.delimited import MAX_COLUMNS, Row, check_decoded
 from harness.data.user_files.encodings import INCOMPLETE, is_encodable, is_utf8
 from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.data.user_files.spelling import lookalikes
@@ -62,6 +62,8 @@ def read_json(
                 problems.add(where, 'expected a JSON object, such as {"text": "...", "label": "..."}')
     check_decoded(source, undecoded, problems)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if most_rows is not None and len(names) > MAX_COLUMNS:
+        raise TooManyRowsError(source, MAX_COLUMNS, "columns")
     if broken := next((name for name in names if not is_encodable(name)), None):
         raise DataError(f"{source}: the key {broken!r} contains {INCOMPLETE}; rename the key")
     if len(rows) * len(names) > max(MAX_CELLS, CELLS_PER_CHARACTER * len(text)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import signal
@@ -141,7 +142,9 @@ def listen(host: str, port: int) -> socket.socket:
         bound.bind((host.strip("[]"), port))
     except OSError as error:
         bound.close()
-        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}; choose another port") from None
+        is_address = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = "check the address (--host)" if is_address else "choose another port (--port)"
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from None
     return bound
 
 
