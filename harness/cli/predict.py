@@ -116,7 +116,8 @@ def predict(
     required. If the data contain the target column, the table includes it, and the scores of the predictions are
     printed to stderr.
 
-    RUN is the id of a run, a unique part of the id, or the path of the run's directory.
+    RUN is the id of a run, a unique part of the id, the path of the run's directory, or a folder written by `harness
+    export`. The run from which the folder was exported must be in the results directory.
 
     \b
     Examples:
@@ -127,10 +128,11 @@ def predict(
     """
     from harness.deploy.new_scores import described
     from harness.deploy.predict import predict as predicted
+    from harness.plan.exporter import find_trained
     from harness.records.store import Store, results_dir
 
     _check_output(format_, output, Path(data))
-    stored = Store(results_dir(results)).find(run)
+    stored = find_trained(Store(results_dir(results)).find)(run)
     found = predicted(
         stored,
         Path(data),

@@ -46,6 +46,8 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
         except CombinationError as error:
             raise UsageError(f"run {run.record.run_id!r}: {error}") from None
     _check_new(output)
+    if output.parent.exists() and not output.parent.is_dir():
+        raise UsageError(f"{output}: cannot be written, because {output.parent} is not a folder; pass another --output")
     try:
         with temporary(output.parent, PARTIAL) as scratch:
             written = export_in_child(

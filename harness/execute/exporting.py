@@ -43,6 +43,8 @@ ODD_BATCHES = (1, 3)
 """Batch sizes, in addition to the batch size of the run, for which an exported model must produce the same outputs."""
 CALIBRATION = 256
 """Maximum number of training examples passed to `harness.Backend.convert`."""
+FULL_BYTES = 2**20
+"""Free space below which a disk is considered full, in bytes."""
 TIMEOUT_S = 3600.0
 """Maximum duration of an export or a conversion during a run, in seconds."""
 MEANING = {
@@ -114,8 +116,10 @@ def export_in_child(
         limit_option=option,
     )
     if isinstance(made, Failure):
+        # The errors of frameworks do not always name this reason.
+        full = "the disk is full; " if shutil.disk_usage(directory).free < FULL_BYTES else ""
         raise HarnessError(
-            f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {made.message}"
+            f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {full}{made.message}"
         )
     return made
 

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import engine_plugin
 import msgspec
 import numpy as np
 import pytest
@@ -20,10 +22,11 @@ from harness.deploy import export as exporting
 from harness.deploy.card import model_card
 from harness.deploy.export import PARTIAL, export
 from harness.errors import HarnessError, RecordError, UsageError
+from harness.execute import exporting as execute_exporting
 from harness.execute.weights import load
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
-from harness.records import Preprocessing
+from harness.records import Failure, Preprocessing
 from harness.records.arrays import read_arrays, write_arrays
 from harness.records.export import Export, read_export
 from harness.records.scratch import temporary
@@ -153,7 +156,7 @@ def test_export_to_a_folder_that_cannot_be_written_names_the_reason(
     run: StoredRun, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match=r"model: cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(UsageError, match=r"model: cannot be written, because .*file is not a folder"):
         export(run, "safetensors", tmp_path / "file" / "model", catalog, timeout_s=60)
 
     def full(*arguments: object) -> None:
@@ -163,6 +166,38 @@ def test_export_to_a_folder_that_cannot_be_written_names_the_reason(
     with pytest.raises(UsageError, match=r"model: cannot be written: No space left on device"):
         export(run, "safetensors", tmp_path / "model", catalog, timeout_s=60)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_exported_folder_is_not_a_run(run: StoredRun, catalog: Catalog, results: Path, tmp_path: Path) -> None:
+    export(run, "safetensors", tmp_path / "model", catalog, timeout_s=60)
+    refused = harness_cli("show", str(tmp_path / "model"), results=results, status=2).stderr
+    assert "model is an exported model, not a run; pass the run from which it was exported" in refused
+    refused = harness_cli("predict", str(tmp_path / "model"), "new.csv", results=results, status=2).stderr
+    assert f"which no backend executes; pass run {run.record.run_id} instead" in refused
+
+
+def test_exported_model_predicts_new_data_like_its_run(run: StoredRun, results: Path, tmp_path: Path) -> None:
+    plugin, folder = ("--plugin", engine_plugin.__file__), str(tmp_path / "model")
+    words = ("export", run.record.run_id, "--format", engine_plugin.FORMAT, "--output", folder)
+    harness_cli(*words, *plugin, results=results)
+    new = str(write_csv(tmp_path / "new.csv", {**houses(5), "side": ["left"] * 5}))
+    done = harness_cli("predict", folder, new, *plugin, results=results)
+    assert done.stdout == harness_cli("predict", run.record.run_id, new, results=results).stdout
+    assert done.stdout.count("\n") == 6
+
+
+def test_full_disk_is_named_whatever_the_exporter_reports(
+    run: StoredRun, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = Failure(kind="error", message="unexpected pos 253376 vs 253280")
+    monkeypatch.setattr(execute_exporting, "call_in_child", lambda *_, **__: failure)
+    for free, words in (
+        (2**30, "by toy-numpy: unexpected pos"),
+        (2**10, "by toy-numpy: the disk is full; unexpected pos"),
+    ):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        with pytest.raises(HarnessError, match=words):
+            export(run, "safetensors", tmp_path / "model", catalog, timeout_s=60)
 
 
 def test_format_that_the_backend_does_not_export_is_refused(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:

@@ -534,12 +534,34 @@ def test_new_file_may_have_another_separator(results: Path, run: StoredRun, tmp_
     with pytest.raises(UsageError, match="separator must be a single character"):
         harness.load(results).runs[0].predict(joined, separator=";;")
     rows = write_jsonl(tmp_path / "new.jsonl", [{"rooms": 1}])
-    for path, option in ((rows, ("--separator", ";")), (tmp_path / "a.parquet", ("--encoding", "utf-8"))):
-        path.touch()
+    for path, option in (
+        (rows, ("--separator", ";")),
+        (photos(tmp_path / "photos", 1), ("--separator", ";")),
+        (tmp_path / "a.parquet", ("--encoding", "utf-8")),
+        (tmp_path / "photos" / "cat" / "0.png", ("--encoding", "utf-8")),
+    ):
         assert (
             f"remove {option[0]}"
             in harness_cli("predict", run_id, str(path), *option, results=results, status=2).stderr
         )
+
+
+def test_missing_columns_are_named(results: Path, run: StoredRun, tmp_path: Path) -> None:
+    rows = rows_of(sold_houses(), TEST, "price")
+    for absent in ("town", "rooms"):
+        del rows[absent]
+        refused = harness_cli(
+            "predict", run.record.run_id, str(write_csv(tmp_path / "n.csv", rows)), results=results, status=2
+        ).stderr
+        assert "in n.csv, which must contain the columns of the training data" in refused
+    assert "; 2 columns of the training data are missing)" in refused
+
+
+def test_empty_text_file_is_refused_as_such(catalog: Catalog, tmp_path: Path) -> None:
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", reviews(40)), "nlp", catalog, {})
+    (tmp_path / "new.txt").write_text(" \n\n")
+    with pytest.raises(DataError, match=r"new\.txt: the file is empty"):
+        read_new(preprocessing, tmp_path / "new.txt")
 
 
 def test_option_that_messages_about_separators_name_exists_in_each_command(tmp_path: Path) -> None:

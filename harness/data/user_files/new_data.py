@@ -167,6 +167,8 @@ class Reader:
             text, warnings = decoded(path.name, read_named(path, MAX_LINES_BYTES), self.options.encoding)
         except RecordError as error:
             raise DataError(str(error)) from None
+        if not text.strip():
+            raise DataError(f"{path.name}: the file is empty")
         if self.most_rows is not None:
             check_lines(path.name, text, self.most_rows)
         lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
@@ -205,7 +207,7 @@ class Reader:
         chosen: str | None = getattr(self.options, option)
         columns = Columns(table)
         if chosen is not None:
-            columns.require(chosen)
+            _require(table, [chosen])
             return chosen
         if len(table.columns) == 1:
             return next(iter(table.columns))
@@ -231,9 +233,7 @@ class Reader:
         dates, categorical = self.reading.get("dates", {}), self.reading["categories"]
         names = self.columns
         declared = with_missing(options.missing_values, options.decimal, options.thousands)
-        columns = Columns(table)
-        for name in names:
-            columns.require(name)
+        _require(table, names)
         numbers: list[list[float]] = []
         first_parts: dict[str, list[float]] = {}
         categories: dict[str, list[str | None]] = {}
@@ -360,6 +360,15 @@ class Reader:
                 "values is unknown; convert it to 8 bits"
             )
         return scaled(pixels, *known)
+
+
+def _require(table: Table, names: Sequence[str]) -> None:
+    """Raise `harness.UnknownNameError` if a column of the training data is missing."""
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        more = f"; {len(absent)} columns of the training data are missing" if len(absent) > 1 else ""
+        hint = f"(in {table.source}, which must contain the columns of the training data{more})"
+        raise UnknownNameError("column", absent[0], table.columns, hint=hint)
 
 
 def named_columns(raw: RawData) -> dict[str, Any]:
