@@ -181,7 +181,9 @@ class Reader:
         return self._texts(table, "text", problems)
 
     def _check_lengths(self, table: Table) -> None:
-        for name, cells in table.columns.items() if self.most_chars is not None else ():
+        if self.most_chars is None:
+            return
+        for name, cells in table.columns.items():
             for where, cell in zip(table.where, cells, strict=True):
                 if isinstance(cell, str) and len(cell) > self.most_chars:
                     raise TooLongError(
