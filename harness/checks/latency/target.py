@@ -157,7 +157,7 @@ class Answers:
         self.contents.append((sample, self._known.setdefault(content, content)))
 
     def check(self, min_failed: int = MIN_FAILED) -> None:
-        """Raise `harness.HarnessError` if so many queries failed that the measurement is useless."""
+        """Raise `harness.HarnessError` if the measurement is useless because too many queries failed."""
         failed = self.failures.total()
         total = failed + len(self.contents)
         is_useless = self.unanswered > UNANSWERED * total or (failed > FAILED * total and not self.may_reject)
