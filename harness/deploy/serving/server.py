@@ -251,6 +251,13 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         self._watch()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a complete request even if the client has closed its sending side, and then close the connection."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timeouts."""
         super().connection_lost(exc)
