@@ -55,6 +55,7 @@ def run(
     slice_columns: str | Iterable[str] = (),
     on_bad_row: Literal["error", "skip"] | None = None,
     encoding: str | None = None,
+    separator: str | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     suite: str | os.PathLike[str] | None = None,
     results: str | os.PathLike[str] | None = None,
@@ -156,6 +157,8 @@ def run(
         For your own data: how to handle invalid rows. By default, ``"error"``.
     encoding : str, optional
         For your own data: text encoding of the files. By default, UTF-8.
+    separator : str, optional
+        For your own data: character that separates the cells of a CSV file. By default, inferred from the header.
     overrides : mapping or iterable of str, optional
         Settings to change, as a mapping such as ``{"recipe.epochs": 3}`` or as strings such as
         ``"recipe.epochs=3"``.
@@ -275,6 +278,7 @@ def run(
         "slice_columns": slice_columns,
         "on_bad_row": on_bad_row,
         "encoding": encoding,
+        "separator": separator,
     }
     selection = Selection.from_values(
         {
@@ -421,6 +425,7 @@ def tune(
     slice_columns: str | Iterable[str] = (),
     on_bad_row: Literal["error", "skip"] | None = None,
     encoding: str | None = None,
+    separator: str | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
@@ -528,6 +533,7 @@ def tune(
         "slice_columns": slice_columns,
         "on_bad_row": on_bad_row,
         "encoding": encoding,
+        "separator": separator,
     }
     selection = Selection.from_values(
         {

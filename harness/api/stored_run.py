@@ -138,6 +138,7 @@ class Run:
         device: str = "auto",
         on_bad_row: Literal["error", "skip"] | None = None,
         encoding: str | None = None,
+        separator: str | None = None,
         keep: str | Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
@@ -156,6 +157,8 @@ class Run:
             Handling of bad rows. By default, the setting used in training is kept.
         encoding : str, optional
             Encoding of the text file. By default, the encoding of the training data is used.
+        separator : str, optional
+            Character that separates the cells of the CSV file. By default, as in training.
         keep : str or sequence of str, optional
             Columns of the data to include in the table, such as identifiers.
         timeout_s : float, default=3600.0
@@ -199,6 +202,7 @@ class Run:
                 device=device,
                 on_bad_row=on_bad_row,
                 encoding=encoding,
+                separator=separator,
                 keep=(keep,) if isinstance(keep, str) else keep,
                 timeout_s=timeout_s,
             )

@@ -64,6 +64,16 @@ if TYPE_CHECKING:
     ),
 )
 @click.option(
+    "--query-timeout",
+    type=options.FiniteRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=options.with_default(
+        "Time limit for each query to the service, in seconds. The measurement is stopped without a result if more "
+        "than 10% of the queries exceed this limit, or if more than half fail.",
+        "10 or, if this is more, twice the latency bound",
+    ),
+)
+@click.option(
     "--find-qps",
     is_flag=True,
     help="Search for the highest rate in the server scenario at which 99% of the queries are answered within "
@@ -81,6 +91,7 @@ def latency(
     latency_bound_ms: float | None,
     batch_size: int | None,
     target: str | None,
+    query_timeout: float | None,
     find_qps: bool,
     format_: str,
     timeout: float,
@@ -116,6 +127,7 @@ def latency(
         target_qps=target_qps,
         latency_bound_ms=latency_bound_ms,
         target=target,
+        query_timeout_s=query_timeout,
         find_qps=find_qps,
     )
     echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)

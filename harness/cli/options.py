@@ -341,6 +341,12 @@ _DATASET_OPTIONS = (
         help="For your own data: encoding of the file, such as windows-1252 or utf-16.",
         default="utf-8",
     ),
+    Option(
+        name="separator",
+        help="For your own data: character that separates the cells of a CSV file, such as ';'.",
+        default="inferred from the header",
+        metavar="CHARACTER",
+    ),
 )
 """Options that are shorthand for ``--set``, such as ``--set dataset.text_column=...``."""
 

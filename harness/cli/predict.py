@@ -84,6 +84,11 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
     metavar="NAME",
     help=options.with_default("Encoding of a text file, such as windows-1252 or utf-8.", "as in training"),
 )
+@click.option(
+    "--separator",
+    metavar="CHARACTER",
+    help=options.with_default("Character that separates the cells of a CSV file, such as ';'.", "as in training"),
+)
 @options.names("--keep", "Columns of DATA to add to the table, such as identifiers.")
 @options.formats("csv", "parquet")
 @output
@@ -96,6 +101,7 @@ def predict(
     device: str | None,
     on_bad_row: Any,
     encoding: str | None,
+    separator: str | None,
     keep: tuple[str, ...],
     format_: str,
     output: str | None,
@@ -110,7 +116,8 @@ def predict(
     required. If the data contain the target column, the table includes it, and the scores of the predictions are
     printed to stderr.
 
-    RUN is the id of a run, a unique part of the id, or the path of the run's directory.
+    RUN is the id of a run, a unique part of the id, the path of the run's directory, or a folder written by `harness
+    export`. The run from which the folder was exported must be in the results directory.
 
     \b
     Examples:
@@ -121,10 +128,11 @@ def predict(
     """
     from harness.deploy.new_scores import described
     from harness.deploy.predict import predict as predicted
+    from harness.plan.exporter import find_trained
     from harness.records.store import Store, results_dir
 
     _check_output(format_, output, Path(data))
-    stored = Store(results_dir(results)).find(run)
+    stored = find_trained(Store(results_dir(results)).find)(run)
     found = predicted(
         stored,
         Path(data),
@@ -133,6 +141,7 @@ def predict(
         device=device or "auto",
         on_bad_row=on_bad_row,
         encoding=encoding,
+        separator=separator,
         keep=keep,
         timeout_s=timeout,
     )

@@ -15,7 +15,6 @@ import importlib.metadata
 import re
 import shutil
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +35,7 @@ from harness.records import DataInfo, RunSpec
 from harness.records.files import write_new
 from harness.records.printing import note
 from harness.records.reading import MAX_JSON_BYTES, read_named
+from harness.records.scratch import temporary
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Maximum size of an entry that is read into memory, in bytes. The inputs of larger entries are `StoredRows`."""
@@ -132,9 +132,9 @@ def save(folder: Path, data: PreparedData) -> bool:
 
 
 def _save(folder: Path, data: PreparedData) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
+    with temporary(folder.parent) as directory:
+        scratch = directory / "entry"
+        scratch.mkdir()
         stored = [
             _write(scratch, number, split, role, name, array)
             for number, (split, role, name, array) in enumerate(_arrays(data))
@@ -147,12 +147,9 @@ def _save(folder: Path, data: PreparedData) -> None:
         for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
             # Rename before deleting, so that no process sees an incomplete entry; open files remain readable.
             with contextlib.suppress(OSError):
-                shutil.rmtree(old.rename(scratch / old.name))
-        scratch.chmod(0o755)
+                shutil.rmtree(old.rename(directory / old.name))
         with contextlib.suppress(OSError):  # another process has created the same entry
             scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _meta(content: bytes) -> Meta:

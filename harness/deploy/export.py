@@ -4,8 +4,6 @@ the run."""
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -22,9 +20,12 @@ from harness.records import samples
 from harness.records.arrays import read_arrays
 from harness.records.export import DESCRIPTION, Export
 from harness.records.files import write_new
+from harness.records.scratch import temporary
 from harness.records.store import ARRAYS, PREPROCESSING, StoredRun, indented_json, write_json
 
 CARD = "README.md"
+PARTIAL = ".partial-harness-export-"
+"""Name prefix of the folders in which exports are written, next to the new folder."""
 
 
 def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, timeout_s: float) -> Export:
@@ -44,26 +45,29 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
             exporter = exporter_for(format_, own.model(spec.model)[0].name, spec.backend, own, spec.env)
         except CombinationError as error:
             raise UsageError(f"run {run.record.run_id!r}: {error}") from None
-    if output.exists() or output.is_symlink():
-        raise UsageError(f"{output} already exists; pass a new folder with --output")
+    _check_new(output)
+    if output.parent.exists() and not output.parent.is_dir():
+        raise UsageError(f"{output}: cannot be written, because {output.parent} is not a folder; pass another --output")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".partial-{output.name}-", dir=output.parent))
+        with temporary(output.parent, PARTIAL) as scratch:
+            written = export_in_child(
+                exporter_spec(spec, exporter), own, format_, scratch, timeout_s=timeout_s, option="--timeout"
+            )
+            prepared_by = hashlib.sha256(indented_json(preprocessing)).hexdigest()
+            made = msgspec.structs.replace(_compared(run, scratch, written), preprocessing_digest=prepared_by)
+            write_json(scratch / MODEL / PREPROCESSING, preprocessing)
+            write_json(scratch / MODEL / DESCRIPTION, made)
+            write_new(scratch / MODEL / CARD, model_card(run, made, own).encode())
+            _check_new(output)
+            (scratch / MODEL).rename(output)
     except OSError as error:
         raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
-    try:
-        written = export_in_child(
-            exporter_spec(spec, exporter), own, format_, scratch, timeout_s=timeout_s, option="--timeout"
-        )
-        prepared_by = hashlib.sha256(indented_json(preprocessing)).hexdigest()
-        made = msgspec.structs.replace(_compared(run, scratch, written), preprocessing_digest=prepared_by)
-        write_json(scratch / MODEL / PREPROCESSING, preprocessing)
-        write_json(scratch / MODEL / DESCRIPTION, made)
-        write_new(scratch / MODEL / CARD, model_card(run, made, own).encode())
-        (scratch / MODEL).rename(output)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return made
+
+
+def _check_new(output: Path) -> None:
+    if output.exists() or output.is_symlink():
+        raise UsageError(f"{output} already exists; pass a new folder with --output")
 
 
 def _compared(run: StoredRun, scratch: Path, written: Export) -> Export:

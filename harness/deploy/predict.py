@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from harness.data.prepared import check_inputs
+from harness.data.user_files.location import is_metadata
 from harness.data.user_files.new_data import NewData, Reader, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.new_scores import NewScores, new_scores
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INPUTS = "inputs.npz"
+TEXT_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
+"""Suffixes of files that have an encoding."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def stored_preprocessing(run: StoredRun) -> Preprocessing:
 
 
 def predict(
-    run: StoredRun,
+    trained: StoredRun | ExportedRun,
     source: Path | Table,
     catalog: Catalog,
     *,
@@ -127,21 +130,26 @@ def predict(
     device: str = "auto",
     on_bad_row: Literal["error", "skip"] | None = None,
     encoding: str | None = None,
+    separator: str | None = None,
     keep: Sequence[str] = (),
     timeout_s: float = 3600.0,
 ) -> Predicted:
-    """Predict new data with the trained model of a run.
+    """Predict new data with the trained model of a run, or with an exported model.
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
     is applied. Labels are optional; predictions for examples with labels are scored. By default, the run's `backend`
-    and `device` are used, and `on_bad_row` and `encoding` have the same values as for the training data. The data
-    columns listed in `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used,
-    `harness.DataError` if the data are invalid, and `harness.HarnessError` if the backend fails.
+    and `device` are used. For an exported model, the default is the first backend that executes its format. By default,
+    `on_bad_row`, `encoding` and `separator` have the same values as for the training data. The data columns listed in
+    `keep` are added to the table.
+
+    Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if the data are invalid, and
+    `harness.HarnessError` if the backend fails.
     """
+    run = stored_run(trained)
     preprocessing = stored_preprocessing(run)
-    model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
+    model = model_job(trained, catalog, preprocessing.info, backend=backend, device=device)
     catalog = catalog.for_run(run.record.provenance.plugins)
-    new = read_new(preprocessing, source, on_bad_row, keep, encoding)
+    new = read_new(preprocessing, source, on_bad_row, keep, encoding, separator)
     check_kept(preprocessing.info, new)
     prepared = transformed(preprocessing, new.inputs, catalog)
     with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
@@ -216,21 +224,40 @@ def read_new(
     on_bad_row: Literal["error", "skip"] | None = None,
     keep: Sequence[str] = (),
     encoding: str | None = None,
+    separator: str | None = None,
 ) -> NewData:
-    """Return the raw inputs in `source`, which is read like the training data."""
-    return reader_of(preprocessing, on_bad_row, encoding).read(source, keep)
+    """Return the raw inputs in `source`, which is read like the training data.
+
+    Raises `harness.UsageError` if `encoding` or `separator` does not apply to the source.
+    """
+    name = source.source if isinstance(source, Table) else str(source)
+    if separator is not None and _file_suffix(source) != ".csv":
+        raise UsageError(f"{name}: only CSV files have a separator; remove --separator")
+    if encoding is not None and _file_suffix(source) not in TEXT_FILES:
+        raise UsageError(f"{name}: only text files have an encoding; remove --encoding")
+    return reader_of(preprocessing, on_bad_row, encoding, separator).read(source, keep)
+
+
+def _file_suffix(source: Path | Table) -> str:
+    """Return the suffix of the file from which the rows are read, or an empty string."""
+    if isinstance(source, Table):
+        return ""
+    files = [path for path in source.iterdir() if is_metadata(path)] if source.is_dir() else [source]
+    return files[0].suffix.lower() if len(files) == 1 else ""
 
 
 def reader_of(
     preprocessing: Preprocessing,
     on_bad_row: Literal["error", "skip"] | None = None,
     encoding: str | None = None,
+    separator: str | None = None,
 ) -> Reader:
     """Return the reader for new data; see `harness.data.user_files.new_data.reader`.
 
-    Raises `harness.UsageError` if the encoding is unknown.
+    Raises `harness.UsageError` if the encoding is unknown or the separator is not a single
+    character.
     """
-    changed = {"on_bad_row": on_bad_row, "encoding": encoding}
+    changed = {"on_bad_row": on_bad_row, "encoding": encoding, "separator": separator}
     options = preprocessing.dataset_options | {name: value for name, value in changed.items() if value is not None}
     info = preprocessing.info
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ from harness.plugins.environments import interpreter
 from harness.plugins.requirements import DISTRIBUTION
 from harness.records import IGNORED, DataInfo, Failure, PluginRef, RunSpec
 from harness.records.export import DESCRIPTION, Export, files_digest, read_export
+from harness.records.scratch import temporary
 from harness.records.store import ARRAYS, write_json
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ ODD_BATCHES = (1, 3)
 """Batch sizes, in addition to the batch size of the run, for which an exported model must produce the same outputs."""
 CALIBRATION = 256
 """Maximum number of training examples passed to `harness.Backend.convert`."""
+FULL_BYTES = 2**20
+"""Free space below which a disk is considered full, in bytes."""
 TIMEOUT_S = 3600.0
 """Maximum duration of an export or a conversion during a run, in seconds."""
 MEANING = {
@@ -114,8 +116,10 @@ def export_in_child(
         limit_option=option,
     )
     if isinstance(made, Failure):
+        # The errors of frameworks do not always name this reason.
+        full = "the disk is full; " if shutil.disk_usage(directory).free < FULL_BYTES else ""
         raise HarnessError(
-            f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {made.message}"
+            f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {full}{made.message}"
         )
     return made
 
@@ -324,11 +328,10 @@ def _made(folder: Path, check: Callable[[Path], object], make: Callable[[Path], 
             shutil.rmtree(folder, ignore_errors=True)
         else:
             return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as scratch:
-        make(Path(scratch))
+    with temporary(folder.parent) as scratch:
+        make(scratch)
         try:
-            (Path(scratch) / MODEL).rename(folder)
+            (scratch / MODEL).rename(folder)
         except OSError:  # another process has finished the same model
             check(folder)
     return folder

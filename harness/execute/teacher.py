@@ -6,7 +6,6 @@ The backend that trained the teacher computes the logits once, in a child proces
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef, RunSpec, TrainedWeights
 from harness.records.arrays import digest, write_arrays
 from harness.records.recipe import for_inference
+from harness.records.scratch import temporary
 from harness.records.store import ARRAYS, RECORD, WEIGHTS, read_record
 
 TIMEOUT_S = 3600.0
@@ -88,19 +88,18 @@ def _compute(teacher: TrainedWeights, spec: RunSpec, catalog: Catalog, code: str
     )
     path = logits_path(teacher)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as name:
+        with temporary(path.parent) as directory:
             computed = call_in_child(
                 compute_logits,
                 TeacherJob(spec=spec, plugins=catalog.refs_for(spec), teacher=teacher, code=code),
                 timeout_s=TIMEOUT_S,
                 environment=child_environment(spec),
                 interpreter=interpreter(spec.env),
-                directory=Path(name),
+                directory=directory,
             )
             if isinstance(computed, Failure):
                 raise HarnessError(f"the logits of the teacher {teacher.run!r} were not computed: {computed.message}")
-            os.replace(Path(name) / ARRAYS, path)  # noqa: PTH105 - atomic
+            os.replace(directory / ARRAYS, path)  # noqa: PTH105 - atomic
     except OSError as error:
         raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
     if stored_logits(teacher) is None:

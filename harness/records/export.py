@@ -11,9 +11,9 @@ import msgspec
 
 from harness.errors import RecordError
 from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
-from harness.records.store import PREPROCESSING
+from harness.records.store import EXPORT, PREPROCESSING
 
-DESCRIPTION = "export.json"
+DESCRIPTION = EXPORT
 """Name of the file with the description."""
 EXPORT_VERSION = 2
 

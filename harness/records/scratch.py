@@ -26,14 +26,36 @@ RESCUED = "harness-rescued-"
 
 @contextmanager
 def scratch(results: Path) -> Iterator[Path]:
-    """Create a hidden, locked directory in `results`, and remove it on exit if it still exists. Raises OSError.
+    """Create a hidden, locked directory with a reserve file, and remove it on exit if it still exists.
+
+    Raises OSError if the directory cannot be created in `results`.
+    """
+    with _locked(results, PREFIX) as path:
+        _reserve(path / RESERVE)
+        yield path
+
+
+@contextmanager
+def temporary(directory: Path, prefix: str = PREFIX) -> Iterator[Path]:
+    """Create a hidden, locked directory in `directory`, and remove it on exit. Raises OSError.
+
+    Before that, remove the directories with the same prefix that were left by processes that have ended. If
+    `directory` belongs to the user, `prefix` must not be used by other programs.
+    """
+    sweep(directory, prefix)
+    with _locked(directory, prefix) as path:
+        yield path
+
+
+@contextmanager
+def _locked(directory: Path, prefix: str) -> Iterator[Path]:
+    """Create a locked directory, and remove it on exit if it still exists.
 
     The lock (flock) is released when this process exits, and `sweep` then removes the directory.
     """
-    results.mkdir(parents=True, exist_ok=True)
-    path, lock = _create(results)
+    directory.mkdir(parents=True, exist_ok=True)
+    path, lock = _create(directory, prefix)
     try:
-        _reserve(path / RESERVE)
         yield path
     finally:
         for left in (path, *spares(path)):
@@ -115,11 +137,11 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
     return None
 
 
-def sweep(results: Path) -> None:
+def sweep(results: Path, prefix: str = PREFIX) -> None:
     """Remove the scratch and spare directories in `results` if the process that owned them has exited."""
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
-            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
                 _remove_unlocked(Path(entry.path))
 
 
@@ -151,10 +173,10 @@ def _remove_unlocked(path: Path) -> None:
             os.close(lock)
 
 
-def _create(results: Path) -> tuple[Path, int]:
+def _create(directory: Path, prefix: str) -> tuple[Path, int]:
     """Create and lock a directory. Return the path and the descriptor that holds the lock."""
     while True:
-        path = Path(tempfile.mkdtemp(dir=results, prefix=PREFIX))
+        path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # raised if another process removed the directory before it was locked

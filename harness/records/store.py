@@ -32,6 +32,8 @@ from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored, read
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 PREPROCESSING = "preprocessing.json"
+EXPORT = "export.json"
+"""Name of the description in a folder written by ``harness export``."""
 AUDIT = "audit.json"
 _NO_STEADY_STATE = "the run was recorded before steady-state detection was introduced (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
@@ -414,6 +416,8 @@ class Store:
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.
         """
+        if is_stored(Path(text) / EXPORT) and not is_stored(Path(text) / RECORD):
+            raise UsageError(f"{text} is an exported model, not a run; pass the run from which it was exported")
         if os.sep in text or is_stored(Path(text) / RECORD):
             return StoredRun(Path(text), read_record(Path(text) / RECORD))
         names = self._directories()

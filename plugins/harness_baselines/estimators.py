@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -29,7 +30,7 @@ def mean(config: Nothing, info: DataInfo, dropout: float) -> Network:
 
 def tfidf_logreg(config: TfidfConfig, info: DataInfo, dropout: float) -> Network:
     words = TfidfVectorizer(
-        analyzer=features.Terms(config.ngrams), min_df=config.min_examples, sublinear_tf=True, dtype="float32"
+        analyzer=features.Terms(config.ngrams), min_df=config.min_examples, sublinear_tf=True, dtype=np.float32
     )
     return _network(features.tokens, words, LogisticRegression(C=config.C, max_iter=1000))
 

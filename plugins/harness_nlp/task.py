@@ -168,7 +168,7 @@ class TextClassification(Task[NlpOptions]):
         _check_texts("new", inputs["text"])
         tokenizer, vocabulary = text.stored_tokenizer(fitted["tokenizer"])
         (max_length,) = info.inputs["input_ids"].shape
-        ids = text.encode([text.clean(value) for value in inputs["text"]], tokenizer)
+        ids = text.encode_start([*inputs["text"]], tokenizer, max(0, max_length - 2))
         return {**text.pad(ids, vocabulary, max_length)}
 
     def augment(

@@ -13,6 +13,7 @@ a word grows faster than quadratically with its length.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,10 @@ PAD, UNKNOWN, START, END = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 CONTINUATION = "##"
 LONGEST_WORD = 100
 """Maximum number of characters in a word. WordPiece converts longer words to ``[UNK]``."""
+
+CHARACTERS = 8
+"""Number of characters per token that are tokenized first to obtain the first tokens of a text."""
+_SPACE = re.compile(r"\s")
 
 
 def clean(text: str) -> str:
@@ -139,6 +144,30 @@ def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
     """
     tokenizer = _pretrained(Path(folder))
     return tokenizer, vocabulary_of(tokenizer, f"the tokenizer in {folder}")
+
+
+def encode_start(texts: Sequence[str], tokenizer: Any, count: int) -> list[list[int]]:
+    """Return the first `count` token ids of each text (see `encode`) without tokenizing the rest of long texts.
+
+    The time therefore does not depend on the length of a text. The texts are cleaned; see `clean`.
+    """
+    least = count + LONGEST_WORD  # If a word was divided, its tokens are among the last `LONGEST_WORD` ones.
+    found: list[list[int]] = [[] for _ in texts]
+    pending, size = list(range(len(texts))), CHARACTERS * least
+    while pending:
+        starts = {number: _start(texts[number], size) for number in pending}
+        for number, ids in zip(pending, encode([*map(clean, starts.values())], tokenizer), strict=True):
+            found[number] = ids
+        pending = [n for n, start in starts.items() if len(start) < len(texts[n]) and len(found[n]) < least]
+        size *= 4
+    return [ids[:count] for ids in found]
+
+
+def _start(text: str, size: int) -> str:
+    """Return the start of a text, with about `size` characters. The start ends before whitespace, if there is any
+    among the next characters."""
+    space = _SPACE.search(text, size, size + 10 * LONGEST_WORD)
+    return text[: size if space is None else space.start()]
 
 
 def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list[list[list[int]]], tuple[str, ...]]:

@@ -30,6 +30,7 @@ from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import RunSpec
+from harness.records.scratch import temporary
 
 
 def prepared(inputs: np.ndarray, groups: dict[str, np.ndarray] | None = None) -> PreparedData:
@@ -130,6 +131,13 @@ def test_save_full_disk_warns_and_leaves_no_entry(
     assert not prepared_cache.save(tmp_path / "a-b", prepared(np.ones((10, 4), np.float32)))
     assert list(tmp_path.iterdir()) == []
     assert "cannot cache the prepared data: No space left on device" in capsys.readouterr().err
+
+
+def test_save_removes_what_killed_processes_left(tmp_path: Path) -> None:
+    (tmp_path / ".partial-killed" / "entry").mkdir(parents=True)
+    with temporary(tmp_path) as in_use:
+        prepared_cache.save(tmp_path / "a-b", prepared(np.ones((10, 4), np.float32)))
+        assert sorted(path.name for path in tmp_path.iterdir()) == [in_use.name, "a-b"]
 
 
 def test_save_replaces_entry_of_older_code(tmp_path: Path) -> None:

@@ -18,7 +18,11 @@ from toy_plugin import SET_FAST, install_toy
 
 import harness
 from harness.api.stored_run import readable
+from harness.cli.predict import predict as predict_command
+from harness.cli.run import run as run_command
 from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.problems import Problems
+from harness.data.user_files.tables import read_table
 from harness.deploy.predict import predict, read_new, stored_preprocessing, transformed
 from harness.deploy.predictions import table as predictions_table
 from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
@@ -511,6 +515,63 @@ def test_new_file_may_have_another_encoding(results: Path, run: StoredRun, tmp_p
     assert harness_cli("predict", run.record.run_id, str(latin), *chosen, results=results).stdout == expected
     with pytest.raises(UsageError, match="encoding 'utf8-sig-x' is unknown"):
         harness.load(results).runs[0].predict(latin, encoding="utf8-sig-x")
+
+
+def test_new_file_may_have_another_separator(results: Path, run: StoredRun, tmp_path: Path) -> None:
+    new = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST, "price"))
+    run_id, expected = run.record.run_id, harness_cli("predict", run.record.run_id, str(new), results=results).stdout
+    frame = pd.read_csv(new, dtype=str, keep_default_na=False)
+    joined = tmp_path / "joined.csv"
+    # The header contains a semicolon and as many commas as the rows, so the separator is ambiguous.
+    frame.assign(**{"a,b": "1,2"}).to_csv(joined, index=False, sep=";", quoting=3)
+    refused = harness_cli("predict", run_id, str(joined), results=results, status=1).stderr
+    assert "pass --separator (dataset.separator) with one of them" in refused
+    chosen = ("--separator", ";")
+    assert harness_cli("predict", run_id, str(joined), *chosen, results=results).stdout == expected
+    pd.testing.assert_frame_equal(
+        harness.load(results).runs[0].predict(joined, separator=";"), harness.load(results).runs[0].predict(new)
+    )
+    with pytest.raises(UsageError, match="separator must be a single character"):
+        harness.load(results).runs[0].predict(joined, separator=";;")
+    rows = write_jsonl(tmp_path / "new.jsonl", [{"rooms": 1}])
+    for path, option in (
+        (rows, ("--separator", ";")),
+        (photos(tmp_path / "photos", 1), ("--separator", ";")),
+        (tmp_path / "a.parquet", ("--encoding", "utf-8")),
+        (tmp_path / "photos" / "cat" / "0.png", ("--encoding", "utf-8")),
+    ):
+        assert (
+            f"remove {option[0]}"
+            in harness_cli("predict", run_id, str(path), *option, results=results, status=2).stderr
+        )
+
+
+def test_missing_columns_are_named(results: Path, run: StoredRun, tmp_path: Path) -> None:
+    rows = rows_of(sold_houses(), TEST, "price")
+    for absent in ("town", "rooms"):
+        del rows[absent]
+        refused = harness_cli(
+            "predict", run.record.run_id, str(write_csv(tmp_path / "n.csv", rows)), results=results, status=2
+        ).stderr
+        assert "in n.csv, which must contain the columns of the training data" in refused
+    assert "; 2 columns of the training data are missing)" in refused
+
+
+def test_empty_text_file_is_refused_as_such(catalog: Catalog, tmp_path: Path) -> None:
+    preprocessing, _ = prepared(write_csv(tmp_path / "all.csv", reviews(40)), "nlp", catalog, {})
+    (tmp_path / "new.txt").write_text(" \n\n")
+    with pytest.raises(DataError, match=r"new\.txt: the file is empty"):
+        read_new(preprocessing, tmp_path / "new.txt")
+
+
+def test_option_that_messages_about_separators_name_exists_in_each_command(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("a;b\n1;2\n")
+    with pytest.raises(DataError) as raised:
+        read_table(path, Problems("new.csv", "error"), separator=",")
+    assert "pass --separator ';' (dataset.separator)" in str(raised.value)
+    for command in (predict_command, run_command):
+        assert "--separator" in [form for parameter in command.params for form in parameter.opts]
 
 
 def test_preprocessing_of_an_earlier_version_is_compared_with_the_record(run: StoredRun, tmp_path: Path) -> None:

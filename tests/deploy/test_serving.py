@@ -280,6 +280,8 @@ def test_measured_service_is_scored_and_shown(server: Server, results: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--scenario", "server", "--query-timeout", "5"), "pass its address with --target"),
+        (("--scenario", "server", "--target", "http://a:1", "--query-timeout", "0.01"), "is shorter than the latency"),
         (("--scenario", "offline", "--target", "http://127.0.0.1:1"), "require --scenario server"),
         (("--scenario", "server", "--find-qps"), "cannot be combined with --target-qps"),
         (

@@ -16,6 +16,8 @@ CONTENT = b"a" * 2**24
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.2)
     content = CONTENT if scope["path"] == "/large" else b"a"
     await send(
         {
@@ -120,3 +122,25 @@ def test_connection_answers_requests_in_order_when_they_arrive_in_one_segment() 
         assert (await reader.read()).count(b"HTTP/1.1 200 OK\r\n") == 51
 
     served(Limits(header_bytes=2**10), 1, scenario)
+
+
+def test_client_that_closed_its_sending_side_receives_its_answer_and_the_connection_is_closed() -> None:
+    async def scenario(clients: Clients) -> None:
+        for reader, writer in clients:
+            writer.write(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+            writer.write_eof()
+            content = await reader.read()  # until the server closes the connection
+            assert content.startswith(b"HTTP/1.1 200 ")
+            assert content.endswith(b"\r\n\r\na")
+
+    served(Limits(), 2, scenario)
+
+
+def test_connection_is_closed_with_an_incomplete_request_or_none() -> None:
+    async def scenario(clients: Clients) -> None:
+        for sent, (reader, writer) in zip((b"", b"GET / HTTP/1.1\r\nho"), clients, strict=True):
+            writer.write(sent)
+            writer.write_eof()
+            assert await reader.read() == b""
+
+    served(Limits(), 2, scenario)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import struct
 import subprocess
+import time
 import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,7 @@ from harness.deploy.serving.bodies import Bodies
 from harness.deploy.serving.frames import File, Frames, Part, framed, received
 from harness.deploy.serving.limits import Limits
 from harness.deploy.serving.model import Prepared, Preparing
-from harness.deploy.serving.requests import Requests
+from harness.deploy.serving.requests import RefusedError, Requests
 from harness.execute.preparation import load_and_prepare
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
@@ -149,7 +151,7 @@ def test_text_file_that_is_not_utf8_is_refused(texts: Example) -> None:
 
 
 TWO_LINES = b'"good\nfilm"\n'
-MOST = Limits().request_examples
+MOST, MOST_CHARS = Limits().request_examples, Limits().text_chars
 
 
 @pytest.mark.plugins("nlp")
@@ -165,6 +167,9 @@ MOST = Limits().request_examples
         ("a.csv", b"review\n" + b'good "film\n' * (MOST + 1), "1,024 rows"),  # bad rows count
         ("a.tsv", b"review\tlabel\n" + b"good\t\n" * (MOST + 1), "1,024 rows"),
         ("a.csv", b"review\ngood" + b"\n" * (1000 * MOST) + b"good", "1,024,000 lines"),
+        ("a.csv", b"a;" * 100_000 + b"review\n", "100,000 columns"),
+        ("a.tsv", b"a\t" * 100_000 + b"review\n", "100,000 columns"),
+        ("a.json", json.dumps([dict.fromkeys(map(str, range(100_001)), 1)]).encode(), "100,000 columns"),
     ],
 )
 def test_file_with_too_many_rows_is_refused(texts: Example, name: str, content: bytes, allowed: str) -> None:
@@ -201,6 +206,96 @@ def test_rows_of_a_file_are_not_read_beyond_the_maximum(texts: Example, monkeypa
 )
 def test_file_with_the_maximum_number_of_examples_is_read(texts: Example, name: str, content: bytes) -> None:
     assert texts.prepared(Part(files=[File(name, content)])).counts == [MOST]
+
+
+@pytest.mark.plugins("nlp")
+def test_long_text_is_prepared_in_a_short_time_or_refused(texts: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizing the whole texts would take minutes, and normalizing the last one hours."""
+    words = "the film was great " * (MOST_CHARS // 19)
+    others = ("z" * MOST_CHARS, "," * MOST_CHARS, "a" + "\u0316" * 150 + "\u0300" * 50 + " a" * 400_000)
+    start = time.perf_counter()
+    found = texts.prepared(*[Part(instances=[text]) for text in (words, *others) * 4])
+    assert found.counts == [1] * 16
+    assert_same(
+        {name: array[:1] for name, array in found.inputs.items()},
+        texts.prepared(Part(instances=[words[:4000]])).inputs,
+    )
+    for text, status, detail in (
+        ("a" * (MOST_CHARS + 1), 413, "the request: row 2: column 'review' contains 1,000,001 characters; shorten the"),
+        ("a" + "\u0316\u0300" * 400_000, 422, "example 1: the text has more than 200 consecutive combining characters"),
+    ):
+        name = json.dumps({"review": text}).encode()
+        for part in (
+            Part(instances=["good", text]),
+            Part(files=[File("a.txt", f"good\n{text}\n".encode())]),
+            Part(files=[File("a.jsonl", b'{"review": "good"}\n' + name)]),
+        ):
+            given, problem = texts.refusal(part)
+            assert given == status
+            assert detail.partition(" column")[2].partition(": ")[2] in problem
+    assert time.perf_counter() - start < 30
+
+
+@pytest.mark.plugins("regression")
+def test_long_cell_of_a_table_is_refused_and_marks_are_normalized_quickly(catalog: Catalog, tmp_path: Path) -> None:
+    columns = houses()
+    columns["target"] = columns.pop("price")
+    tables = Example(tmp_path, write_csv(tmp_path / "houses.csv", columns), "regression", catalog)
+    row = {"rooms": 3, "area": 50.5, "town": "a" + "\u0316\u0300" * 400_000}
+    start = time.perf_counter()
+    assert tables.prepared(Part(instances=[row])).counts == [1]
+    assert time.perf_counter() - start < 30
+    row["town"] += "a" * MOST_CHARS
+    assert tables.refusal(Part(instances=[row]))[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "detail"),
+    [
+        ("table", '{"instances": [{"a": 1}, {"a": 1, "b": 2, "a": 3}]}', "example 1: the object contains the key 'a'"),
+        ("table", '{"instances": [{"a": 1, "\\u0061": 2}]}', "example 0: the object contains the key 'a'"),
+        ("table", '{"instances": [], "instances": [{"a": 1}]}', "the object contains the key 'instances'"),
+        ("text", '{"instances": ["a: b"], "instances": ["a"]}', "the object contains the key 'instances'"),
+        ("image", '{"instances": [""], "instances": [""]}', "the object contains the key 'instances'"),
+        ("table", '{"instances": [{"a": %s, "a": 1}]}' % ("9" * 19), "example 0: the object contains the key 'a'"),
+    ],
+)
+def test_repeated_key_is_refused(kind: str, body: str, detail: str) -> None:
+    with pytest.raises(RefusedError) as raised:
+        Bodies(kind, DEFAULT)._from_json(body.encode())
+    assert raised.value.status == 422
+    assert raised.value.detail.startswith(f"{detail} more than once; send each key once")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "words"),
+    [
+        (b'\xef\xbb\xbf{"instances": ["a"]}', "application/json", 400, "it starts with a byte order mark"),
+        ('{"instances": ["a"]}'.encode("utf-16"), "application/json", 400, "it starts with a byte order mark"),
+        ('{"instances": ["a"]}'.encode("utf-16-le"), "application/json", 400, "not valid JSON: JSON is malformed"),
+        (b'{"instances": ["a"]}', "application/json; charset=utf-16", 415, "unsupported charset 'utf-16'; encode"),
+        (b'{"instances": [NaN]}', "application/json", 400, "it contains NaN"),
+        (b'{"instances": ["a"]}', 'application/json; charset="UTF8"', 200, ""),
+    ],
+)
+def test_encoding_of_json_is_named(body: bytes, content_type: str, status: int, words: str) -> None:
+    scope = {"headers": [(b"content-type", content_type.encode())]}
+    try:
+        asyncio.run(Bodies("text", DEFAULT)._parsed(scope, body))
+        found, detail = 200, ""
+    except RefusedError as error:
+        found, detail = error.status, error.detail
+    assert found == status
+    assert words in detail
+
+
+@pytest.mark.parametrize(
+    ("kind", "instances"),
+    [("table", [{"a:": ":", "b": "::"}, {"a:": 1, "b": None}]), ("text", ["a: b", '"a": 1, "a": 2', ""])],
+)
+def test_colons_in_strings_are_not_repeated_keys(kind: str, instances: list[Any]) -> None:
+    body = json.dumps({"instances": instances}).encode()
+    assert Bodies(kind, DEFAULT)._from_json(body).instances == instances
 
 
 @pytest.mark.plugins("vision")

@@ -129,8 +129,10 @@ def test_bodies_of_waiting_requests_are_limited_together() -> None:
         app = application(wait, Limits(pending_bytes=2 * len(TEXT)))
         waiting = [asyncio.create_task(asked(app, chunks(TEXT))) for _ in range(2)]
         await asyncio.sleep(0)
-        status, headers, _ = await asked(app, chunks(TEXT))
+        rejected = chunks(TEXT[:5], TEXT[5:9], TEXT[9:])
+        status, headers, _ = await asked(app, rejected)
         assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        assert [message async for message in rejected] == []  # otherwise, the client would not read the answer
         released.set()
         assert [(await task)[0] for task in waiting] == [200, 200]
         assert (await asked(app, chunks(TEXT + b" " * len(TEXT))))[0] == 200  # all bodies were released

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -241,6 +242,13 @@ def test_spare_directory_that_is_a_link_is_not_used(tmp_path: Path, monkeypatch:
     (tmp_path / "blocked").unlink()
     scratches.collect(scratch)
     assert (scratch / "data").read_text() == "kept"
+
+
+def test_partial_directories_are_created_where_they_are_also_removed() -> None:
+    """Directories made by `tempfile` next to their destination would remain if the process is killed."""
+    package = Path(scratches.__file__).parents[1]
+    made = re.compile(r"(mkdtemp|TemporaryDirectory)\([^)]*prefix=f?\"\.")
+    assert [path for path in package.rglob("*.py") if made.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_scratch_directories_of_many_processes_survive_sweeps(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def run(
     logs: Path,
     others: Sequence[Answer] = (),
     failed_s: list[float] | None = None,
+    *,
+    abandon: bool = False,
 ) -> tuple[Measured, list[float]]:
     """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
@@ -64,7 +66,10 @@ def run(
     queries concurrently, each in a separate thread. `expected_s` is the expected duration of one query, or of one
     sample in the ``offline`` scenario. Latency is measured from the time when LoadGen issues the query. In the
     ``server`` scenario, latency is measured from the query's scheduled arrival. In the ``server`` scenario with a batch
-    size of 1, the latencies of failed queries are also added to `failed_s`. Exceptions raised by `answer` propagate.
+    size of 1, the latencies of failed queries are also added to `failed_s`.
+
+    Exceptions raised by `answer` propagate at the end of the test. With `abandon`, they propagate at once. The test
+    then continues without answers in other threads, so the process should end.
     """
     import mlperf_loadgen as lg
 
@@ -104,6 +109,8 @@ def run(
                 except BaseException as error:
                     # LoadGen waits for every answer, so complete the remaining queries before raising.
                     failure.append(error)
+                    if abandon:
+                        break
             now = time.perf_counter()
             for part in waiting:
                 if part is None:
@@ -113,12 +120,16 @@ def run(
                 lg.QuerySamplesComplete([lg.QuerySampleResponse(number, 0, 0) for number in part.ids])
         issued.put(None)  # end the other threads
 
-    threads = [threading.Thread(target=run_test, name="loadgen")]
-    threads += [threading.Thread(target=complete, args=(other,), name="loadgen-answer") for other in others]
+    threads = [threading.Thread(target=run_test, name="loadgen", daemon=abandon)]
+    threads += [
+        threading.Thread(target=complete, args=(other,), name="loadgen-answer", daemon=abandon) for other in others
+    ]
     start = time.perf_counter()
     for thread in threads:
         thread.start()
     complete(answer)
+    if failure and abandon:
+        raise failure[0]
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,10 @@ from typing import Any, Literal
 import msgspec
 
 from harness.checks.latency.child import LatencyJob, measure_latency
+from harness.checks.latency.loadgen import DEFAULT_BOUND_MS
 from harness.checks.latency.result import LatencyResult, Scenario, Settings
 from harness.checks.latency.stored import FOLDER, RESULT
-from harness.checks.latency.target import Target, check_url, described
+from harness.checks.latency.target import TIMEOUT_S, Target, check_url, described
 from harness.checks.latency.target_child import TargetJob, measure_target
 from harness.errors import HarnessError, RecordError, UsageError
 from harness.execute.child import call_in_child
@@ -25,6 +25,7 @@ from harness.records import Failure, RunSpec, Success
 from harness.records.files import make_directory
 from harness.records.reading import is_stored
 from harness.records.recipe import for_inference
+from harness.records.scratch import temporary
 from harness.records.store import StoredRun, write_json
 
 STREAMS = 8
@@ -40,6 +41,7 @@ def settings(
     target_qps: float | None = None,
     latency_bound_ms: float | None = None,
     target: str | None = None,
+    query_timeout_s: float | None = None,
     find_qps: bool = False,
 ) -> Settings:
     """Return the settings of a measurement. Raises `harness.UsageError` if an option does not apply to the scenario."""
@@ -49,7 +51,15 @@ def settings(
         raise UsageError(f"--target and --find-qps require --scenario server, not {scenario}")
     if find_qps and (target_qps is not None or latency_bound_ms is None):
         raise UsageError("--find-qps requires --latency-bound-ms and cannot be combined with --target-qps")
+    bound_s = 1e-3 * (latency_bound_ms or DEFAULT_BOUND_MS)
+    if query_timeout_s is not None and target is None:
+        raise UsageError("--query-timeout limits the queries to a service; pass its address with --target")
+    if query_timeout_s is not None and query_timeout_s < bound_s:
+        raise UsageError(
+            f"--query-timeout {query_timeout_s:g} is shorter than the latency bound of {bound_s:g} s; use a longer time"
+        )
     if target is not None:
+        query_timeout_s = query_timeout_s or max(TIMEOUT_S, 2 * bound_s)
         check_url(target)
         if batch_size is not None:
             raise UsageError("--batch-size cannot be combined with --target; pass it to harness serve")
@@ -68,6 +78,7 @@ def settings(
         target_qps=target_qps,
         latency_bound_ms=latency_bound_ms,
         target=target,
+        query_timeout_s=query_timeout_s,
     )
 
 
@@ -94,22 +105,25 @@ def measure(
     of the measurement are removed.
     """
     folder = run.path / FOLDER
-    try:
-        make_directory(folder)
-        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            make_directory(folder)
+            stack.callback(_remove_empty, folder)
+            scratch = stack.enter_context(temporary(folder)) / "result"
+            scratch.mkdir()
+        except OSError as error:
+            raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
         if chosen.target is None:
             result = _in_process(run, chosen, catalog, scratch, timeout_s=timeout_s, find_qps=find_qps)
         else:
             result = _over_http(run, chosen, catalog, scratch, timeout_s=timeout_s, find_qps=find_qps)
         write_json(scratch / RESULT, result)
         return result, _saved(scratch, folder, chosen.scenario)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # fails if the folder is not empty
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # raised if the folder is not empty
+        folder.rmdir()
 
 
 def _in_process(
@@ -152,7 +166,7 @@ def _over_http(
     """
     engine_for(chosen.scenario)
     record = run.record
-    target = Target.with_token(chosen.target or "")
+    target = Target.with_token(chosen.target or "", chosen.query_timeout_s)
     served = described(target)
     if served.run != record.run_id:
         raise UsageError(
@@ -177,7 +191,8 @@ def _over_http(
         raise HarnessError(f"the service could not be measured: {result.message}")
     if result.served is None or served.backend != record.spec.backend:
         return result
-    same = msgspec.structs.replace(result.settings, target=None, target_qps=result.measured.target_qps)
+    rate = result.measured.target_qps
+    same = msgspec.structs.replace(result.settings, target=None, query_timeout_s=None, target_qps=rate)
     with tempfile.TemporaryDirectory(prefix="harness-latency-") as scratch:
         bare = _in_process(
             run, same, catalog, Path(scratch), timeout_s=timeout_s, small_batches=True, threads=served.threads
@@ -201,7 +216,6 @@ def _options(spec: RunSpec, directory: Path, timeout_s: float) -> dict[str, Any]
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:
     """Rename the directory `scratch` to the first unused name in `folder`, and return its new path."""
-    scratch.chmod(0o755)
     number = 1
     while True:
         final = folder / f"{scenario}-{number}"

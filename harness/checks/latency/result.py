@@ -32,6 +32,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     used."""
     target: str | None = None
     """URL of the service to measure. If None, the model is measured directly, without a service."""
+    query_timeout_s: float | None = None
+    """Time limit for a query to a service, in seconds. None if no service is measured, and in older results."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import math
 import os
 import re
+import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,8 +25,15 @@ from harness.records import DataInfo
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TIMEOUT_S = 60.0
-"""Maximum time to wait for an answer, in seconds."""
+TIMEOUT_S = 10.0
+"""Default time limit for a query, in seconds."""
+CHECK_S = 0.05
+"""Time between two checks of the time limits, in seconds."""
+MIN_FAILED = 32
+"""Minimum number of failed queries for which a measurement is stopped."""
+UNANSWERED, FAILED = 0.1, 0.5
+"""Fraction of queries without an answer within the time limit, and fraction of queries that fail for any reason, above
+which a measurement is stopped."""
 IDLE_S = 30.0
 """Time after which an unused connection is reopened, in seconds. Servers close idle connections, so the next query on
 such a connection would fail."""
@@ -39,20 +49,22 @@ class Target:
     url: str
     """URL of the server, such as ``http://127.0.0.1:8000``."""
     token: str = ""
+    timeout_s: float = TIMEOUT_S
+    """Time limit for a query, in seconds."""
 
     @classmethod
-    def with_token(cls, url: str) -> Target:
+    def with_token(cls, url: str, timeout_s: float | None = None) -> Target:
         """Return a target that uses the token in ``HARNESS_SERVE_TOKEN``.
 
         Child processes inherit this environment variable, so the token is never written to a file.
         """
-        return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""))
+        return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""), timeout_s or TIMEOUT_S)
 
     def connect(self) -> http.client.HTTPConnection:
         """Return a new connection to the server. The first request opens the connection."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        return kind(parts.hostname or "", parts.port, timeout=self.timeout_s)
 
     def headers(self) -> dict[str, str]:
         """Return the headers to send with each request."""
@@ -134,11 +146,28 @@ class Answers:
     """Latency of each query that failed, in seconds, as measured by LoadGen."""
     timings: list[str] = field(default_factory=list)
     """Values of the ``Server-Timing`` header."""
+    unanswered: int = 0
+    """Number of queries that were not answered within the time limit."""
+    may_reject: bool = False
+    """True if the service may reject most queries, as in a search for the highest rate."""
     _known: dict[bytes, bytes] = field(default_factory=dict)
 
     def add(self, sample: int, content: bytes) -> None:
         """Store an answer."""
         self.contents.append((sample, self._known.setdefault(content, content)))
+
+    def check(self, min_failed: int = MIN_FAILED) -> None:
+        """Raise `harness.HarnessError` if the measurement is useless because too many queries failed."""
+        failed = self.failures.total()
+        total = failed + len(self.contents)
+        is_useless = self.unanswered > UNANSWERED * total or (failed > FAILED * total and not self.may_reject)
+        if failed < min_failed or not is_useless:
+            return
+        raise HarnessError(
+            f"{failed:,} of the first {total:,} queries failed ({self.listed_failures()}), so the measurement was "
+            "stopped; check the log of the service, or use a lower rate (--target-qps) or a longer time limit "
+            "(--query-timeout)"
+        )
 
     def listed_failures(self) -> str:
         """Return the number of failed queries for each reason, in decreasing order."""
@@ -164,49 +193,97 @@ class Client:
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
         self._used_s = time.monotonic()
+        self._limit = threading.Lock()
+        self._end_s = math.inf
+        self._socket: socket.socket | None = None
 
     def answer(self, samples: Sequence[int]) -> int:
         """Send a query for each sample, and store the answers. Return the number of failed queries. Failed queries do
         not raise exceptions."""
-        failed = 0
-        for sample in samples:
-            if time.monotonic() - self._used_s > IDLE_S:
-                self._connection.close()  # the next request opens the connection again
-            try:
-                self._connection.request("POST", "/predict", self._bodies[sample], self._headers)
-                response = self._connection.getresponse()
-                content = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
-                self.answers.failures[type(error).__name__] += 1
-                failed += 1
-                continue
-            finally:
-                self._used_s = time.monotonic()
-            if response.status == 200:
-                self.answers.add(sample, content)
-                self.answers.timings.append(response.headers.get("server-timing", ""))
-            else:
-                self.answers.failures[f"status {response.status}"] += 1
-                failed += 1
-        return failed
+        return sum(not self._is_answered(sample) for sample in samples)
+
+    def _is_answered(self, sample: int) -> bool:
+        """Send a query, and store the answer. Return False if the query failed."""
+        if time.monotonic() - self._used_s > IDLE_S:
+            self._connection.close()  # the next request opens the connection again
+        reason, content, timing = "", b"", ""
+        with self._limit:
+            self._end_s = time.monotonic() + self._target.timeout_s
+        try:
+            self._connection.request("POST", "/predict", self._bodies[sample], self._headers)
+            self._socket = self._connection.sock
+            response = self._connection.getresponse()
+            content, timing = response.read(), response.headers.get("server-timing", "")
+            if response.status != 200:
+                reason = f"status {response.status}"
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            reason = type(error).__name__
+        with self._limit:
+            is_late = self._end_s == -math.inf or reason == "TimeoutError"
+            self._end_s, self._socket = math.inf, None
+        self._used_s = time.monotonic()
+        if is_late:
+            self._connection.close()
+            self.answers.unanswered += 1
+            reason = f"no answer within {self._target.timeout_s:g} s"
+        if reason:
+            self.answers.failures[reason] += 1
+        else:
+            self.answers.add(sample, content)
+            self.answers.timings.append(timing)
+        return not reason
+
+    def expire(self, now_s: float) -> None:
+        """Abort the current query if its time limit has been exceeded.
+
+        The time limit of a socket applies to each part of an answer, so a service that sends single bytes could
+        otherwise delay a query forever.
+        """
+        with self._limit:
+            if now_s > self._end_s and self._socket is not None:
+                self._end_s = -math.inf
+                with contextlib.suppress(OSError):  # raised if the service has closed the connection
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
 
+@contextlib.contextmanager
+def limited(clients: Sequence[Client]) -> Iterator[None]:
+    """Enforce the time limits of the queries of `clients`, which are used in other threads."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(CHECK_S):
+            for client in clients:
+                client.expire(time.monotonic())
+
+    thread = threading.Thread(target=watch, name="harness-query-limits", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
     """Return the number of queries per second that the service answers when each client sends a query as soon as its
     previous one is answered. Each client must have a separate object for its answers.
 
-    Raises `harness.HarnessError` if the service does not answer any query with status 200."""
-    counts = [0] * len(clients)
+    Raises `harness.HarnessError` if the service does not answer any query with status 200, or leaves many queries
+    unanswered.
+    """
+    counts, answered_s = [0] * len(clients), [0.0] * len(clients)
     end = time.perf_counter() + seconds
 
     def work(number: int) -> None:
         while time.perf_counter() < end:
-            clients[number].answer([(number + counts[number]) % samples])
+            if not clients[number].answer([(number + counts[number]) % samples]):
+                answered_s[number] = time.perf_counter()
             counts[number] += 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(clients))]
@@ -215,14 +292,19 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
         thread.start()
     for thread in threads:
         thread.join()
-    answered = sum(counts) - sum(client.answers.failures.total() for client in clients)
-    if not answered:
-        failed = Answers(failures=sum((client.answers.failures for client in clients), Counter()))
+    found = Answers(
+        contents=[content for client in clients for content in client.answers.contents],
+        failures=sum((client.answers.failures for client in clients), Counter()),
+        unanswered=sum(client.answers.unanswered for client in clients),
+        may_reject=True,
+    )
+    if not found.contents:
         raise HarnessError(
-            f"the service did not answer any query with status 200 ({failed.listed_failures()}); check its log, "
+            f"the service did not answer any query with status 200 ({found.listed_failures()}); check its log, "
             "and verify that /ready returns status 200"
         )
-    return answered / (time.perf_counter() - start)
+    found.check(min_failed=1)
+    return len(found.contents) / (max(answered_s) - start)
 
 
 class _Prediction(msgspec.Struct):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from harness.checks.latency.target import (
     Client,
     Target,
     capacity_qps,
+    limited,
     outputs,
     peak_memory,
 )
@@ -116,7 +118,8 @@ def names(info: DataInfo) -> tuple[str, ...]:
 
 def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
     """Measure a service with examples from the run's test split, and save the latencies and LoadGen's logs."""
-    settings, target = job.settings, Target.with_token(job.settings.target or "")
+    settings = job.settings
+    target = Target.with_token(settings.target or "", settings.query_timeout_s)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()
     catalog = load_plugins(job.plugins)
@@ -139,15 +142,16 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
         clients = [Client(target, content_type, sent, Answers()) for _ in range(CONNECTIONS)]
         for client in clients:
             stack.callback(client.close)
+        stack.enter_context(limited(clients))
         capacity = capacity_qps(clients[:16], len(sent), CALIBRATION_S)
 
         def run(settings: Settings, logs: Path) -> tuple[Measured, list[float]]:
-            answers = taken[settings.target_qps] = Answers()
+            answers = taken[settings.target_qps] = Answers(may_reject=job.find_qps)
             for client in clients:
                 client.answers = answers
-            others = [client.answer for client in clients[1:]]
+            first, *others = [checked(client) for client in clients]
             single = msgspec.structs.replace(settings, batch_size=1)  # the service collects the queries into batches
-            return loadgen.run(clients[0].answer, len(sent), single, 1 / capacity, logs, others, answers.failed_s)
+            return loadgen.run(first, len(sent), single, 1 / capacity, logs, others, answers.failed_s, abandon=True)
 
         before = machine.read()
         search = None
@@ -190,6 +194,18 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
         ),
         search=search,
     )
+
+
+def checked(client: Client) -> loadgen.Answer:
+    """Return the method `Client.answer`, which then raises `harness.HarnessError` if too many queries have failed."""
+
+    def answer(samples: Sequence[int]) -> int:
+        failed = client.answer(samples)
+        if failed:
+            client.answers.check()
+        return failed
+
+    return answer
 
 
 def _judged(measured: Measured, latencies: list[float], settings: Settings, answers: Answers, problem: str) -> Measured:

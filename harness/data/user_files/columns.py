@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from harness.data.resampling import MAX_SPLITS
 from harness.data.user_files.encodings import INCOMPLETE, encodable, is_encodable
+from harness.data.user_files.marks import nfc
 from harness.data.user_files.notations import ERRORS, MISSING, PLAIN, Notation, examined, words_for_missing
 from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
@@ -229,7 +229,7 @@ def label(cell: Any) -> str | None:
     if is_missing(cell):
         return None
     text = str(cell).strip() if not isinstance(cell, bool) else str(cell).lower()
-    return unicodedata.normalize("NFC", text) or None
+    return nfc(text) or None
 
 
 def splits(table: Table, column: str, problems: Problems) -> list[str]:

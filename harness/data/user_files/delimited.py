@@ -24,6 +24,8 @@ from harness.errors import DataError
 Row = tuple[str, dict[str, Any]]
 """Position of a row, such as ``row 3 (line 4)``, and its cells, keyed by column name."""
 SEPARATORS = (",", ";", "\t", "|")
+MAX_COLUMNS = 100_000
+"""Maximum number of columns if the number of rows is limited."""
 SAMPLE = 100
 """Number of rows used to infer the separator and the number of columns."""
 USUAL = 0.95
@@ -58,7 +60,9 @@ def read_delimited(
     """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB per cell is too small for long documents
     lines = list(io.StringIO(text, newline=""))  # with newline="", lines end at \n, \r\n or \r
-    file = _File(source, lines, tabs=source.lower().endswith(".tsv"), separator=separator)
+    most_columns = None if most_rows is None else MAX_COLUMNS
+    tabs = source.lower().endswith(".tsv")
+    file = _File(source, lines, tabs=tabs, separator=separator, most_columns=most_columns)
     header = file.header()
     records = list(islice(file.records(), None if most_rows is None else most_rows + 1))
     if most_rows is not None and len(records) > most_rows:
@@ -126,7 +130,15 @@ def _ragged(header: list[str], cells: list[str]) -> str:
 class _File:
     """Lines of a file and their dialect."""
 
-    def __init__(self, source: str, lines: list[str], *, tabs: bool, separator: str | None) -> None:
+    def __init__(
+        self,
+        source: str,
+        lines: list[str],
+        *,
+        tabs: bool,
+        separator: str | None,
+        most_columns: int | None = None,
+    ) -> None:
         self.source, self.lines, self.quotes = source, lines, not tabs
         self.notes: Counter[str] = Counter()
         self.spans: list[tuple[int, int]] = []
@@ -141,6 +153,8 @@ class _File:
         self._skip_comments()
         if self.start >= len(lines):
             raise DataError(f"{source}: the file has no header and no rows")
+        if most_columns is not None and max(map(self.lines[self.start].count, SEPARATORS)) >= most_columns:
+            raise TooManyRowsError(source, most_columns, "columns")
         self.separator = "\t" if tabs else separator or self._infer_separator()
         self.body = self.width = 0
         self.extra = False
@@ -183,9 +197,12 @@ class _File:
                 "the header; if cells contain the separator, enclose them in quotes"
             )
         elif len(names) == 1:
-            advice = "if this line is a title or comment, remove it; otherwise check the separator (dataset.separator)"
+            advice = (
+                "if this line is a title or comment, remove it; otherwise specify the separator with --separator "
+                "(dataset.separator)"
+            )
         else:
-            advice = "correct the header, or check the separator (dataset.separator)"
+            advice = "correct the header, or specify the separator with --separator (dataset.separator)"
         names_shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
         raise DataError(
             f"{where} has {len(names)} {'cell' if len(names) == 1 else 'cells'} ({names_shown}), but the rows have "
@@ -343,8 +360,8 @@ class _File:
         if len(best) > 1 and fit[best[0]] >= USUAL:
             marks = " and ".join(map(repr, best))
             raise DataError(
-                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; specify the "
-                "separator with --set dataset.separator"
+                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; pass "
+                "--separator (dataset.separator) with one of them"
             )
         return best[0]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from harness.data.user_files.delimited import Row, check_decoded
+from harness.data.user_files.delimited import MAX_COLUMNS, Row, check_decoded
 from harness.data.user_files.encodings import INCOMPLETE, is_encodable, is_utf8
 from harness.data.user_files.problems import Problems, TooManyRowsError
 from harness.data.user_files.spelling import lookalikes
@@ -22,7 +22,7 @@ is limited, because a small file with different keys in each row would become a 
 """
 
 
-class _RepeatedKeyError(ValueError):
+class RepeatedKeyError(ValueError):
     """An object that contains a key more than once."""
 
 
@@ -49,9 +49,9 @@ def read_json(
             continue
         try:
             value = parsed(item) if items is None else item
-            if isinstance(value, _RepeatedKeyError):
+            if isinstance(value, RepeatedKeyError):
                 raise value
-        except _RepeatedKeyError as error:
+        except RepeatedKeyError as error:
             problems.add(where, str(error))
         except (ValueError, RecursionError) as error:
             problems.add(where, f"invalid JSON ({error})")
@@ -62,6 +62,8 @@ def read_json(
                 problems.add(where, 'expected a JSON object, such as {"text": "...", "label": "..."}')
     check_decoded(source, undecoded, problems)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if most_rows is not None and len(names) > MAX_COLUMNS:
+        raise TooManyRowsError(source, MAX_COLUMNS, "columns")
     if broken := next((name for name in names if not is_encodable(name)), None):
         raise DataError(f"{source}: the key {broken!r} contains {INCOMPLETE}; rename the key")
     if len(rows) * len(names) > max(MAX_CELLS, CELLS_PER_CHARACTER * len(text)):
@@ -89,18 +91,19 @@ def parsed(text: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = _marked(pairs)
-    if isinstance(row, _RepeatedKeyError):
+    row = marked(pairs)
+    if isinstance(row, RepeatedKeyError):
         raise row
     return row
 
 
-def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKeyError:
+def marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | RepeatedKeyError:
+    """Return a JSON object as a dictionary, or an exception that names a repeated key. Use as ``object_pairs_hook``."""
     row = dict(pairs)
     if len(row) == len(pairs):
         return row
     counts = Counter(name for name, _ in pairs)
-    return _RepeatedKeyError(
+    return RepeatedKeyError(
         f"the object contains the key {next(name for name, count in counts.items() if count > 1)!r} more than once"
     )
 
@@ -110,7 +113,7 @@ def _array(text: str) -> list[tuple[str, Any]] | None:
     if not text.lstrip().startswith("["):
         return None
     try:
-        items = json.loads(text, object_pairs_hook=_marked)
+        items = json.loads(text, object_pairs_hook=marked)
     except (ValueError, RecursionError):
         return None
     return [(f"row {number}", item) for number, item in enumerate(items, start=1)]

@@ -16,7 +16,7 @@ import msgspec
 from harness.data.user_files.memory_about import ABOUT, FOLDER, About
 from harness.errors import UsageError
 from harness.records.locations import cache_dir
-from harness.records.scratch import RESERVE, scratch, sweep
+from harness.records.scratch import temporary
 
 if TYPE_CHECKING:
     from harness.data.user_files.memory import MemoryData
@@ -157,12 +157,10 @@ def _write(folder: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> No
     If `folder` exists, its damaged files are replaced one by one. The folder itself is never moved, because another
     process that saved the same data may be reading it.
     """
-    sweep(folder.parent)
-    with scratch(folder.parent) as made:
+    with temporary(folder.parent) as made:
         for name, content in files():
             (made / name).parent.mkdir(exist_ok=True)
             (made / name).write_bytes(content)
-        (made / RESERVE).unlink(missing_ok=True)
         made.chmod(0o755)
         try:
             made.rename(folder)

@@ -19,10 +19,11 @@ from harness.data.user_files.encodings import decoded, is_utf8
 from harness.data.user_files.examples import row_number, unreadable
 from harness.data.user_files.folders import ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_metadata, is_table
+from harness.data.user_files.marks import nfc
 from harness.data.user_files.media import UnreadableError, described, is_unscaled, read_audio, read_image, scaled
 from harness.data.user_files.notations import PLAIN, Notation, with_missing
 from harness.data.user_files.options import OPTIONS, ImageOptions, TableOptions, UserOptions
-from harness.data.user_files.problems import Problems
+from harness.data.user_files.problems import Problems, TooLongError
 from harness.data.user_files.table_examples import PATHS, TARGETS, TEXTS, resolved
 from harness.data.user_files.tables import Table, check_lines, read_table
 from harness.data.user_files.training_values import CATEGORIES, new_values, spelled_as, spellings
@@ -90,6 +91,9 @@ class Reader:
     most_rows: int | None = None
     """Maximum number of rows in a text file or table, except Parquet files. `TooManyRowsError` is raised for files with
     more rows, before their cells are examined."""
+    most_chars: int | None = None
+    """Maximum number of characters in a cell. `TooLongError` is raised for tables with longer cells, before their cells
+    are interpreted."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -164,6 +168,8 @@ class Reader:
             text, warnings = decoded(path.name, read_named(path, MAX_LINES_BYTES), self.options.encoding)
         except RecordError as error:
             raise DataError(str(error)) from None
+        if not text.strip():
+            raise DataError(f"{path.name}: the file is empty")
         if self.most_rows is not None:
             check_lines(path.name, text, self.most_rows)
         lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
@@ -172,9 +178,22 @@ class Reader:
             if not is_utf8(line):
                 problems.add(position, "the line contains bytes that are not UTF-8")
         table = Table(path.name, {"text": [*lines]}, where, warnings=warnings)
+        self._check_lengths(table)
         return self._texts(table, "text", problems)
 
+    def _check_lengths(self, table: Table) -> None:
+        if self.most_chars is None:
+            return
+        for name, cells in table.columns.items():
+            for where, cell in zip(table.where, cells, strict=True):
+                if isinstance(cell, str) and len(cell) > self.most_chars:
+                    raise TooLongError(
+                        f"{table.source}: {where}: column {name!r} contains {len(cell):,} characters; shorten the "
+                        f"cell to at most {self.most_chars:,} characters"
+                    )
+
     def _from_table(self, table: Table, problems: Problems, folder: Path) -> Rows:
+        self._check_lengths(table)
         if self.kind == "text":
             return self._texts(table, self._column(table, "text_column", TEXTS), problems)
         if self.kind == "table":
@@ -191,7 +210,7 @@ class Reader:
         chosen: str | None = getattr(self.options, option)
         columns = Columns(table)
         if chosen is not None:
-            columns.require(chosen)
+            _require(table, [chosen])
             return chosen
         if len(table.columns) == 1:
             return next(iter(table.columns))
@@ -217,9 +236,7 @@ class Reader:
         dates, categorical = self.reading.get("dates", {}), self.reading["categories"]
         names = self.columns
         declared = with_missing(options.missing_values, options.decimal, options.thousands)
-        columns = Columns(table)
-        for name in names:
-            columns.require(name)
+        _require(table, names)
         numbers: list[list[float]] = []
         first_parts: dict[str, list[float]] = {}
         categories: dict[str, list[str | None]] = {}
@@ -237,7 +254,7 @@ class Reader:
                 is_declared = name in options.categorical_columns
                 trained = self.reading.get(CATEGORIES, {}).get(name, ())
                 cells, more = values.categories(table, name, problems, declared, declared=is_declared, trained=trained)
-                categories[name] = [None if cell is None else unicodedata.normalize("NFC", cell) for cell in cells]
+                categories[name] = [None if cell is None else nfc(cell) for cell in cells]
                 warnings += more
             else:
                 notation = Notation.from_json(self.reading["numbers"][name])
@@ -346,6 +363,15 @@ class Reader:
                 "values is unknown; convert it to 8 bits"
             )
         return scaled(pixels, *known)
+
+
+def _require(table: Table, names: Sequence[str]) -> None:
+    """Raise `harness.UnknownNameError` if a column of the training data is missing."""
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        more = f"; {len(absent)} columns of the training data are missing" if len(absent) > 1 else ""
+        hint = f"(in {table.source}, which must contain the columns of the training data{more})"
+        raise UnknownNameError("column", absent[0], table.columns, hint=hint)
 
 
 def named_columns(raw: RawData) -> dict[str, Any]:

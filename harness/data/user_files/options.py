@@ -84,7 +84,10 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.encoding is not None:
             _check_encoding(self.encoding)
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
-            raise ValueError(f"separator must be a single character other than a quote, got {self.separator!r}")
+            raise ValueError(
+                f"separator must be a single character other than a quote, got {self.separator!r} (a tab is written as "
+                "$'\\t' in the shell)"
+            )
         if not 0 <= self.split_seed < 2**32:
             raise ValueError(f"split_seed must be between 0 and 2^32 - 1, got {self.split_seed}")
         if not (0 < self.validation_share < 1 and 0 < self.test_share < 1):

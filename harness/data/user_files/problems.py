@@ -12,6 +12,10 @@ NAMED = 5
 """Maximum number of problems listed in a message."""
 
 
+class TooLongError(DataError):
+    """Error for a cell with more characters than permitted."""
+
+
 class TooManyRowsError(DataError):
     """Error for a file with more rows than the reader accepts."""
 

@@ -129,7 +129,9 @@ def _check_separated(table: Table) -> None:
     for mark, plural in SEPARATORS.items():
         count = name.strip().count(mark)
         if count and all(isinstance(cell, str) and cell.strip().count(mark) == count for cell in cells):
-            advice = f"pass --set 'dataset.separator={mark}'" if mark in ",;|" else "separate the cells with commas"
+            advice = "separate the cells with commas"
+            if mark in ",;|":
+                advice = f"pass --separator '{mark}' (dataset.separator)"
             if table.source.lower().endswith(".tsv"):
                 advice = "separate the cells with tabs" + (", or change the suffix to .csv" if mark != " " else "")
             raise DataError(

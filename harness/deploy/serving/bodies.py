@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from harness.data.user_files.json_rows import RepeatedKeyError, marked
 from harness.data.user_files.location import MEDIA
 from harness.deploy.serving.frames import File, Part
 from harness.deploy.serving.limits import Limits
@@ -77,26 +79,30 @@ class Bodies:
         """
         size = 0
 
-        def count(received: int) -> None:
+        def reserve(received: int) -> bool:
             nonlocal size
+            if self._pending_bytes + received > self._limits.pending_bytes:
+                return False
             size += received
             self._pending_bytes += received
-            if self._pending_bytes > self._limits.pending_bytes:
-                raise RefusedError(503, "the service is overloaded; try again later", retry_after_s=1)
+            return True
 
         try:
-            part = await self._parsed(scope, await self._received(receive, count))
+            part = await self._parsed(scope, await self._received(receive, reserve))
             encoded, examples = _encoded(part), self._examples(part)
             del part  # otherwise, it would stay in memory until the request is answered
             yield encoded, examples
         finally:
             self._pending_bytes -= size
 
-    async def _received(self, receive: Receive, count: Callable[[int], None]) -> bytes:
-        """Return the body of a request. `count` is called with the size of each chunk that is kept."""
+    async def _received(self, receive: Receive, reserve: Callable[[int], bool]) -> bytes:
+        """Return the body of a request.
+
+        `reserve` is called with the size of each chunk, and returns False if the service cannot keep the chunk.
+        """
         limits = self._limits
         body = bytearray()
-        received, more = 0, True
+        received, more, is_overloaded = 0, True, False
         try:
             async with asyncio.timeout(limits.body_s):
                 while more and received <= DISCARDED * limits.body_bytes:
@@ -105,11 +111,13 @@ class Bodies:
                         raise RefusedError(400, "the client closed the connection")
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     received += len(chunk)
-                    # The rest of a body that is too large is discarded. A client that is still sending would not read
-                    # the answer.
-                    if received <= limits.body_bytes:
+                    # The rest of a body that cannot be kept is discarded. A client that is still sending would not
+                    # read the answer.
+                    if received <= limits.body_bytes and not is_overloaded:
+                        is_overloaded = not reserve(len(chunk))
                         body += chunk
-                        count(len(chunk))
+                    if is_overloaded:
+                        body.clear()
         except TimeoutError:
             raise RefusedError(
                 408,
@@ -117,6 +125,8 @@ class Bodies:
             ) from None
         if received > limits.body_bytes:
             raise RefusedError(413, _too_large(limits.body_bytes))
+        if is_overloaded:
+            raise RefusedError(503, "the service is overloaded; try again later", retry_after_s=1)
         return bytes(body)
 
     async def _parsed(self, scope: Any, body: bytes) -> Part:
@@ -125,7 +135,9 @@ class Bodies:
             raise RefusedError(415, f"unsupported content encoding {encoding[:100]!r}; send the body uncompressed")
         header = _header(scope, b"content-type")
         content_type = header.partition(";")[0].strip().lower()
+        charset = CHARSET.search(header)
         if content_type == "application/json":
+            _check_charset(charset)
             return self._from_json(body)
         if content_type == "multipart/form-data":
             return Part(files=await _uploaded(scope, body, self._limits))
@@ -133,9 +145,8 @@ class Bodies:
             if content_type == known or (known.endswith("*") and content_type.startswith(known[:-1])):
                 if not body:
                     raise RefusedError(422, "the body is empty; send a file")
-                charset = CHARSET.search(header)
-                if self._kind not in MEDIA and charset and charset[1].lower() not in ("utf-8", "us-ascii"):
-                    raise RefusedError(415, f"unsupported charset {charset[1][:100]!r}; encode the text as UTF-8")
+                if self._kind not in MEDIA:
+                    _check_charset(charset)
                 return Part(files=[File(f"body{suffix}", body)])
         known_types = ", ".join(["application/json", "multipart/form-data", *FILE_TYPES[self._kind]])
         raise RefusedError(415, f"unsupported content type {content_type[:100]!r}; send one of: {known_types}")
@@ -161,6 +172,7 @@ class Bodies:
                 f"the request contains {len(instances):,} examples; send at most "
                 f"{self._limits.request_examples:,} per request",
             )
+        _check_repeated(body, instances)
         if self._kind in MEDIA:
             return Part(files=[File(f"instance-{number}", content) for number, content in enumerate(instances)])
         return Part(instances=instances)
@@ -174,6 +186,28 @@ class Bodies:
         return len(part.files) if self._kind in MEDIA else self._limits.batch_size
 
 
+def _check_repeated(body: bytes, instances: Sequence[Any]) -> None:
+    """Raise `RefusedError` if an object in a valid body contains a key more than once. msgspec keeps the last value."""
+    keys = 1 + sum(len(instance) for instance in instances if isinstance(instance, dict))
+    if body.count(b":") == keys:  # There are more colons if a key is repeated, or if a string contains a colon.
+        return
+    found = json.loads(body, object_pairs_hook=marked, parse_int=float)  # int rejects numbers with many digits
+    if isinstance(found, RepeatedKeyError):
+        raise RefusedError(422, f"{found}; send each key once")
+    bad = [
+        {"index": number, "message": f"{instance}; send each key once"}
+        for number, instance in enumerate(found["instances"])
+        if isinstance(instance, RepeatedKeyError)
+    ]
+    if bad:
+        raise RefusedError(422, f"example {bad[0]['index']}: {bad[0]['message']}", bad[:100])
+
+
+def _check_charset(charset: re.Match[str] | None) -> None:
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise RefusedError(415, f"unsupported charset {charset[1][:100]!r}; encode the text as UTF-8")
+
+
 def _header(scope: Any, wanted: bytes) -> str:
     return next((value for name, value in scope["headers"] if name == wanted), b"").decode("latin-1")
 
@@ -181,8 +215,10 @@ def _header(scope: Any, wanted: bytes) -> str:
 def _not_strict(body: bytes) -> str:
     """Return the reason why only a lenient parser accepts the body, or an empty string. msgspec does not report
     this reason."""
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "it starts with a byte order mark; encode it as UTF-8 without this mark"
     try:
-        json.loads(body)
+        json.loads(body.decode())
     except (ValueError, RecursionError):
         return ""
     return "NaN, infinite numbers and unpaired surrogates are not allowed"

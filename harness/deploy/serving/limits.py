@@ -37,6 +37,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Maximum number of open connections. Further connections are closed."""
     write_s: float = 60.0
     """Maximum time without progress while a client receives an answer, in seconds."""
+    text_chars: int = 1_000_000
+    """Maximum number of characters in a text or in a cell of a table."""
     image_pixels: int = 50_000_000
     """Maximum number of pixels in an image before it is scaled down."""
     audio_samples: int = 60_000_000

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import MEDIA
+from harness.data.user_files.marks import MAX_MARKS, has_many_marks
 from harness.data.user_files.new_data import Reader, Rows
-from harness.data.user_files.problems import TooManyRowsError
+from harness.data.user_files.problems import TooLongError, TooManyRowsError
 from harness.data.user_files.tables import Table
 from harness.deploy.serving.frames import File, Part
 from harness.deploy.serving.limits import Limits
@@ -57,7 +58,7 @@ class Requests:
     """
 
     def __init__(self, reader: Reader, folder: Path, limits: Limits) -> None:
-        self._reader = dataclasses.replace(reader, most_rows=limits.request_examples)
+        self._reader = dataclasses.replace(reader, most_rows=limits.request_examples, most_chars=limits.text_chars)
         self._folder, self._limits = folder, limits
         if reader.kind == "image":
             from PIL import EpsImagePlugin, Image
@@ -73,8 +74,8 @@ class Requests:
 
         try:
             found = list(self._sources(part))
-        except TooManyRowsError as error:
-            raise RefusedError(413, str(error)) from None
+        except (TooManyRowsError, TooLongError) as error:
+            raise RefusedError(413, _shown(str(error), self._folder)) from None
         except HarnessError as error:
             raise RefusedError(422, _shown(str(error), self._folder)) from None
         bad, first = [], 0
@@ -90,6 +91,7 @@ class Requests:
             place = "" if bad[0]["index"] is None else f"example {bad[0]['index']}: "
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             raise RefusedError(422, f"{place}{bad[0]['message']}{more}", bad[:100])
+        self._check_texts(found)
         if first > self._limits.request_examples:
             raise RefusedError(413, _too_many(first, self._limits.request_examples))
         if not first:
@@ -108,6 +110,7 @@ class Requests:
         rows = self._reader.rows(self._table([text for part in parts for text in part.instances]))
         if rows.problems or rows.warnings:
             return None
+        self._check_texts([rows])
         texts, counts = rows.inputs["text"], [len(part.instances) for part in parts]
         return [{"text": texts[end - count : end]} for count, end in zip(counts, accumulate(counts), strict=True)]
 
@@ -129,6 +132,16 @@ class Requests:
         if self._reader.kind == "audio":
             return sum(waveform.size for waveform in rows.inputs["waveform"] if waveform is not None)
         return 0
+
+    def _check_texts(self, found: Sequence[Rows]) -> None:
+        """Raise `RefusedError` for texts that take too long to prepare."""
+        if self._reader.kind != "text":
+            return
+        texts = [text for rows in found for text in rows.inputs["text"] if text is not None]
+        for number, text in enumerate(texts):
+            if has_many_marks(text):
+                what = f"the text has more than {MAX_MARKS} consecutive combining characters; remove them"
+                raise RefusedError(422, f"example {number}: {what}", [{"index": number, "message": what}])
 
     def _check_size(self, size: int) -> None:
         """Raise `RefusedError` if the decoded files of a request are too large in total. Decoded files are kept in

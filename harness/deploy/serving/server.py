@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import signal
@@ -141,7 +142,9 @@ def listen(host: str, port: int) -> socket.socket:
         bound.bind((host.strip("[]"), port))
     except OSError as error:
         bound.close()
-        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}; choose another port") from None
+        is_address = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = "check the address (--host)" if is_address else "choose another port (--port)"
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from None
     return bound
 
 
@@ -247,6 +250,13 @@ class Connection(HttpToolsProtocol):
         if self._head_bytes > self._limits.header_bytes:
             self.transport.abort()
         self._watch()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a complete request even if the client has closed its sending side, and then close the connection."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timeouts."""

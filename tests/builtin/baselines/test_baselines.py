@@ -186,6 +186,14 @@ def test_fitted_model_is_restored_exactly_from_its_file(model: str, tmp_path: Pa
         other.predict(batch.inputs)
 
 
+@pytest.mark.plugins("regression", "vision", "speech", "nlp")
+@pytest.mark.parametrize("model", MODELS)
+def test_fit_prints_no_warnings(model: str, recwarn: pytest.WarningsRecorder) -> None:
+    bench, fitted = session(model)
+    fitted.fetch(fitted.train_step(bench.batch(examples=60), 0.0))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 @pytest.mark.plugins("regression", "vision", "speech")
 @pytest.mark.parametrize("model", ["gradient-boosting", "mfcc-svm"])
 def test_fitted_model_that_is_not_linear_has_no_weights(model: str) -> None:

@@ -4,11 +4,12 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from harness_nlp import text
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import DataError
@@ -203,3 +204,48 @@ def test_published_vocabulary_with_mixed_line_ends_is_refused(tmp_path: Path) ->
     (tmp_path / "vocab.txt").write_bytes("\n".join(lines).encode() + b"\r\nc\n")
     with pytest.raises(DataError, match=r"vocab\.txt: line 6 ends with a carriage return, unlike other lines"):
         text.encode_pretrained([["a b"]], str(tmp_path))
+
+
+PARTS = (
+    "film",
+    "unbelievable",
+    "a" * 99,
+    "b" * 250,
+    "\u00e9t\u0065\u0301",
+    "\u6f22\u5b57",
+    "x,y!",
+    "\U0001f600",
+    " ",
+    "\n \t",
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(PARTS), max_size=120).map("".join), max_size=3)
+    | st.lists(st.lists(st.sampled_from(PARTS), max_size=120).map(" ".join), max_size=3),
+    count=st.integers(0, 12),
+    learn=st.sampled_from([text.learn_vocabulary, text.learn_words]),
+)
+def test_first_tokens_of_a_long_text_are_those_of_the_whole_text(texts: list[str], count: int, learn: Any) -> None:
+    tokenizer = text.tokenizer_for(learn(["film film", *PARTS, *PARTS], 120, lowercase=True), lowercase=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "CHARACTERS", 1)
+        found = text.encode_start(texts, tokenizer, count)
+    assert found == [ids[:count] for ids in text.encode([*map(text.clean, texts)], tokenizer)]
+
+
+def test_first_tokens_do_not_need_the_rest_of_the_text() -> None:
+    tokenizer = text.tokenizer_for(text.learn_words(["the film"] * 2, 10, lowercase=True), lowercase=True)
+    seen: list[int] = []
+    real = text.encode
+
+    def encode(texts: list[str], tokenizer: Any) -> list[list[int]]:
+        seen.extend(map(len, texts))
+        return real(texts, tokenizer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "encode", encode)
+        (ids,) = text.encode_start(["the film " * 500_000], tokenizer, 510)
+    assert len(ids) == 510
+    assert sum(seen) < 10_000

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import math
+import select
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +22,16 @@ from own_files import houses, photos, reviews, write_csv, write_sound
 
 from harness.checks.latency import target
 from harness.checks.latency.bodies import JSON, _date, bodies
-from harness.checks.latency.target import Answers, Client, Target, capacity_qps, check_url, outputs, peak_memory
+from harness.checks.latency.target import (
+    Answers,
+    Client,
+    Target,
+    capacity_qps,
+    check_url,
+    limited,
+    outputs,
+    peak_memory,
+)
 from harness.checks.latency.target_child import Quality
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.new_data import columns_of, reader
@@ -107,7 +119,8 @@ def test_other_kinds_cannot_be_sent() -> None:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A service that answers with the number in the request, fails for 13, and closes the connection for 17."""
+    """A service that answers with the number in the request, fails for 13, closes the connection for 17, does not
+    answer 18, and sends single bytes of a long answer to 19."""
 
     protocol_version = "HTTP/1.1"
 
@@ -116,15 +129,28 @@ class Handler(BaseHTTPRequestHandler):
         if number == 17:
             self.close_connection = True
             return
+        if number == 18:
+            self._wait(1000)
+            return
+        if number == 19:
+            self._send(200, "", length=1000)
+            while not self._wait(0.02):
+                self.wfile.write(b" ")
+            return
         self._send(503 if number == 13 else 200, json.dumps({"predictions": [{"values": {"price": number}}]}))
 
     def do_GET(self) -> None:
         wrong = self.headers["authorization"] != "Bearer right"
         self._send(401 if wrong else 200, 'harness_peak_memory_bytes{process="http"} 1.5e+03\n')
 
-    def _send(self, status: int, content: str) -> None:
+    def _wait(self, seconds: float) -> bool:
+        """Wait for at most the given time. Return True if the client has closed the connection."""
+        self.close_connection = bool(select.select([self.connection], [], [], seconds)[0])
+        return self.close_connection
+
+    def _send(self, status: int, content: str, length: int | None = None) -> None:
         self.send_response(status)
-        self.send_header("content-length", str(len(content)))
+        self.send_header("content-length", str(len(content) if length is None else length))
         self.send_header("server-timing", "queue;dur=1.500, model;dur=2.000")
         self.end_headers()
         self.wfile.write(content.encode())
@@ -173,6 +199,50 @@ def test_capacity_excludes_failures(url: str) -> None:
     assert measured(3) > 0
     with pytest.raises(HarnessError, match=r"did not answer any query with status 200 \(status 503: \d+\); check"):
         measured(13)
+
+
+@pytest.mark.parametrize("number", [18, 19])
+def test_query_without_an_answer_within_the_time_limit_fails(url: str, number: int) -> None:
+    content = [json.dumps({"instances": [n]}).encode() for n in (3, number)]
+    client = Client(Target(url, timeout_s=0.2), JSON, content, Answers())
+    start = time.monotonic()
+    with limited([client]):
+        assert client.answer([0, 1, 0]) == 1
+    assert 0.2 <= time.monotonic() - start < 10
+    client.close()
+    assert client.answers.failures == {"no answer within 0.2 s": 1}
+    assert [sample for sample, _ in client.answers.contents] == [0, 0]
+
+
+def test_capacity_of_a_service_that_hangs_is_not_measured(url: str) -> None:
+    content = [json.dumps({"instances": [n]}).encode() for n in (3, 18)]
+    clients = [Client(Target(url, timeout_s=0.2), JSON, content, Answers()) for _ in range(4)]
+    with contextlib.ExitStack() as stack:
+        for client in clients:
+            stack.callback(client.close)
+        with pytest.raises(HarnessError, match=r"queries failed \(no answer within 0.2 s: \d+\), so the"):
+            capacity_qps(clients, 2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("answered", "rejected", "unanswered", "may_reject", "stops"),
+    [
+        (968, 0, 32, False, False),
+        (200, 0, 32, False, True),
+        (200, 0, 31, False, False),
+        (200, 0, 32, True, True),
+        (31, 32, 0, False, True),
+        (33, 32, 0, False, False),
+        (1, 1000, 0, True, False),
+    ],
+)
+def test_measurement_is_stopped_if_its_result_would_be_useless(
+    answered: int, rejected: int, unanswered: int, may_reject: bool, stops: bool
+) -> None:
+    answers = Answers([(0, b"")] * answered, may_reject=may_reject, unanswered=unanswered)
+    answers.failures.update({"status 503": rejected, "no answer within 1 s": unanswered})
+    with pytest.raises(HarnessError, match="so the measurement was stopped") if stops else contextlib.nullcontext():
+        answers.check()
 
 
 def test_client_opens_an_idle_connection_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
