@@ -257,15 +257,14 @@ class OpenStudy:
     def _opened(self) -> Study:
         """Return the stored study with the same settings, or a new study if there is none."""
         plan = self.plan
-        name, number = plan.name, 1
+        name, number, last = plan.name, 1, ""
         software = _software(plan, self._catalog)
         storage = without_password(self._settings.storage) or JOURNAL
-        found: Study | None = None
         while (directory(self._results, name) / STUDY).is_file():
-            found = load(directory(self._results, name))
-            number += 1
+            number, last = number + 1, name
             name = f"{plan.name}-{number}"
-        if found is not None and not self._settings.rerun:
+        if last and not self._settings.rerun:
+            found = load(directory(self._results, last))
             then = found.software
             changed = [each for each in {**then, **software} if then.get(each) != software.get(each)]
             if changed:

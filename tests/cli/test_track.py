@@ -34,8 +34,13 @@ class Lines:
 @harness.hookimpl
 def harness_trackers():
     yield harness.Tracker(
-        name="lines", listener="file_tracker:Lines", summary="lines of text", options={"name": "name of the file"}
+        name="lines", listener="file_tracker:Lines", summary="lines of text", options={"name": "name of the file"},
+        check="file_tracker:check",
     )
+
+def check(results, options):
+    if "/" in options.get("name", ""):
+        raise harness.UsageError("the name must not contain a slash")
 
 @harness.hookimpl
 def harness_reporters():
@@ -97,6 +102,10 @@ def test_track_logs_readable_runs_and_reports_the_others(invoke: Invoke, tmp_pat
         ("run --task toy-regress --tracker lines:nam=x", "unknown lines tracker option 'nam'; did you mean 'name'?"),
         ("run --task toy-regress --tracker lines:name", "write the option of a tracker as NAME:OPTION=VALUE"),
         ("run --task toy-regress --tracker line --dry-run", "unknown tracker 'line'"),
+        ("run --task toy-regress --tracker lines:name=a/b", "the name must not contain a slash"),
+        ("run --task toy-regress --tracker lines:name=a/b --dry-run", "the name must not contain a slash"),
+        ("track --all --tracker lines:name=a/b", "the name must not contain a slash"),
+        ("tune --task toy-regress --search recipe.epochs=1,2 --tracker lines:name=a/b", "must not contain a slash"),
         (
             "tune --task toy-regress --lr-range --tracker lines",
             "--lr-range does not perform a search; remove --tracker",

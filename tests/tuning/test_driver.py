@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from filelock import FileLock
 from sample_records import ENVIRONMENT, success
 from toy_plugin import PEERS, TOY_REF, install, install_toy
 
-from harness.errors import BusyError, HarnessError, PluginError, UsageError
+from harness.errors import BusyError, HarnessError, PluginError, RecordError, UsageError
+from harness.execute import claims
 from harness.execute.builtin import LocalExecutor
+from harness.execute.claims import claimed
+from harness.execute.device_lock import measuring_on
+from harness.execute.resume import Decision
 from harness.execute.runner import Listener, Prune
 from harness.plan.selection import Selection
 from harness.plugins import load
@@ -39,7 +45,7 @@ from harness.tuning.driver import Tuned, tune
 from harness.tuning.open_study import Settings
 from harness.tuning.request import Tuning, plan
 from harness.tuning.sampling import Asked
-from harness.tuning.study import JOURNAL, STUDY, Study, directory, load_all
+from harness.tuning.study import FOLDER, JOURNAL, STUDY, Study, directory, load_all
 
 SEARCH = ("recipe.learning_rate=log:1e-4:1.0", "recipe.batch_size=8,16,32")
 
@@ -164,15 +170,14 @@ def study(toys: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stu
     def execute(
         runs: Runs, trials: int = 12, backends: tuple[str, ...] = ("toy-numpy",), place: str = "results", **more: Any
     ) -> Tuned:
-        settings = {name: more.pop(name) for name in ("storage", "rerun") if name in more}
+        settings = {name: more.pop(name) for name in ("storage", "rerun", "wait") if name in more}
         monkeypatch.setattr(driver, "run_all", runs)
         monkeypatch.setattr(open_study, "run_all", runs)
         for module in (driver, request):
             monkeypatch.setattr(module, "lanes_for", lambda specs, jobs: ())  # however many cores this machine has
-        overrides = more.pop("overrides", ("recipe.epochs=8",))
+        overrides, listener = more.pop("overrides", ("recipe.epochs=8",)), more.pop("listener", None) or Messages()
         chosen = Selection(tasks=("toy-regress",), backends=backends, threads=1, overrides=overrides)
         wanted = Tuning(selection=chosen, trials=trials, **{"search": SEARCH, "confirm": 0} | more)
-        listener = more.get("listener") or Messages()
         return tune(plan(wanted, toys), toys, Store(tmp_path / place), Settings(timeout_s=60, **settings), listener)
 
     return execute
@@ -374,6 +379,76 @@ def test_study_is_not_executed_twice(remote: bool, study: Study_, monkeypatch: p
     assert len(runs.executed) == 1
 
 
+def test_study_that_another_command_executes_is_continued_when_it_ends(study: Study_, tmp_path: Path) -> None:
+    (done,) = study(Runs(), trials=1).studies
+    lock = FileLock(tmp_path / "results" / FOLDER / f".{done.name}.lock")
+    lock.acquire()
+
+    class Waiting(Messages):
+        def message(self, text: str) -> None:
+            super().message(text)
+            if text == f"waiting, because another harness command is executing the study {done.name!r}":
+                lock.release()
+
+    runs = Runs()
+    assert len(study(runs, trials=2, wait=True, listener=Waiting()).studies[0].trials) == 2
+    assert len(runs.executed) == 1
+
+
+def confirmed_keys(tuned: Tuned) -> set[str]:
+    return {record.request_key for record in tuned.records}
+
+
+def test_confirmation_is_not_executed_by_two_commands(study: Study_, tmp_path: Path) -> None:
+    key = min(confirmed_keys(study(Runs(), trials=2, confirm=1, place="other")))
+    runs = Runs()
+    with (
+        claimed(Store(tmp_path / "results"), [key]),
+        pytest.raises(BusyError, match=r"the trials are finished, but .* executing 1 of these runs .* then repeat the"),
+    ):
+        study(runs, trials=2, confirm=1)
+    assert [kind for _, kind in runs.executed] == ["quality"] * 2
+    again = Runs()
+    assert len(study(again, trials=2, confirm=1).records) == 2
+    assert [kind for _, kind in again.executed] == [None] * 2
+
+
+def test_confirmation_waits_without_the_device_and_uses_the_runs_of_the_other_command(
+    study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, two commands could wait for each other."""
+    monkeypatch.setattr(claims, "WAIT_S", 0.01)
+    first = study(Runs(), trials=2, confirm=1, place="other")
+    results = Store(tmp_path / "results")
+    entered: list[str] = []
+
+    def decide(specs: Sequence[RunSpec], *_: Any, **__: Any) -> list[Decision]:
+        stored = {run.record.request_key: run for run in results.load().runs}
+        return [Decision(spec, stored.get(spec.key), "") for spec in specs]
+
+    monkeypatch.setattr(driver, "decide", decide)
+
+    class Waiting(Messages):
+        def message(self, text: str) -> None:
+            super().message(text)
+            if text.startswith("waiting, because another harness command") and not entered:
+                with measuring_on(["cpu"]):
+                    entered.append(text)
+                for record in first.records:
+                    with results.scratch() as scratch:
+                        results.commit(scratch, msgspec.structs.replace(record, run_id=""))
+                other.close()
+
+    other = ExitStack()
+    other.enter_context(claimed(results, confirmed_keys(first)))
+    runs, listener = Runs(), Waiting()
+    second = study(runs, trials=2, confirm=1, wait=True, listener=listener)
+    assert len(entered) == 1
+    assert confirmed_keys(second) == confirmed_keys(first)
+    assert [kind for _, kind in runs.executed] == ["quality"] * 2
+    assert not any(text.startswith("confirmation on fresh seeds") for text in listener.texts)
+
+
 def test_study_of_two_backends_has_equal_budgets_and_first_trials(study: Study_) -> None:
     runs = Runs()
     one, other = study(runs, trials=8, backends=("toy-numpy", "peer-wide"), sampler="random").studies
@@ -551,3 +626,23 @@ def test_load_of_a_damaged_study_is_a_problem(study: Study_, tmp_path: Path) -> 
         assert str(path) in problems[0]
     path.write_text("{")
     assert load_all(tmp_path / "results")[0] == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "{}"])
+def test_damaged_study_is_not_continued_and_a_new_one_can_be_started(
+    content: str, study: Study_, tmp_path: Path
+) -> None:
+    (done,) = study(Runs(), trials=1).studies
+    path = directory(tmp_path / "results", done.name) / STUDY
+    path.write_text(content)
+    with pytest.raises(
+        RecordError, match=rf"{path}: not valid: .*; restore the file from a copy, or repeat .* --rerun"
+    ):
+        study(Runs(), trials=1)
+    assert path.read_text() == content
+    (new,) = study(Runs(), trials=1, rerun=True).studies
+    assert new.name == f"{done.name}-2"
+    runs = Runs()
+    (continued,) = study(runs, trials=2).studies
+    assert (continued.name, len(runs.executed)) == (new.name, 1)
+    assert path.read_text() == content
