@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 from filelock import FileLock, Timeout
 
+from harness.data.cache import cache_dir
 from harness.errors import BusyError, RecordError
 from harness.execute.claims import claimed
 from harness.execute.device_lock import measuring_on
@@ -23,6 +27,7 @@ from harness.records.files import make_directory
 from harness.records.store import RECORD, Store, read_record
 from harness.tuning.open_study import OpenStudy, Settings
 from harness.tuning.request import StudyPlan
+from harness.tuning.sampling import full_url
 from harness.tuning.study import DEFAULT, FOLDER, Study
 
 
@@ -58,7 +63,7 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     lanes = lanes_for(specs, request.jobs) if request.jobs > 1 and executor.name == LOCAL else ()
     store.prepare()
     try:
-        with _locked(plans, store, wait=settings.wait, say=listener.message), contextlib.ExitStack() as devices:
+        with _locked(plans, store, settings, say=listener.message), contextlib.ExitStack() as devices:
             devices.enter_context(_measuring(plans, settings, listener))
             if not executor.remote:
                 check_before_runs([spec for plan in plans for spec in plan.checked], catalog, say=listener.message)
@@ -75,11 +80,22 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
 
 
 @contextlib.contextmanager
-def _locked(plans: Sequence[StudyPlan], store: Store, *, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the locks of the studies."""
+def _locked(
+    plans: Sequence[StudyPlan], store: Store, settings: Settings, *, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Hold the locks of the studies.
+
+    A storage may be used with several results directories. The same study must not be executed for two of them at the
+    same time, so the studies in the storage are also locked, for the commands on this machine.
+    """
+    folders = [store.path / FOLDER]
+    if settings.storage:
+        digest = hashlib.sha256(full_url(settings.storage).encode()).hexdigest()
+        with contextlib.suppress(RuntimeError):  # raised if there is no home directory
+            folders.append(Path(cache_dir()) / FOLDER / digest[:16])
     with contextlib.ExitStack() as stack:
-        for name in sorted({plan.name for plan in plans}):
-            path = store.path / FOLDER / f".{name}.lock"
+        for folder, name in itertools.product(folders, sorted({plan.name for plan in plans})):
+            path = folder / f".{name}.lock"
             busy = f"another harness command is executing the study {name!r}"
             lock = FileLock(path)
             try:
@@ -87,11 +103,13 @@ def _locked(plans: Sequence[StudyPlan], store: Store, *, wait: bool, say: Callab
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
-                    if not wait:
+                    if not settings.wait:
                         raise BusyError(f"{busy}; wait until it ends, or pass --wait") from None
                     say(f"waiting, because {busy}")
                     lock.acquire()
             except OSError as error:
+                if folder != folders[0]:  # as for the locks of devices, no lock is held
+                    continue
                 raise RecordError(f"{path}: cannot be locked: {error.strerror}") from None
             stack.callback(lock.release)
         yield

@@ -90,9 +90,12 @@ class OpenStudy:
         known = {record.run_id for record in records}
         absent = [each.number for each in self._sampling.finished if each.run_id and each.run_id not in known]
         if absent:
+            advice = "pass the --results directory of the study, or another --storage"
+            if not settings.storage:
+                advice = "restore the records, or pass --rerun to start a new study"
             raise UsageError(
                 f"the storage contains the study {self.study.name!r}, but the records of its trials, such as trial "
-                f"{absent[0]}, are not in {folder}; pass the --results directory of the study, or another --storage"
+                f"{absent[0]}, are missing or damaged in {folder}; {advice}"
             )
         self._update()
 

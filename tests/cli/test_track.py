@@ -20,6 +20,8 @@ class Lines:
         self.path = results / options.get("name", "lines.txt")
 
     def write(self, text):
+        if self.path.name == "fails":
+            raise harness.HarnessError("no connection")
         with self.path.open("a") as file:
             print(text, file=file)
 
@@ -76,6 +78,13 @@ def test_run_and_track_log_the_same_lines(invoke: Invoke, tmp_path: Path) -> Non
     assert (tmp_path / "results" / "lines.txt").read_text().splitlines() == live
     assert invoke("track", "--all", "--quiet", "--tracker", "lines:name=all.txt").stderr == ""
     assert (tmp_path / "results" / "all.txt").read_text().splitlines() == live
+
+
+def test_track_names_the_run_that_was_not_logged(invoke: Invoke, tmp_path: Path) -> None:
+    assert invoke(*RUN).exit_code == 0
+    (run,) = [path.name for path in (tmp_path / "results").glob("toy-*")]
+    done = invoke("track", "--all", "--tracker", "lines:name=fails")
+    assert (done.exit_code, done.stderr) == (1, f"Error: the run {run} was not logged completely: no connection\n")
 
 
 def test_track_logs_readable_runs_and_reports_the_others(invoke: Invoke, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from filelock import FileLock
+from optuna.storages.journal import JournalFileBackend
 from sample_records import ENVIRONMENT, success
 from toy_plugin import PEERS, TOY_REF, install, install_toy
 
@@ -45,7 +49,7 @@ from harness.tuning.driver import Tuned, tune
 from harness.tuning.open_study import Settings
 from harness.tuning.request import Tuning, plan
 from harness.tuning.sampling import Asked
-from harness.tuning.study import FOLDER, JOURNAL, STUDY, Study, directory, load_all
+from harness.tuning.study import FOLDER, JOURNAL, STUDY, TRIALS, Study, directory, load_all
 
 SEARCH = ("recipe.learning_rate=log:1e-4:1.0", "recipe.batch_size=8,16,32")
 
@@ -531,10 +535,74 @@ def test_study_in_a_database_is_continued_and_needs_its_records(study: Study_, t
     (more,) = study(Runs(), trials=3, storage=storage).studies
     assert more.trials[:2] == done.trials
     assert not (directory(tmp_path / "results", done.name) / JOURNAL).exists()
-    with pytest.raises(UsageError, match="but the records of its trials, such as trial 0, are not in"):
+    with pytest.raises(UsageError, match=r"trial 0, are missing or damaged in .*; pass the --results directory of"):
         study(Runs(), trials=3, storage=storage, place="elsewhere")
     with pytest.raises(UsageError, match="uses the storage"):
         study(Runs(), trials=3)
+
+
+def test_study_in_a_storage_is_not_executed_for_two_results_directories(
+    study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    urls = {"storage": "sqlite:///tuning.db"}, {"storage": f"sqlite:///{tmp_path}/tuning.db"}
+
+    class Again(Runs):
+        def __call__(self, *arguments: Any, **more: Any) -> list[RunRecord]:
+            with pytest.raises(BusyError, match=r"another harness command is executing the study .* or pass --wait"):
+                study(Runs(), trials=2, place="elsewhere", **urls[1])
+            return super().__call__(*arguments, **more)
+
+    monkeypatch.setattr(LocalExecutor, "remote", True)  # so that the device is not locked
+    (done,) = study(Again(), trials=1, **urls[0]).studies
+    assert len(done.trials) == 1
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
+    assert len(study(Runs(), trials=2, **urls[0]).studies[0].trials) == 2
+
+
+def test_study_whose_trials_were_removed_is_refused(study: Study_, tmp_path: Path) -> None:
+    (done,) = study(Runs(), trials=1).studies
+    shutil.rmtree(directory(tmp_path / "results", done.name) / TRIALS)
+    with pytest.raises(UsageError, match=r"trial 0, are missing or damaged in .*; restore the records, or pass"):
+        study(Runs(), trials=2)
+
+
+@pytest.mark.parametrize("writes", [1, 4, 9, 14])
+def test_study_whose_journal_cannot_be_written_is_continued_like_an_undisturbed_one(
+    writes: int, study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (expected,) = study(Runs(), trials=6, place="undisturbed").studies
+    append, left = JournalFileBackend.append_logs, [writes]
+
+    def append_while_there_is_space(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileBackend, "append_logs", append_while_there_is_space)
+        with pytest.raises(
+            HarnessError, match=rf"{JOURNAL}: .*No space left on device; .*repeat the command"
+        ) as raised:
+            study(Runs(), trials=6)
+        assert raised.value.exit_status == 1
+    (continued,) = study(Runs(), trials=6).studies
+    assert results_of(continued) == results_of(expected)
+
+
+def test_study_whose_database_is_lost_raises(study: Study_, tmp_path: Path) -> None:
+    database = tmp_path / "tuning.db"
+
+    class Lost(Runs):
+        def __call__(self, *arguments: Any, **more: Any) -> list[RunRecord]:
+            with sqlite3.connect(database) as connection:
+                connection.execute("DROP TABLE trial_user_attributes")
+            return super().__call__(*arguments, **more)
+
+    with pytest.raises(RecordError, match=r"the storage sqlite:///.*no such table.*repeat the command to continue"):
+        study(Lost(), trials=2, storage=f"sqlite:///{database}")
 
 
 def test_study_in_an_unusable_storage_raises(study: Study_) -> None:
