@@ -222,7 +222,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 def _number(text: str) -> Any:
     """Return the value of a text that is JSON except for numbers such as ``nan``, ``-inf`` and ``1e400``. These numbers
-    are read as NaN or infinity. Return None if there is no such value.
+    are read as NaN or infinity. Return None if the text cannot be read.
     """
     with suppress(ValueError, RecursionError):
         return json.loads(re.sub(r"(?i)[+-]?\b(nan|inf|infinity)\b", "NaN", text))
