@@ -128,11 +128,13 @@ def check_length(recipe: Recipe, training_examples: int | None) -> None:
     `training_examples` is the number of training examples, or None if it is not known. `Recipe.max_steps` then has the
     largest possible number of epochs, which is the number of steps.
     """
-    from harness.data.batches import steps_per_epoch
-
     epochs, length, more = recipe.epochs, f"training has {recipe.epochs} epochs", "more epochs (recipe.epochs)"
     if recipe.max_steps is not None:
-        per_epoch = 1 if training_examples is None else steps_per_epoch(training_examples, recipe.batch_size)
+        per_epoch = 1
+        if training_examples is not None:
+            from harness.data.batches import steps_per_epoch
+
+            per_epoch = steps_per_epoch(training_examples, recipe.batch_size)
         limited = -(-recipe.max_steps // per_epoch)
         if limited < epochs:
             epochs, more = limited, "more steps (recipe.max_steps)"
