@@ -36,7 +36,7 @@ def _section(name: str) -> str:
 
 
 def _default(kind: type, attribute: str) -> str:
-    """Return the default value of an attribute as Markdown, or a word for attributes without a value."""
+    """Return the default value of an attribute as Markdown, or ``required`` if the attribute has no default."""
     parameters = inspect.signature(kind).parameters
     if attribute in parameters:
         value: Any = parameters[attribute].default

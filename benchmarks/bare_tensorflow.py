@@ -23,7 +23,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build a model with the given weights and the function for its training steps.
+    """Build a model with the given weights, and a function that performs a training step.
 
     The backend's own optimizer is used, so that the benchmark compares only the loops. Keras's optimizers use different
     formulas.

@@ -17,7 +17,7 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""Modules by framework and name. The first module is the baseline of the comparison."""
+"""Modules, keyed by framework and name. The first module is the baseline of the comparison."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
 """Packages that a contender requires."""
 
@@ -44,6 +44,6 @@ def weights_of(network: Network, request: SessionRequest, read: Callable[[Any], 
 
 
 def permuted(split: Split, order: Any, size: int) -> tuple[Mapping[str, Any], Any]:
-    """Return the inputs and targets in the given order, without the last batch if it is incomplete."""
+    """Return the inputs and targets in the given order, excluding the last batch if it is incomplete."""
     order = order[: len(order) // size * size]
     return {name: array[order] for name, array in split.inputs.items()}, split.targets[order]

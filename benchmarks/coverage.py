@@ -83,7 +83,7 @@ class Coverage:
 
 
 def measure(case: Case, samples: int, seed: int = 0) -> list[Coverage]:
-    """Return the coverage of each metric of a case."""
+    """Return the coverage for each metric of a case."""
     rng = np.random.default_rng(seed)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in case.truth}
     for _ in range(samples):
@@ -118,9 +118,9 @@ def proportion(n: int, accuracy: float) -> Case:
 
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mistaken_for_first: bool = False) -> Case:
     """Return a case with a fixed number of examples in each class. `accuracy` contains the probability of a correct
-    prediction for each class. In incorrect predictions, all other classes are equally likely. If `mistaken_for_first`
-    is True, incorrect predictions are always the first class (or the last class, for examples of the first class). The
-    true scores are those of an infinite test split with the same class proportions.
+    prediction for each class. If a prediction is incorrect, all other classes are equally likely. If
+    `mistaken_for_first` is True, every incorrect prediction is the first class (or the last class, for examples of the
+    first class). The true scores are those of an infinite test split with the same class proportions.
     """
     number, n = len(counts), sum(counts)
     wrong = 1 - np.array(accuracy)
@@ -144,8 +144,8 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
 
 
 def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, mistaken_for_first: bool) -> Case:
-    """Return a case with about `n` examples, in which half of the classes are rare and together have the given fraction
-    of the examples. `shares` contains the accuracies of the frequent and of the rare classes.
+    """Return a case with about `n` examples, in which half of the classes are rare and together make up the given
+    fraction of the examples. `shares` contains the accuracies of the frequent and of the rare classes.
     """
     few = number // 2
     frequent, seldom = (max(1, round(n * part)) for part in ((1 - fraction) / (number - few), fraction / few))
@@ -294,7 +294,7 @@ def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000, help="number of simulations of each case [2000]")
+    parser.add_argument("--samples", type=int, default=2000, help="number of simulations per case [2000]")
     parser.add_argument("-k", default="", help="simulate only the cases whose name contains this text")
     options = parser.parse_args()
     found: list[Coverage] = []

@@ -1,9 +1,9 @@
 """Measure the time needed to prepare SST-2, and the memory needed to train on a dataset that does not fit into memory.
 
 ``python -m benchmarks.data sst2`` measures how long it takes to prepare SST-2 and to load it from the cache. Each
-measurement runs in a separate process and does not include the time for imports. ``python -m benchmarks.data large
-[--gigabytes 5]`` creates images in a temporary folder, trains on them with ``harness run``, and prints the peak host
-memory from the record.
+measurement runs in a separate process and excludes import time. ``python -m benchmarks.data large [--gigabytes 5]``
+creates images in a temporary folder, trains on them with ``harness run``, and prints the peak host memory from the
+record.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _draw_images(folder: Path, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
-    parser.add_argument("--backend", default="torch", help="backend of the run [torch]")
+    parser.add_argument("--backend", default="torch", help="backend to use [torch]")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sst2").add_argument("--repeats", type=int, default=5, help="number of repeats [5]")
     commands.add_parser("large").add_argument(

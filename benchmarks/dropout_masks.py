@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default="wav2vec2-tiny", help="model [wav2vec2-tiny]")
     parser.add_argument("--backend", default="torch", help="backend [torch]")
     parser.add_argument("--masks", type=int, default=6144, help="number of masks, at least 512 [6144]")
-    parser.add_argument("--orders", type=int, default=800, help="number of random orders of the masks [800]")
+    parser.add_argument("--orders", type=int, default=800, help="number of random permutations of the masks [800]")
     options = parser.parse_args()
     values = statistics(options.task, options.model, options.backend, options.masks)
     tests = sum(each.shape[1] for each in values) + OTHER_TESTS
@@ -58,7 +58,8 @@ def main() -> None:
 def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
     """Return the statistics of each mask, ``[masks, tests]``, and the statistics of the weight changes in training
     steps, ``[steps, tests]``. The weights and dropout rates are those of a parity check. The number of steps is chosen
-    so that the number of disjoint sets of `CHANGES` steps is equal to the number of disjoint sets of `MASKS` masks."""
+    so that the steps (in sets of `CHANGES`) and the masks (in sets of `MASKS`) form the same number of disjoint
+    sets."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)

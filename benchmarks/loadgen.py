@@ -1,9 +1,9 @@
 """Overhead of LoadGen and its binding, and accuracy of the measured percentiles: ``python -m benchmarks.loadgen``.
 
-The first table shows the overhead, measured with a service that does nothing. The columns are the time from issuing a
+The first table shows the overhead, measured with a service that does nothing. The columns show the time from issuing a
 query to its completion, and the total time per query. The second table shows the percentiles measured by LoadGen and by
-the loop of harness for a service with known latencies. The service busy-waits for 2 ms in 95% of the queries, and for
-10 ms in the others.
+harness's own loop for a service with known latencies. The service busy-waits for 2 ms in 95% of the queries, and for 10
+ms in the other 5%.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def recovered(seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loadgen", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement [5]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement, in seconds [5]")
     options = parser.parse_args()
     print(overhead(options.seconds), recovered(options.seconds), sep="\n\n")
 

@@ -48,7 +48,7 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 
 
 def everything(name: str) -> tuple[str, list[Array], list[int]]:
-    """Return the kind of a dataset, all its images or recordings, and the sample rates of the recordings."""
+    """Return the type of a dataset, all its images or recordings, and the sample rates of the recordings."""
     dataset = discover().dataset(name)
     raw = dataset.load(dataset.Options())
     key = "image" if dataset.kind == "image" else "waveform"

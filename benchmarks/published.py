@@ -1,8 +1,8 @@
 """Comparison with published results.
 
 ``python -m benchmarks.published run [DATASET ...] [--backend NAME] [--minilm FOLDER]`` executes the runs that are
-missing from the results directory. ``python -m benchmarks.published table`` prints the comparison with the recorded
-runs in Markdown.
+missing from the results directory. ``python -m benchmarks.published table`` compares the recorded runs with the
+published results and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
     """Return a claim about the RMSE of a network with one hidden layer of 50 units, over the published splits. The
-    values were published with the code of Gal and Ghahramani 2016 (arXiv:1506.02142), after the author had repeated the
-    grid search.
+    values are from the grid search of Gal and Ghahramani 2016 (arXiv:1506.02142), as repeated by the first author and
+    published with the code of the paper.
     """
     return Claim(
         task="regression",

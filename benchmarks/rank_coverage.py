@@ -6,7 +6,7 @@ performance is the sum of the backend's mean, a random dataset effect, and the r
 folds. The effects of different folds are correlated, because their training splits overlap. The baseline has no dataset
 effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed distribution.
 ``--samples N`` sets the number of simulations per case. The command also prints the false positive rates of
-Friedman's test and of the critical difference for backends that do not differ.
+Friedman's test, of the critical difference and of Holm's correction for backends that do not differ.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MEANS = np.array([0.0, 0.05, 0.1, 0.3])
 SEEDS, SEED_DEVIATION = 5, 0.05
 """Number of seeds or folds, and standard deviation of their effects."""
 OVERLAP = 1 / 4
-"""Ratio of the number of test examples to the number of other examples with five folds. The correlation between the
-effects of two folds is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
+"""Ratio of test examples to all other examples in each of five folds. The correlation between the effects of two folds
+is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
 DATASETS = (3, 5, 10, 20)
 EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -43,7 +43,7 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 }
 """Distributions of the dataset effects, each with a mean of zero. The draws are multiplied by 0.2."""
 LARGE = 40_000
-"""Number of datasets from which the true mean ranks are computed."""
+"""Number of datasets used to compute the true mean ranks."""
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False, overlap: float = 0.0) -> Array:
@@ -83,7 +83,7 @@ def true_ranks(effect: str, *, verdict: bool, overlap: float = 0.0) -> Array:
 
 
 def cases(values: Array, *, verdict: bool, overlap: float = 0.0) -> list[Case]:
-    """Return one case for each dataset."""
+    """Return a list with one case per dataset."""
     tied = ties(values, overlap)
     pairs = list(itertools.combinations(range(len(NAMES)), 2))
     return [
@@ -126,17 +126,18 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool, overlap
 
 
 def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a table row with the fraction of simulations in which each test finds a difference between equal
-    backends."""
+    """Return a table row with the fraction of simulations in which each test finds a difference between backends that
+    do not differ."""
     rng = np.random.default_rng([datasets, 7])
-    friedman = nemenyi = 0
+    friedman = nemenyi = holm = 0
     for _ in range(samples):
         values = draw(rng, effect, datasets, equal=True)
         found = standings(cases(values, verdict=verdict), NAMES, 0, resamples=2)
         ranks = [one.mean_rank for one in found.contenders]
         friedman += (found.friedman_p or 0.0) < 0.05
-        nemenyi += max(ranks) - min(ranks) >= (found.critical_difference or 0.0)
-    ends = [f"{count / samples:.1%}" for count in (friedman, nemenyi)]
+        nemenyi += max(ranks) - min(ranks) >= (found.critical_difference or math.inf)
+        holm += min(one.p_holm for one in found.contenders if one.p_holm is not None) < 0.05
+    ends = [f"{count / samples:.1%}" for count in (friedman, nemenyi, holm)]
     return [effect, datasets, "verdict" if verdict else "equal means", *ends]
 
 
@@ -154,14 +155,14 @@ def print_coverage(samples: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_coverage", description=__doc__)
-    parser.add_argument("--samples", type=int, default=500, help="number of simulations of each case [500]")
+    parser.add_argument("--samples", type=int, default=500, help="number of simulations per case [500]")
     parser.add_argument("--tests-only", action="store_true", help="simulate only the tests, not the intervals")
     options = parser.parse_args()
     if not options.tests_only:
         print_coverage(options.samples)
     settings = [("normal", n, verdict) for verdict in (False, True) for n in DATASETS]
     rows = [false_differences(effect, n, options.samples, verdict=verdict) for effect, n, verdict in settings]
-    header = ["dataset effects", "datasets", "ties by", "Friedman's test", "critical difference"]
+    header = ["dataset effects", "datasets", "ties by", "Friedman's test", "critical difference", "Holm's correction"]
     print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
 
 

@@ -3,9 +3,9 @@ benchmarks.recipe_parity``.
 
 Each backend trains each model for 50 steps from the same weights, on the same batches, with the recipe's schedule and
 without dropout. The table shows the largest relative difference between the losses of the first backend and those of
-the others, and the corresponding difference between the predictions after training. If the recipe has a moving average
-of the weights, the predictions use the average. The first backend also trains in float64 on the CPU if it supports this
-precision, which shows how strongly rounding affects the losses.
+the others, and the corresponding difference between the predictions after training. If the recipe uses a moving average
+of the weights, the predictions are computed with this average. If the first backend supports float64, it also trains in
+this precision on the CPU, to show how much rounding affects the losses.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MODELS = {
     "resnet-20": ("vision", "resnet.embedder.*"),
     "wav2vec2-tiny": ("speech", "wav2vec2.feature_extractor.*"),
 }
-"""Task of each model, and the parameters that the recipes with `Recipe.frozen` do not train."""
+"""Task of each model, and the parameters to freeze in recipes that set `Recipe.frozen`."""
 MIXES: dict[str, dict[str, Any]] = {
     "lamb": {
         "optimizer": "lamb", "learning_rate": 0.01, "weight_decay": 0.01, "l1": 1e-4, "accumulation_steps": 3,
@@ -87,7 +87,7 @@ fp16, and the other fields are used only by the training loop of harness."""
 
 
 class Job(msgspec.Struct, frozen=True):
-    """The job of a child process that trains one model with one backend."""
+    """Job for a child process that trains one model with one backend."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -133,7 +133,7 @@ def _finite(values: Sequence[float]) -> list[float | None]:
 
 
 def specs_of(model: str, backends: Sequence[str], precision: str, catalog: Catalog) -> list[RunSpec]:
-    """Return the spec of each backend with the model's own recipe."""
+    """Return the spec for each backend, with the model's own recipe."""
     selection = Selection(
         tasks=(MODELS[model][0],),
         models=(model,),
@@ -146,7 +146,8 @@ def specs_of(model: str, backends: Sequence[str], precision: str, catalog: Catal
 
 
 def mixed(spec: RunSpec, mix: Mapping[str, Any], model: str, classes: int) -> RunSpec:
-    """Return the spec with the fields of a recipe in `MIXES`. The class weights are 0.5, 1, 1.5, 0.5, 1, ..."""
+    """Return the spec with its recipe updated by the fields of a recipe in `MIXES`. The class weights are 0.5, 1, 1.5,
+    0.5, 1, ..."""
     fields = dict(mix)
     if "class_weights" in fields:
         fields["class_weights"] = tuple(0.5 + 0.5 * (number % 3) for number in range(classes))
@@ -168,8 +169,8 @@ def trained(spec: RunSpec, catalog: Catalog) -> Trained:
 
 
 def differences(one: Trained, other: Trained) -> tuple[float, int, float]:
-    """Return the largest relative difference between losses, the number of steps before it first exceeds `TOLERANCE`,
-    and the relative difference between the predictions."""
+    """Return the largest relative difference between losses, the number of steps before this difference first exceeds
+    `TOLERANCE`, and the relative difference between the predictions."""
     errors = [
         relative(np.array([x], float), np.array([y], float)) for x, y in zip(other.losses, one.losses, strict=True)
     ]
@@ -178,7 +179,7 @@ def differences(one: Trained, other: Trained) -> tuple[float, int, float]:
 
 
 def rows(model: str, mix: str, backends: Sequence[str], precision: str, catalog: Catalog) -> Iterator[list[str]]:
-    """Yield one row for the comparison of the first backend with each other backend. If the first backend supports
+    """Yield one row for each comparison of the first backend with another backend. If the first backend supports
     float64, also compare it with its own results in float64.
     """
     first, *others = specs_of(model, backends, precision, catalog)
@@ -196,8 +197,8 @@ def rows(model: str, mix: str, backends: Sequence[str], precision: str, catalog:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipe_parity", description=__doc__)
-    parser.add_argument("--model", action="append", choices=MODELS, help="model; can be repeated [all]")
-    parser.add_argument("--mix", action="append", choices=MIXES, help="recipe; can be repeated [all]")
+    parser.add_argument("--model", action="append", choices=MODELS, help="model to train; can be repeated [all]")
+    parser.add_argument("--mix", action="append", choices=MIXES, help="recipe to use; can be repeated [all]")
     parser.add_argument("--backend", default="torch,tensorflow", help="backends [torch,tensorflow]")
     parser.add_argument("--precision", default="fp32", help="precision [fp32]")
     options = parser.parse_args()

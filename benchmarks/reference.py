@@ -152,7 +152,7 @@ The command is empty if it is defined in `GROUPS`.
 
 
 def verdicts() -> list[ParityVerdict]:
-    """Return the verdicts to which the records of the default runs refer."""
+    """Return the parity verdicts that the records of the default runs refer to."""
     named = {mark.verdict for record in GROUPS["defaults"].records() for mark in record.parity}
     return [verdict for key, verdict in load_verdicts(DEFAULTS).items() if key in named]
 

@@ -3,8 +3,8 @@
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine with drifting speed or autocorrelated
 noise. The runs are assigned to two groups in several orders, and the groups are compared. Each comparison is repeated
 after the training throughput of one group has been reduced. Repeats of one real run can be used instead of simulated
-runs: ``--results DIR`` uses the repeats in a directory, and ``--runs N`` executes N new repeats. Comparisons of real
-runs may have runs in common.
+runs: ``--results DIR`` uses the repeats in a directory, and ``--runs N`` executes N new repeats. Different comparisons
+may use some of the same real runs.
 
 Orders: ``ABBA`` is the order in which `harness run` executes runs. ``ABAB`` alternates the groups, ``AABB`` alternates
 pairs of runs of one group, and ``AAA BBB`` places all runs of one group before those of the other.
@@ -40,7 +40,7 @@ from harness.records.store import RECORD, Store, StoredRun, read_record
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
 """Arguments of the real run. The run uses one thread, so that a core remains free for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
-"""Directory containing the record from which simulated runs are created."""
+"""Directory containing the record on which simulated runs are based."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -53,7 +53,7 @@ class Noise(NamedTuple):
     """Relative change in the speed of the machine between the first and the last run, which is the same for all
     metrics."""
     autocorrelation: float = 0.0
-    """Correlation of the noise of consecutive runs."""
+    """Correlation between the noise of consecutive runs."""
 
     def draw(self, rng: np.random.Generator, runs: int, metrics: int) -> NDArray[np.float64]:
         """Return relative speeds ``[runs, metrics]``. The noise is independent across metrics."""
@@ -77,7 +77,7 @@ ORDERS = ("ABBA", "ABAB", "AABB", "AAA BBB")
 
 
 def letters(order: str, size: int) -> str:
-    """Return the groups of ``2 * size`` runs, in chronological order."""
+    """Return a string with the group, A or B, of each of ``2 * size`` runs in chronological order."""
     if order == "AAA BBB":
         return "A" * size + "B" * size
     return "".join(order[index % len(order)] for index in range(2 * size))
@@ -120,7 +120,7 @@ def slowed(run: StoredRun, share: float) -> StoredRun:
 
 
 class Rates:
-    """Counts of the outcomes of many comparisons between groups of runs of one build."""
+    """Outcome counts for many comparisons between groups of runs of the same build."""
 
     def __init__(self, catalog: Catalog, slowdown: float) -> None:
         self._catalog, self._slowdown = catalog, slowdown
@@ -194,7 +194,7 @@ def main() -> None:
         "--runs", type=int, help="execute this number of repeats of one run and compare them, instead of simulated runs"
     )
     parser.add_argument("--backend", default="torch", help="backend of the new runs [torch]")
-    parser.add_argument("--order", default=",".join(ORDERS), help=f"orders of the runs [{','.join(ORDERS)}]")
+    parser.add_argument("--order", default=",".join(ORDERS), help=f"run orders, comma-separated [{','.join(ORDERS)}]")
     parser.add_argument("--side", type=int, nargs="+", default=[5, 10], help="runs per group [5 10]")
     parser.add_argument("--draws", type=int, default=1000, help="number of comparisons [1000]")
     parser.add_argument(

@@ -6,8 +6,8 @@ Comments are not included, because they are read together with the code. The sam
 files, so a review can be repeated. The output is a numbered list with the location of each sentence.
 
 With ``--control PACKAGE``, the sample is mixed with the same number of sentences from the code of an installed package.
-The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` names a
-JSON file for the origins of the sentences.
+The locations are omitted, so that the reader does not know which sentences belong to the project. ``--key`` saves the
+origins of the sentences in a JSON file.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def prose(text: str) -> Iterator[str]:
         is_literal, next_is_literal = next_is_literal, paragraph.rstrip().endswith("::")
         if is_literal or paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!", ":::")):
             continue
-        joined = " ".join(paragraph.split())
-        for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
+        joined = re.sub(r"``[^`]+``|`[^`]+`", lambda code: code[0].replace(" ", "\0"), " ".join(paragraph.split()))
+        for part in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
+            sentence = part.replace("\0", " ")
             words = sentence.split()
             plain = [word for word in words if word.strip("`*.,:;()").isalpha() and word.strip(".,:;()") != "X"]
             if len(words) >= MIN_WORDS and len(plain) >= len(words) / 2:
@@ -65,7 +66,7 @@ def sentences() -> list[tuple[str, str]]:
 
 
 def package_sentences(name: str) -> list[tuple[str, str]]:
-    """Return (location, sentence) for every sentence in the code of an installed package, without its tests."""
+    """Return (location, sentence) for every sentence in the code of an installed package, excluding its tests."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         raise SystemExit(f"the package {name!r} is not installed")

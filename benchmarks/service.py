@@ -1,17 +1,17 @@
-"""Measure what ``harness serve`` adds to inference: ``python -m benchmarks.service RUN [--sustained 300]``.
+"""Measure the overhead of ``harness serve``: ``python -m benchmarks.service RUN [--sustained 300]``.
 
-The service runs on this machine and shares its cores with the client. Another process computes the outputs for the same
+The service and the client run on this machine and share its cores. Another process computes the outputs for the same
 texts with the same model, the same code and the same number of threads, but without a service (offline). Each round
 consists of four measurements, in the order offline, service, service, offline. The tables show the median of the rounds
 and a confidence interval of at least 95% (`harness.measure.steady.median_interval`).
 
-- Latency: one request after the other, with one text each.
+- Latency: one request at a time, with one text each.
 - Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. 128 texts
   are requested at the same time. The table also shows the CPU time per text of each process. The client, the HTTP
   process and the model's process share the cores of the machine, so the sum of their CPU times per text limits the
   throughput.
-- Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput of such
-  requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
+- Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput measured for
+  such requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Service:
-    """A running service, and its processes by name."""
+    """A running service and its processes, keyed by name."""
 
     port: int
     processes: dict[str, psutil.Process]
@@ -90,7 +90,7 @@ def serving(run: str, results: Path, threads: int) -> Iterator[Service]:
 
 
 def run_client(client: Coroutine[Any, Any, T]) -> T:
-    """Run the client, with the event loop of uvloop if it is installed."""
+    """Run the client, using uvloop's event loop if uvloop is installed."""
     factory = None
     if importlib.util.find_spec("uvloop") is not None:
         import uvloop
@@ -101,7 +101,7 @@ def run_client(client: Coroutine[Any, Any, T]) -> T:
 
 
 def load_of(service: Service, size: int, seconds: float, connections: int) -> Load:
-    """Measure the service. Stop with an error if a request failed."""
+    """Measure the service. Exit with an error if a request failed."""
     load = run_client(closed_loop(service.port, size, connections, seconds))
     if load.failed:
         raise SystemExit(f"{load.failed} of {len(load.latencies_s)} requests failed")
@@ -109,7 +109,7 @@ def load_of(service: Service, size: int, seconds: float, connections: int) -> Lo
 
 
 def latencies(service: Service, offline: Offline, rounds: int, seconds: float) -> list[tuple[Any, ...]]:
-    """Return a table of the latency of one text."""
+    """Return a table of the latency for one text."""
     found: list[tuple[float, float]] = []
     for _ in range(rounds):
         inside, over_http = [], []
@@ -178,12 +178,12 @@ def sustained(service: Service, rate: float, seconds: float) -> list[tuple[Any, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description=__doc__)
-    parser.add_argument("run", help="id of a run on text data with saved weights")
+    parser.add_argument("run", help="id of a run that has saved weights and uses text data")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results directory [results]")
     parser.add_argument(
         "--threads", type=int, default=1, help="number of CPU threads of the model, offline and in the service [1]"
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of texts in a request [1 8 32]")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of texts per request [1 8 32]")
     parser.add_argument("--rounds", type=int, default=7, help="number of rounds, at least 6 for an interval [7]")
     parser.add_argument("--seconds", type=float, default=2.0, help="duration of each measurement, in seconds [2]")
     parser.add_argument("--sustained", type=float, default=0.0, help="duration of the sustained load, in seconds [0]")

@@ -1,7 +1,7 @@
 """The load generator of `benchmarks.service`: keep-alive connections that send prepared requests.
 
-The generator does not use an HTTP library, because it shares the cores of the machine with the service. Each response
-must have a ``Content-Length`` header.
+The generator shares the cores of the machine with the service, so it does not use an HTTP library. Each response must
+have a ``Content-Length`` header.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Load:
     """Results of sending requests."""
 
     latencies_s: list[float] = field(default_factory=list)
-    """Latency of each request. For random arrivals, the latency includes the time before the request was sent."""
+    """Latency of each request. For random arrivals, the latency includes the time that a request waits before it is
+    sent."""
     failed: int = 0
     """Number of requests whose response did not have status 200."""
     seconds: float = 0.0
@@ -124,7 +125,7 @@ async def closed_loop(port: int, size: int, connections: int, seconds: float) ->
 
 async def random_arrivals(port: int, rate: float, seconds: float, on_tenth: Callable[[Load], None]) -> None:
     """Send requests with one text at random times (a Poisson process), at `rate` requests per second. After each tenth
-    of the duration, call `on_tenth` in another thread with the results of this tenth.
+    of the duration, call `on_tenth` in another thread with the results of that tenth.
     """
     loop = asyncio.get_running_loop()
     load, content = Load(), requests(1)

@@ -1,15 +1,15 @@
 """Choice of the default models and recipes for the user's own data: ``python -m benchmarks.small_data``.
 
 ``python -m benchmarks.small_data STAGE ...`` executes the runs of each stage whose scores are not in the results
-directory, and prints a table of the mean scores and a table of the differences from the first listed trial. Both
+directory, and prints a table of the mean scores and a table of the differences from the first listed trial. Both tables
 contain standard errors over draws. The runs are executed one after another in this process, without measuring speed, so
 the framework is imported only once. ``docs/explanation/defaults.md`` contains the protocol, which was written before
 the first run, and the tables.
 
-Each run uses data like those that a user would provide. The data are rows that were drawn from the publisher's
-training split of a dataset, and `harness` divides them at random. For a size of n rows, 0.7 n rows are used for
-training and 0.1 n rows for choosing the best epoch, as for the user's own data by default. The score is computed from
-additional rows of the training split. The published test splits are not used.
+Each run uses a sample that resembles a user's own data. The sample consists of rows drawn from the publisher's training
+split of a dataset, and `harness` divides these rows at random. For a size of n rows, 0.7 n rows are used for training
+and 0.1 n rows for choosing the best epoch, which are also the default fractions for the user's own data. The score is
+computed from additional rows of the training split. The published test splits are not used.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from harness.plugins.catalog import Catalog
 TRAINING, VALIDATION = 0.7, 0.1
 """Default fractions of the user's rows in the training and validation splits."""
 SCORED = 900
-"""Number of additional rows from which the score is computed."""
+"""Number of additional rows used to compute the score."""
 LENGTHS = {"trec": 24, "banking77": 24, "sms-spam": 24, "imdb": 128}
-"""Maximum length of the texts in tokens, by dataset, which limits the cost."""
+"""Maximum length of the texts in tokens, by dataset, to limit the cost."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "vision": "accuracy", "speech": "accuracy"}
 """Metric shown in the tables, by task."""
 
@@ -101,7 +101,7 @@ class Stage:
     """Number of draws for each number of rows of each dataset."""
 
     def data(self) -> list[Data]:
-        """Return the samples. The first draw of each dataset and size precedes the second draws."""
+        """Return the samples. The first draws of all datasets and sizes precede the second draws."""
         every = [
             Data(dataset=dataset, rows=rows, draw=draw)
             for dataset, sizes in self.samples.items()
@@ -117,7 +117,7 @@ def _of(model: str, learning_rate: float, dropout: float, steps: int) -> Trial:
 
 SETTINGS = ((4e-3, 0.5), (2e-3, 0.5), (1e-3, 0.1))
 """Learning rates and dropout probabilities of the LSTM models. The first values are the defaults of these models, and
-the last values are the recipe of the task."""
+the last values are those of the task's recipe."""
 TEXTS = {"trec": {150: 3, 1000: 2}, "banking77": {1000: 2, 5000: 2}, "sms-spam": {1000: 1}, "imdb": {1000: 1}}
 """Number of draws for each number of rows of the text datasets."""
 TABLES = ("california-housing", "uci-kin8nm", "uci-power")
@@ -171,7 +171,7 @@ def loaded(dataset: str) -> RawData:
 
 
 def sample(data: Data) -> Path:
-    """Save a sample in the cache, unless it has been saved, and return its path."""
+    """Save a sample in the cache, unless it is already there, and return its path."""
     raw = loaded(data.dataset)
     split = _joined(raw.train, raw.validation)
     count = round((TRAINING + VALIDATION) * data.rows) + SCORED
@@ -234,10 +234,11 @@ def scores(spec: RunSpec, catalog: Catalog) -> dict[str, float | None]:
 
 
 def tables(stage: Stage, found: Sequence[tuple[Data, Trial, float]]) -> Iterator[str]:
-    """Yield the mean scores and the mean differences from the first trial in Markdown, with standard errors over draws.
+    """Yield Markdown tables of the mean scores and of the differences from the first trial, with standard errors over
+    draws.
 
-    Each table has one row per trial, and one column per dataset and size. Only the draws for which all trials have a
-    score are used or, if there are none, the first draw.
+    Each table has one row per trial, and one column per dataset and size. Only draws for which all trials have a score
+    are used. If there are none, only the first draw is used.
     """
     values = {(trial.title, data): score for data, trial, score in found}
     first, *others = titles = [trial.title for trial in stage.trials]
@@ -276,7 +277,10 @@ def main() -> None:
     parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE", help=f"{', '.join(STAGES)}")
     parser.add_argument("--results", type=Path, default=Path(".benchmarks/small-data"), help="directory for results")
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="start no further run after this time; 0 prints stored scores"
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="start no new runs after this many minutes; 0 only prints stored scores",
     )
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes

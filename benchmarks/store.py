@@ -78,7 +78,7 @@ def records(count: int, start: int = 0) -> Iterator[RunRecord]:
 
 
 def write(directory: Path, made: Iterator[RunRecord]) -> None:
-    """Write records in the same format as runs."""
+    """Write records in the format that runs use."""
     for record in made:
         folder = directory / record.run_id
         folder.mkdir(parents=True)
@@ -166,7 +166,7 @@ def table(count: int, rounds: int, place: Path | None) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
     parser.add_argument("--records", default="10000,100000", help="numbers of records [10000,100000]")
-    parser.add_argument("--rounds", type=int, default=5, help="number of processes for a warm measurement [5]")
+    parser.add_argument("--rounds", type=int, default=5, help="number of processes per warm measurement [5]")
     parser.add_argument(
         "--directory", type=Path, help="directory for the records [the default directory for temporary files]"
     )

@@ -32,7 +32,7 @@ from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
 ROUND_S = 0.5
-"""Target duration of the measurement of one contender in a round, in seconds."""
+"""Target time for measuring one contender in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
 """Number of training steps before weights are compared, and the maximum norm-wise relative error. The maximum error is
 the tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
@@ -108,7 +108,8 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Return full batches of training examples. Examples are repeated so that `run` takes about `ROUND_S`."""
+        """Return full batches of training examples. Examples are repeated so that `run` takes about `ROUND_S`
+        seconds."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
             split = self.data.train.take(np.resize(np.arange(len(self.data.train)), count * size))
@@ -171,7 +172,7 @@ def compare(
     calls: Mapping[str, Callable[[], object]],
     clock: Callable[[], float],
 ) -> None:
-    """Time every contender once per round with `clock`. The order is reversed from round to round.
+    """Time every contender once per round with `clock`. Each round reverses the order of the contenders.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """

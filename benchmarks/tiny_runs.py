@@ -1,10 +1,10 @@
-"""Measure the time that harness adds to short runs: ``python -m benchmarks.tiny_runs [--runs 20]``.
+"""Measure the overhead that harness adds to short runs: ``python -m benchmarks.tiny_runs [--runs 20]``.
 
-Each run fits a ridge regression, and its measurements take only a few milliseconds. The first run is not counted,
-because it prepares the data. For each run, the table shows:
+Each run fits a ridge regression, and its measurements take only a few milliseconds. The first run is excluded, because
+it prepares the data. For each run, the table shows:
 
 - run: the lifetime of the run's process (``wall_s`` in the record).
-- other: the rest of the total time, during which no process of a run is active.
+- other: the rest of the total time, during which no run's process is active.
 - CPU: the CPU time of the parent process, including the time in the kernel, in ms and as a fraction of a core.
 """
 

@@ -13,7 +13,8 @@
     |-- UnsupportedError          this machine, device or backend cannot do what was requested
     `-- BadResultError            a run computed an unusable value (a non-finite loss)
 
-If a run's process raises an `UnsupportedError` or a `BadResultError`, a `Failure` of that kind is recorded.
+If a run's process raises an `UnsupportedError` or a `BadResultError`, a `Failure` of the corresponding kind is
+recorded.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length that an unknown name must have for suggestions of longer names that start or end with it.
-"""
+"""Minimum length of an unknown name for suggesting longer names that start or end with it."""
 
 
 class HarnessError(Exception):
@@ -54,7 +54,7 @@ class UnknownNameError(UsageError):
     Parameters
     ----------
     kind : str
-        Kind of the name, such as ``"task"`` or ``"metric"``.
+        Kind of name, such as ``"task"`` or ``"metric"``.
     name : str
         The unknown name.
     known : iterable of str

@@ -88,20 +88,20 @@ def build_table(
     metrics: Iterable[Metric] = (),
     shown: Iterable[str] = (),
 ) -> Table:
-    """Return the comparison table for these runs. Each run is in exactly one row.
+    """Return the comparison table for these runs. Each run belongs to exactly one row.
 
     The parity column shows the `verdicts` for the row's computation. If there are no verdicts, the column shows the
     parity results in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
     million samples, in the same currency. `metrics` contains the metrics from plugins, and is needed only for older
-    records. `shown` contains the names of metrics that have a column in addition to the default ones. The column of the
-    primary metric is empty, because the quality column contains its values, unless `shown` contains its name. Raises
-    `harness.UnknownNameError` if no run has such a metric.
+    records. `shown` contains the names of metrics to show in additional columns. Unless `shown` contains the name of
+    the primary metric, its column is empty, because the quality column contains its values. Raises
+    `harness.UnknownNameError` if no run has one of these metrics.
 
     Rows appear in the order of their first runs. Ratios compare rows that differ only in the backend, its packages and
     the named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
-    repeats, the half-width of a ratio is computed over pairs of runs. Without such pairs, the two means are assumed to
-    be independent, and the half-width of the ratio is computed from those of the means.
+    repeats, the half-width of a ratio is computed over pairs of runs. Otherwise, the two means are assumed to be
+    independent, and the half-width of the ratio is computed from the half-widths of the means.
     """
     known, shown = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}, tuple(shown)
     groups = group_runs(records)
@@ -160,8 +160,8 @@ def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> l
 def _requested(
     names: Iterable[str], records: Iterable[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None
 ) -> list[RunMetric]:
-    """Return the metrics with these names that have no column yet. Raises `harness.UnknownNameError` if no run has a
-    metric with one of the names."""
+    """Return the metrics with these names that do not have a column yet. Raises `harness.UnknownNameError` if no run
+    has a metric with one of the names."""
     done = [record for record in records if isinstance(record.outcome, Success)]
     known = available(done, metrics, price_per_hour)
     taken = {column.name for column in _columns(_secondary(done, metrics), rates(done))}
@@ -205,7 +205,7 @@ def _drawn(
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Return the mean of each column over the rows with a value in this column."""
+    """Return the mean of each column over the rows that have a value in it."""
     known = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 
@@ -226,8 +226,8 @@ def _mean(values: list[float | None], *, whole: bool, overlap: float) -> Cell:
 
 
 def _values(record: RunRecord, metrics: Iterable[RunMetric], shown: Collection[str]) -> dict[str, float | None]:
-    """Return the values of a successful run by column. The value of the primary metric is None, because the quality
-    column contains it, unless its name is in `shown`."""
+    """Return the values of a successful run by column. Unless `shown` contains the name of the primary metric, its
+    value is None, because the quality column contains it."""
     primary = success(record).scores.primary
     return {
         metric.name: None if metric.name == primary and primary not in shown else metric.value(record)

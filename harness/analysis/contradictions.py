@@ -15,10 +15,10 @@ from harness.measure.quality.call import ROUNDING, shown_bounds
 from harness.records import RunRecord
 
 FACTOR = 2.0
-"""Maximum ratio between two durations of the same work. For example, the duration of a batch is derived from both the
-throughput and the latency."""
+"""Maximum ratio between two measured durations of the same work. For example, the duration of a batch is derived from
+both the throughput and the latency."""
 MIN_TRAINING_S = 1.0
-"""Minimum duration of training for a comparison with the training throughput, in seconds."""
+"""Minimum training duration for which the training time is compared with the throughput, in seconds."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
     ("latency_p50_ms", "latency_p99_ms"),
@@ -83,8 +83,8 @@ def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
 
 
 def batches_of(record: RunRecord) -> Batches:
-    """Return the batch sizes of a successful run. If a model is fitted in one call, the training split is its only
-    batch."""
+    """Return the batch sizes of a successful run. If a model is fitted in one call, the whole training split is treated
+    as one batch."""
     outcome, examples = success(record), success(record).examples.get("train", record.spec.recipe.batch_size)
     train = examples if fitted_in_one_call(record) else min(record.spec.recipe.batch_size, examples)
     return Batches(train, outcome.latency.batch_size)
@@ -126,12 +126,12 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             ("mfu_percent",),
             "value above 100%",
             f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`; either the peak was measured "
-            "under other conditions, or the model overestimates its FLOPs",
+            "under different conditions, or the model overestimates its FLOPs",
         )
 
 
 def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
-    """Return the batch duration implied by a throughput."""
+    """Return the batch duration implied by a throughput value."""
     return batch_size / samples_per_s if samples_per_s else None
 
 
@@ -145,7 +145,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
             yield RunFlag(
                 (name,),
                 "contradiction with the first step",
-                f"a training step takes {step_s:.4g} s in the steady state, but the first step took only "
+                f"a training step takes {step_s:.4g} s in steady state, but the first step took only "
                 f"{first_s:.4g} s, although it includes compilation and allocation",
             )
 

@@ -82,8 +82,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 
 def absent(name: str) -> str:
     """Return the text for a setting that is missing from the result of `settings_of`. The text is ``current`` for the
-    setting `env`, which is missing if a run used the environment of the command, and ``none`` for all other
-    settings."""
+    setting `env`, which is missing if a run used the current environment, and ``none`` for all other settings."""
     return "current" if name == "env" else "none"
 
 
@@ -100,7 +99,7 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def titles(specs: Sequence[RunSpec]) -> dict[str, str]:
-    """Return a title for each run of a plan, by key.
+    """Return a title for each run in a plan, keyed by the run's key.
 
     `RunSpec.title` is followed by the dataset, the device, the precision and the settings in which the runs with the
     same task, model and backend differ, such as ``regression · mlp · torch · seed 0 · recipe.batch_size=16``.

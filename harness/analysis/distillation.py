@@ -17,7 +17,7 @@ from harness.records import Success
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
-"""Probability that the intervals of all backends contain the true changes."""
+"""Probability that all intervals, one per backend, contain the true changes."""
 COSTS = (PARAMETERS, TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)
 """Costs in the report."""
 
@@ -39,7 +39,7 @@ class DistillationRow(Struct, frozen=True, kw_only=True):
 
 
 class DistilledChange(Struct, frozen=True, kw_only=True):
-    """Change in the primary metric between the student trained alone and the distilled student, for one backend."""
+    """Change in the primary metric from the student trained alone to the distilled student, for one backend."""
 
     backend: str
     comparison: Comparison

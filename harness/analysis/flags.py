@@ -1,4 +1,4 @@
-"""Flags, which state why the values of a run or a row may be unreliable.
+"""Flags that explain why the values of a run or a row may be unreliable.
 
 Some flags are recorded while a run is measured. Other flags are derived from the record, and therefore also apply to
 older records.
@@ -34,7 +34,7 @@ class RowFlag(NamedTuple):
     """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Flagged columns. If the tuple is empty and `name` is the name of a column, `text` states why this column has no
+    """Flagged columns. If the tuple is empty and `name` is the name of a column, `text` explains why this column has no
     mean."""
     name: str
     """Name under which the flag is listed, usually the name of a column."""
@@ -119,7 +119,7 @@ def _changed_code(done: Iterable[RunRecord]) -> Iterator[RowFlag]:
 
 
 def _quality_only(done: Sequence[RunRecord]) -> Iterator[RowFlag]:
-    """Yield a flag if some of the runs measured only the quality."""
+    """Yield a flag if some of the runs measured only quality."""
     found = [record for record in done if record.quality_only]
     if found:
         count = "" if len(found) == len(done) else f"{len(found)} of {len(done)} runs: "
@@ -127,7 +127,7 @@ def _quality_only(done: Sequence[RunRecord]) -> Iterator[RowFlag]:
 
 
 def describe_quality_only(records: Iterable[RunRecord]) -> str:
-    """Return a phrase that states why these quality-only runs have no costs."""
+    """Return a phrase that explains why these quality-only runs have no costs."""
     jobs = sorted({record.placement.jobs for record in records if record.placement is not None})
     beside = f", up to {jobs[-1]} runs at the same time" if jobs else ""
     return f"speed and memory were not measured{beside}"

@@ -34,8 +34,8 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, omitting dataset digests that differ only because the splits differ.
 
-    Each published split of a dataset has a separate digest. Digests are kept if they can show that the data changed: if
-    one split has several digests, or if the dataset has no numbered splits.
+    Each published split of a dataset has a separate digest. Digests are kept if they can reveal a change in the data:
+    if one split has several digests, or if the dataset has no numbered splits.
     """
     digests: dict[tuple[str, int | None], set[str]] = {}
     for record in records:
@@ -107,17 +107,17 @@ def _setting(record: RunRecord) -> tuple[str, ...]:
 
 
 def one_device_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key that is equal for rows that differ only in the number of devices."""
+    """Return a key that is the same for all rows that differ only in the number of devices."""
     spec = msgspec.structs.replace(record.spec, devices=1)
     versions = [f"{name} {version}" for name, version in sorted(software_of(record).items())]
     return (spec.group_key, *machine_of(record).values(), *versions)
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key that is equal for rows that are compared with each other.
+    """Return a key that is the same for all rows that are compared with each other.
 
     The backend, its packages and the named environment are not part of the key. For runs without training, the key also
-    excludes the weights that were loaded.
+    excludes the loaded weights.
     """
     spec = msgspec.structs.replace(record.spec, backend="", env="", weights=None)
     return (spec.group_key, *machine_of(record).values())

@@ -12,12 +12,12 @@ maximum). The gap in the selection rate measures demographic parity, the gap in 
 opportunity, and the larger of the gaps in the true and false positive rates measures equalized odds (Hardt, Price and
 Srebro 2016, arXiv:1610.02413).
 
-The interval of a rate is the exact Clopper-Pearson interval. If each group's interval contains the group's rate, the
-largest rate is between the largest lower end and the largest upper end of these intervals, and the smallest rate is
-between the smallest lower end and the smallest upper end. The interval of a gap is computed from these bounds, with a
-Bonferroni correction for the number of groups and classes. The interval of a difference contains 0, and the interval of
-a ratio contains 1, unless the rates of two groups differ significantly. Bootstrap intervals do not have this property,
-because the largest of several noisy rates is biased upward.
+The interval of a rate is the exact Clopper-Pearson interval. If each group's interval contains the group's true rate,
+the largest rate is between the largest lower limit and the largest upper limit of these intervals, and the smallest
+rate is between the smallest lower limit and the smallest upper limit. The interval of a gap is computed from these
+bounds, with a Bonferroni correction for the number of groups and classes. The interval of a difference contains 0, and
+the interval of a ratio contains 1, unless the rates of two groups differ significantly. Bootstrap intervals do not have
+this property, because the largest of several noisy rates is biased upward.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from harness.measure.quality.intervals import MIN_EXAMPLES, TAIL, proportion
 from harness.records import Failure, RunRecord, Scores, SliceScore, Success
 
 SMALL = 100
-"""Minimum number of test examples in a group that is not marked as small. In a smaller group, the interval of a rate of
-50% is wider than 20 percentage points."""
+"""Groups with fewer test examples than this are marked as small. In such a group, the interval of a rate of 50% is
+wider than 20 percentage points."""
 RATES = ("accuracy", "selection_rate", "true_positive_rate", "false_positive_rate")
 ODDS = "equalized_odds"
 """Name of the larger of the gaps in the true and false positive rates."""
 
 Interval = tuple[float, float]
 Counts = dict[str, tuple[int, int]]
-"""Numerator and denominator of each rate, which are numbers of examples, keyed by the name of the rate."""
+"""Numerator and denominator of each rate, as numbers of examples, keyed by the name of the rate."""
 
 
 class Rate(Struct, frozen=True, kw_only=True):
-    """A fraction of the examples of a group."""
+    """A fraction of the examples in a group."""
 
     count: int
     """Numerator of the fraction, such as the number of correct predictions for the accuracy."""
@@ -95,7 +95,8 @@ class Gap(Struct, frozen=True, kw_only=True):
     lowest: str
     """Value of the group with the smallest rate."""
     left_out: list[str]
-    """Values of the groups that are ignored, because the rate is computed from fewer examples than the minimum."""
+    """Values of the groups that are ignored because they have fewer than the minimum number of examples for this
+    rate."""
 
 
 class Groups(Struct, frozen=True, kw_only=True):
@@ -106,7 +107,7 @@ class Groups(Struct, frozen=True, kw_only=True):
     """Classes for which rates are computed. By default, this is the second class if there are two, and all classes
     otherwise."""
     min_examples: int
-    """Minimum number of examples for an interval, and for a group to be included in a gap."""
+    """Minimum number of examples needed to compute an interval, and to include a group in a gap."""
     rates: list[GroupRates]
     gaps: list[Gap]
 
@@ -140,8 +141,7 @@ def groups(record: RunRecord, classes: Sequence[str] = (), min_examples: int = M
     found = _with_counts(scores)
     if not found:
         raise UsageError(
-            f"run {record.run_id!r} was recorded before the predictions were counted by group; run it again with "
-            "--rerun"
+            f"run {record.run_id!r} was recorded before the predictions were counted by group; repeat it with --rerun"
         )
     names = class_names(scores)
     for name in classes:
@@ -234,7 +234,7 @@ def _rate(count: int, examples: int, least: int) -> Rate:
 
 
 def _gaps(group: str, by_class: Mapping[str, Mapping[str, Counts]], least: int, *, excerpt: bool) -> Iterator[Gap]:
-    """Yield the gaps between the groups of one column: in the accuracy, and in the other rates of each class.
+    """Yield the gaps between the groups of one column, first in the accuracy and then in the other rates of each class.
 
     In an excerpt, each gap is computed only for the class with the largest difference.
     """
@@ -314,9 +314,8 @@ class _Extremes(Struct, frozen=True):
 def _extremes(rates: Mapping[str, tuple[int, int]], tail: float) -> _Extremes | None:
     """Return the gap between the largest and the smallest of the rates of several groups.
 
-    `rates` contains the count and the number of examples of each group. `tail` is the probability that a rate is below
-    its interval, and also the probability that it is above its interval. Return None if there are fewer than two
-    groups.
+    `rates` contains the count and the number of examples of each group. `tail` is the probability on each side of a
+    rate's interval. Return None if there are fewer than two groups.
     """
     if len(rates) < 2:
         return None

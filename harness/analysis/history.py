@@ -131,7 +131,7 @@ def _figure(metric: RunMetric, before: list[StoredRun] | None, done: list[Stored
 def _check_names(
     names: Sequence[str], known: Sequence[Mapping[str, RunMetric]], done: Sequence[Sequence[StoredRun]]
 ) -> None:
-    """Raise an error if a requested metric has no value in any history, unless all runs failed."""
+    """Raise an error if a requested metric has no value in any history, unless every run failed."""
     shown = {name for metrics in known for name in metrics}
     possible = {name: metric for runs in done for name, metric in available([run.record for run in runs], {}).items()}
     for name in names:

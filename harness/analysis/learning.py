@@ -19,11 +19,11 @@ from harness.records import MetricInfo, RunRecord, Success
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
 """Score definitions for older records, which do not contain definitions."""
 PAST_BEST = "training past the best epoch"
-"""Kind of the flag for runs that were trained for too many epochs."""
+"""Kind of flag for runs that were trained for too many epochs."""
 ONE_CLASS = "one predicted class"
-"""Kind of the flag for runs that predict the same class for all test examples."""
+"""Kind of flag for runs that predict the same class for all test examples."""
 MIN_EPOCHS = 5
-"""Minimum number of epochs for estimating the scatter of the scores. With fewer epochs, only a strong increase is
+"""Minimum number of epochs needed to estimate the scatter of the scores. With fewer epochs, only a strong increase is
 flagged."""
 STRONG = 5.0
 """Minimum size of a strong increase, in standard errors."""
@@ -41,7 +41,7 @@ FALSE_ALARMS = 0.02
 
 
 def of_run(record: RunRecord) -> Iterator[RunFlag]:
-    """Yield the flags that concern the training of a successful run."""
+    """Yield the flags about the training of a successful run."""
     outcome = success(record)
     yield from _one_class(outcome)
     yield from _worse_than_closed_form(record)

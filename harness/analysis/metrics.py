@@ -66,7 +66,7 @@ class RunMetric:
     """Location of the function that computes the score of each example (`harness.Metric.per_example`), or an empty
     string."""
     requires: str = ""
-    """Advice that is shown if no run has a value. May be empty."""
+    """Advice shown when no run has a value. May be empty."""
     is_count: bool = False
     """True if the values are integers. Integers are not rounded to significant digits."""
     in_hours: bool = False
@@ -92,7 +92,7 @@ class RunMetric:
 
     @property
     def advice(self) -> str:
-        """Advice that is shown if no run has a value, preceded by a semicolon. May be empty."""
+        """Advice shown when no run has a value, preceded by a semicolon. May be empty."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
@@ -172,7 +172,7 @@ def _mfu_percent(record: RunRecord) -> float | None:
 
 
 def _host_peak_mib(record: RunRecord) -> float:
-    """Return the peak host memory of the worker and the processes it started."""
+    """Return the peak host memory of the worker, including the processes that it started."""
     memory = success(record).memory
     return max(memory.host_peak_bytes, memory.tree_peak_bytes or 0) / 2**20
 
@@ -264,7 +264,7 @@ FIT_THROUGHPUT = RunMetric(
     True,
     _if_fitted(_TRAINING, in_one_call=True),
     part="fit in one call",
-    headline="throughput of fitting in one call",
+    headline="throughput when fitting in one call",
     compared="by default",
 )
 """Training throughput of models that are fitted in one call.
@@ -278,7 +278,7 @@ MFU = RunMetric(
     "%",
     True,
     _if_fitted(_mfu_percent, in_one_call=False),
-    requires="run `harness doctor --roofline` before the runs to measure the peak of the device",
+    requires="to measure the device's peak, run `harness doctor --roofline` before the runs",
 )
 TRAIN_FLOPS = RunMetric(
     "train_gflop_per_s",
@@ -411,7 +411,7 @@ def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
 
 
 def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the definition of a score from the records of successful runs. For older records, use the definition in
+    """Look up the definition of a score in the records of successful runs. For older records, use the definition in
     `metrics`. Return None if no definition is found, or if the records disagree on the direction.
     """
     known = [info for record in records if (info := _declared(name, record, metrics)) is not None]
@@ -419,7 +419,7 @@ def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metri
 
 
 def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the definition of a score in a record. If the record does not contain a title, the title in `metrics` is
+    """Look up the definition of a score in a record. If the record does not contain a title, the title in `metrics` is
     used."""
     info = success(record).scores.metrics.get(name)
     plugin = info_of(metrics[name], record.provenance.data) if name in metrics else None
@@ -444,8 +444,8 @@ def score(name: str, info: MetricInfo | None) -> RunMetric:
 
 
 def rates(records: Iterable[RunRecord]) -> list[RunMetric]:
-    """Return the metrics for training and inference throughput in the units that are specific to the tasks of these
-    successful runs, such as tokens per second."""
+    """Return the training and inference throughput metrics of these successful runs in task-specific units, such as
+    tokens per second."""
     data = (record.provenance.data for record in records)
     names = dict.fromkeys(info.counts for info in data if info is not None and info.counts)
     return [
@@ -456,7 +456,7 @@ def rates(records: Iterable[RunRecord]) -> list[RunMetric]:
 
 
 def _rate(throughput: RunMetric, split: str, counts: str) -> RunMetric:
-    """Return the metric that multiplies a throughput in samples per second by the mean count per example of a split.
+    """Return a metric that multiplies throughput in samples per second by the mean count per example in a split.
 
     The counts exclude padding.
     """
@@ -475,8 +475,8 @@ def _rate(throughput: RunMetric, split: str, counts: str) -> RunMetric:
 def available(
     records: Sequence[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return all metrics that successful runs of one task may have, by name. Scores come first. `metrics` contains the
-    metrics from plugins, and is needed only for scores in older records.
+    """Return all metrics that successful runs of one task may have, keyed by name. Scores come first. `metrics`
+    contains the metrics from plugins, and is needed only for scores in older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)

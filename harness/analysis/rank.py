@@ -40,9 +40,10 @@ CONFIDENCE = 0.95
 """Confidence level of each comparison. This level is not corrected for the number of comparisons, because the ranking
 makes no claims about individual datasets."""
 MAX_REASONS = 3
-"""Maximum number of cases that an error message lists."""
+"""Maximum number of cases listed in an error message."""
 FIELDS = IDENTITY[2:]
-"""Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
+"""Fields of a spec that can be ranked. Other settings are specified by their full names, such as
+``recipe.batch_size``."""
 
 Policy = Literal["excluded", "imputed"]
 Ties = Literal["verdict", "exact"]
@@ -122,7 +123,7 @@ class _Field:
         return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
 
     def failed(self, contender: str) -> list[_Placed]:
-        """Return one failed run for each seed and split for which the candidate has no successful run."""
+        """Return one failed run for each seed and split without a successful run of the candidate."""
         done = {one.draw for one in self.runs[contender] if not one.failed}
         failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
         return list(failed.values())
@@ -227,8 +228,8 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Divide each case into cases in which all runs have the same values of the swept settings. Return the runs, and a
-    note about other settings that vary.
+    """Divide each case into smaller cases in which all runs have the same values of the swept settings. Return the
+    runs, and a note about other settings that vary.
 
     A setting was swept if a candidate has runs with several values of this setting for the same seed and split.
     Settings that differ only between seeds or splits, such as settings tuned separately for each split, do not divide a
@@ -315,7 +316,7 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
 def _fields(
     cells: _Cells, contenders: Sequence[str], name: str, plugins: Mapping[str, Metric], price_per_hour: float | None
 ) -> tuple[list[_Field], list[LeftOut]]:
-    """Return the usable cases, and the omitted cases with the reasons for their omission.
+    """Return the usable cases, and the omitted cases with the reason for each omission.
 
     Raises the same errors as `rank` if the metric is invalid.
     """
@@ -465,7 +466,7 @@ def _tied(
         try:
             found = compare(Match(sides[i], sides[j]), metric, CONFIDENCE)
         except RecordError as error:
-            problems.append(f"comparisons that need an unreadable file are ties: {error}")
+            problems.append(f"comparisons that depend on an unreadable file count as ties: {error}")
             missing += 1
             tied.add((i, j))
             continue

@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 MIN_DATASETS = 3
-"""Minimum number of datasets for intervals."""
+"""Minimum number of datasets needed to compute intervals."""
 UNSEEN = 7.0
 """Parameter of the additional dataset that is used to compute the interval of a ratio. For n datasets, the deviation of
 this dataset from the mean is 1 + `UNSEEN` / (n - 1) times the largest deviation. The value was chosen by simulation so
 that at least 93% of the intervals contain the true ratio if the logarithms of the ratios have a log-normal
 distribution."""
 ALPHA = 0.05
+PERMUTATIONS = 4999
+MAX_ENUMERATED = 12
+"""Maximum number of datasets for which all exchanges of two candidates are enumerated."""
 
 Draw = tuple[int | None, int]
 """Published split (or None) and seed."""
@@ -54,7 +57,7 @@ class Case:
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
+    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
     overlap: float = 0.0
     """Ratio of the number of test examples to the number of other examples if the values are scores on folds or random
     splits of the same examples, as in `harness.measure.stats.mean`. Otherwise 0."""
@@ -100,7 +103,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     ratio_low: float | None
     ratio_high: float | None
     p_holm: float | None
-    """p-value of the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
+    """p-value for the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
     for the baseline."""
 
 
@@ -115,7 +118,8 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_p: float | None
     """p-value of Friedman's test, computed by permuting the ranks within each dataset."""
     critical_difference: float | None
-    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level."""
+    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level. None if no
+    difference is significant, because there are too few datasets."""
 
 
 def standings(
@@ -144,7 +148,7 @@ def standings(
     n, mean_rank = len(parts), rank[0].mean(axis=0)
     ends = _bounded(rank[1:], 1.0, float(k), rng) if n >= MIN_DATASETS else None
     ratios = [_ratio(log[:, i]) if i != baseline else (1.0, None, None) for i in range(k)]
-    corrected = holm([p_of_difference(mean_rank[i] - mean_rank[baseline], k, n) for i in range(k) if i != baseline])
+    corrected = holm([p_of_differences(rank[0][:, i] - rank[0][:, baseline]) for i in range(k) if i != baseline])
     corrected.insert(baseline, None)
     found = []
     for i, name in enumerate(names):
@@ -174,12 +178,12 @@ def standings(
         cases=len(cases),
         friedman_chi2=chi2,
         friedman_p=p,
-        critical_difference=critical_difference(k, n) if n > 1 else None,
+        critical_difference=critical_difference(k, n),
     )
 
 
 def sorted_draws(values: Mapping[Draw, float]) -> list[Draw]:
-    """Return the pairs of split and seed in a fixed order."""
+    """Return the (split, seed) pairs in a fixed order."""
     return sorted(values, key=lambda draw: (-1 if draw[0] is None else draw[0], draw[1]))
 
 
@@ -188,8 +192,8 @@ def _exact_mean(numbers: Sequence[float]) -> float:
 
 
 def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
-    """Return the ranks in one case, ``[1 + resamples, k]`` with the observed values in the first row, the observed log
-    ratios, ``[k]``, and the numbers of wins, ties and losses.
+    """Return three results for one case: the ranks, ``[1 + resamples, k]``, whose first row contains the observed
+    ranks; the observed log ratios, ``[k]``; and the numbers of wins, ties and losses.
     """
     import numpy as np
 
@@ -229,8 +233,8 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
 def _centered(values: Array) -> Array:
     """Shift values ``[1 + resamples, k]`` so that the mean of the resampled rows is equal to the first row.
 
-    Resampled means vary more than observed means. Without the shift, similar candidates would change places too often
-    in the resampled rows, and their ranks would be biased toward equal ranks.
+    Resampled means vary more than observed means. Without the shift, similar candidates would swap places too often in
+    the resampled rows, which would bias their ranks toward equality.
     """
     import numpy as np
 
@@ -244,7 +248,7 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap).
     One dataset is added, with the value `least` for the lower ends and `most` for the upper ends. The results are
     Gaffke's bounds (2005; Learned-Miller and Thomas 2019). If all values are 0 or 1, the intervals are Clopper-Pearson
-    intervals. No distribution is known for which the coverage of these intervals is too low, even with only two
+    intervals. There is no known distribution for which the coverage of these intervals is too low, even with only two
     datasets.
     """
     import numpy as np
@@ -285,7 +289,7 @@ def _exp(value: float) -> float | None:
     return math.exp(value) if value < 700 else None
 
 
-def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, float | None]:
+def friedman(ranks: Array, permutations: int = PERMUTATIONS) -> tuple[float | None, float | None]:
     """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
     The statistic is computed as in Demsar (2006), section 3.2.2, without a correction for ties. The p-value comes from
@@ -310,22 +314,55 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
 
 
 @cache
-def critical_difference(k: int, n: int) -> float:
-    """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets.
+def critical_difference(k: int, n: int, permutations: int = PERMUTATIONS) -> float | None:
+    """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets. Return
+    None if no difference is significant.
 
-    The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range divided by
-    sqrt(2) (Demsar 2006, section 3.2.2).
+    Nemenyi's formula is only asymptotically valid. For two candidates that do not differ on four datasets, for example,
+    the probability of a difference of at least this size is 1/8. If the probability is larger than 0.05, or a
+    difference of this size is impossible, this function returns the smallest difference for which the probability is at
+    most 0.05. The probabilities are computed by permuting the ranks within each dataset.
+    """
+    import numpy as np
+
+    rng, sums = np.random.default_rng(0), np.zeros((permutations, k))
+    order = np.tile(np.arange(1.0, k + 1), (permutations, 1))
+    for _ in range(n):
+        sums += rng.permuted(order, axis=1)
+    ranges = sums.max(axis=1) - sums.min(axis=1)
+    for difference in (nemenyi(k, n), *(np.unique(ranges) / n)):
+        larger = int((ranges >= n * difference - 1e-9).sum())
+        if larger > 0 and (1 + larger) / (1 + permutations) <= ALPHA:
+            return float(difference)
+    return None
+
+
+def nemenyi(k: int, n: int) -> float:
+    """Return q sqrt(k (k + 1) / (6 n)), where q is the 0.95 quantile of the studentized range divided by sqrt(2)
+    (Demsar 2006, section 3.2.2).
     """
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
 
 
-def p_of_difference(difference: float, k: int, n: int) -> float:
-    """Return the uncorrected two-sided p-value for a difference between two mean ranks (Demsar 2006)."""
-    from scipy.special import ndtr
+def p_of_differences(differences: Array, permutations: int = PERMUTATIONS) -> float:
+    """Return the uncorrected two-sided p-value of the mean of the differences between the ranks of two candidates.
 
-    return float(2 * ndtr(-abs(difference) / math.sqrt(k * (k + 1) / (6 * n))))
+    The test exchanges the two candidates on each dataset. All exchanges are enumerated for up to `MAX_ENUMERATED`
+    datasets. For more datasets, random exchanges are drawn. Unlike the normal approximation of Demsar (2006, section
+    3.2.2), the test is valid for few datasets and does not depend on the other candidates (Benavoli et al. 2016,
+    Journal of Machine Learning Research 17, 1-10).
+    """
+    import numpy as np
+
+    n = len(differences)
+    observed = abs(float(differences.sum())) - 1e-9
+    if n <= MAX_ENUMERATED:
+        signs = 1.0 - 2.0 * (np.arange(2**n)[:, np.newaxis] >> np.arange(n) & 1)
+        return float((np.abs(signs @ differences) >= observed).mean())
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (permutations, n))
+    return (1 + int((np.abs(signs @ differences) >= observed).sum())) / (1 + permutations)
 
 
 def holm(p_values: Sequence[float]) -> list[float | None]:

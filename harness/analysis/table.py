@@ -49,7 +49,7 @@ class Cell:
 
     @property
     def shown(self) -> str:
-        """`value` as a string, rounded in the same way in all formats. Empty if `value` is None."""
+        """`value` as a string, rounded identically in all formats. Empty if `value` is None."""
         if self.value is None:
             return ""
         return rounded(self.value, self.ci95)[0] if isinstance(self.value, float) else str(self.value)

@@ -81,8 +81,8 @@ def run(
     """Train, score and measure models, and return the records of the runs.
 
     This function is the Python equivalent of ``harness run``. Each run is executed in a separate process. If arguments
-    have several values, each combination of values is a separate run. A failed run does not raise an exception; its
-    record contains a `Failure`.
+    have several values, each combination of values results in a separate run. A failed run does not raise an exception;
+    its record contains a `Failure`.
 
     If the results directory already contains the record of a run, this record is returned, and the run is not executed
     again. See ``docs/how-to/many-runs.md`` for the conditions under which records are reused.
@@ -94,7 +94,7 @@ def run(
     backend : str or iterable of str, optional
         Names of backends. By default, all available backends that implement the model are used.
     dataset : str, path-like, pandas.DataFrame, datasets.Dataset, mapping or iterable of these, optional
-        Names of datasets, paths to files and directories with your own data, or data in memory in the forms that
+        Names of datasets, paths to files or directories with your own data, or in-memory data in any form that
         `harness.save_data` accepts. By default, the task's default dataset is used.
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model is used.
@@ -114,8 +114,8 @@ def run(
         Name of the primary metric, which is used to select the best epoch and to compare runs. By default, the primary
         metric of each task is used.
     parity : bool, default=False
-        Check that the backends compute the same results before the runs start, and store the verdict in the records. In
-        the check, each backend uses at most half of the available cores.
+        Before the runs start, check that the backends compute the same results, and store the verdict in the records.
+        During the check, each backend uses at most half of the available cores.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
@@ -123,28 +123,29 @@ def run(
         Ids or paths of runs with saved weights. No model is trained. Only inference with these weights is measured,
         using the task, data and model of each run.
     teacher : str or path-like, optional
-        Id or path of a run with saved weights. The model of this run is the teacher in knowledge distillation, and must
-        have been trained on the same data. By default, models are trained without a teacher.
+        Id or path of a run with saved weights. The model of this run serves as the teacher for knowledge distillation,
+        and must have been trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
-        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the seed is 0. With the protocol
-        ``"publish"``, the seeds are 0, 1 and 2.
+        Random seeds, from 0 to 2**32 - 1. Each seed results in a separate run. By default, the seed is 0. With the
+        protocol ``"publish"``, the seeds are 0, 1 and 2.
     split : int, iterable of int or "all", optional
-        Numbers of the published splits, counted from 0, or numbers of the folds or random splits, counted from 1. Each
-        split is a separate run. By default, the first published split is used, or all folds and random splits.
+        Split numbers. Published splits are numbered from 0, and folds and random splits from 1. Each split results in a
+        separate run. The default is the first published split. For folds and random splits, the default is all of them.
     threads : int, optional
         Number of CPU threads per process, from 1 to 1024. The default is the number of available cores divided by the
-        largest number of devices.
+        largest value of `devices`.
     repeat : int, optional
         Number of repeats of each run. Repeats are interleaved. The default is 1, or 5 with the protocol ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort, that is, the duration and the required precision of the measurements.
     text_column, path_column, split_column, group_column, time_column, weight_column : str, optional
-        For your own data: columns with the text, the path of the file, the split, the group, the time and the weight of
-        each row. See ``docs/how-to/own-data.md``.
+        For your own data: columns that contain the text, file path, split, group, time or weight of each row. See
+        ``docs/how-to/own-data.md``.
     folds, random_splits : int, optional
-        Number of cross-validation folds, or of random splits of the same examples. Each one is a separate run.
+        Number of cross-validation folds, or number of random splits of the same examples. Each fold or split results in
+        a separate run.
     fold_column : str, optional
         For your own data: column with the cross-validation fold of each row.
     target_column : str or iterable of str, optional
@@ -152,9 +153,9 @@ def run(
     feature_columns, slice_columns : str or iterable of str, optional
         For your own data: columns used as features, and columns by which the test examples are grouped.
     on_bad_row : {"error", "skip"}, optional
-        For your own data: handling of invalid rows. By default, ``"error"``.
+        For your own data: how to handle invalid rows. By default, ``"error"``.
     encoding : str, optional
-        For your own data: encoding of the file. By default, UTF-8.
+        For your own data: text encoding of the files. By default, UTF-8.
     overrides : mapping or iterable of str, optional
         Settings to change, as a mapping such as ``{"recipe.epochs": 3}`` or as strings such as
         ``"recipe.epochs=3"``.
@@ -170,7 +171,7 @@ def run(
         Maximum host memory of a run and its child processes, as a string such as ``"4GiB"`` or a number of bytes. A run
         that exceeds the limit is stopped and recorded with the failure ``"oom"``. By default, memory is not limited.
     batch_size_backoff : bool, default=False
-        If a run exceeds the available memory, repeat it with half the batch size, if necessary several times. The
+        If a run exceeds the available memory, repeat it with half the batch size, several times if necessary. The
         record contains the original batch size.
     executor : str, default="local"
         Name of the executor, which determines where the runs are executed.
@@ -178,38 +179,38 @@ def run(
         Options of the executor, such as ``{"address": "auto"}`` for the ``ray`` executor.
     detach : bool, default=False
         Submit the runs and return immediately. The executor must be able to execute the runs without this process. A
-        later call with the same arguments and without `detach` waits for the runs and returns their records.
+        later call with the same arguments but without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
-        Execute all runs, including those that are already in the results directory.
+        Execute all runs, including those whose records are already in the results directory.
     retry : str or iterable of str, optional
         Kinds of failures, such as ``"crash"`` and ``"timeout"``. Failed runs are executed again only if they failed in
         one of these ways. By default, all failed runs are executed again.
     jobs : int, default=1
-        Number of runs that are executed at the same time. Each run uses separate cores and, on a machine with GPUs, a
-        separate GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs.
-        Otherwise, only quality is measured.
+        Number of runs to execute at the same time. Each run uses separate cores and, on a machine with GPUs, a separate
+        GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs. Otherwise,
+        only quality is measured.
     quality_only : bool, default=False
         Measure only quality, not throughput or latency.
     wait : bool, default=False
         If another harness process is measuring on the same device, or executing the same runs in the same results
-        directory, wait until that process ends.
+        directory, wait for that process to finish.
     trackers : iterable of str, optional
-        Experiment trackers to which the runs are logged, such as ``"tensorboard"``. Options of a tracker are appended
-        to its name, as in ``"tensorboard:directory=logs"``. ``harness list trackers`` lists the trackers and their
+        Experiment trackers to which the runs are logged, such as ``"tensorboard"``. Append the options of a tracker to
+        its name, as in ``"tensorboard:directory=logs"``. ``harness list trackers`` lists the trackers and their
         options.
     checkpoint_every : str or int, optional
         Interval between training checkpoints: a number of epochs such as 1, a number of steps such as ``"500steps"``,
         or a duration such as ``"10min"``. By default, no checkpoints are written.
     resume : bool, optional
         By default, an interrupted run continues from its last checkpoint if its plugin code, package versions and
-        machine class are unchanged. If True, an error is raised if a run cannot continue from its checkpoint. If False,
-        all runs start from the beginning.
+        machine class are unchanged. If True, raise an error if a run cannot continue from its checkpoint. If False,
+        start all runs from the beginning.
     save_weights : bool, default=False
         Save the trained weights, which are needed for `harness.Run.predict`.
     skip_unavailable : bool, default=False
         Skip runs whose backend, dataset or device is not available, and execute the other runs.
     dry_run : bool, default=False
-        Print the planned runs, and return no records.
+        Print the planned runs without executing them. No records are returned.
     progress : bool, optional
         If True, show progress. In a notebook, progress is shown in an output area that is updated in place; otherwise,
         it is written to stderr. If False, show neither progress nor warnings about the data. By default, progress is
@@ -482,16 +483,16 @@ def tune(
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory is used.
     jobs : int, default=1
-        Number of trials of a study that are executed at the same time. On this machine, each trial has separate cores
+        Number of trials of a study that are executed at the same time. On this machine, each trial uses separate cores
         and a separate GPU.
     executor : str, default="local"
-        Name of the executor, which determines where the trials and the confirming runs are executed.
+        Name of the executor, which determines where the trials and the confirmation runs are executed.
     executor_options : mapping of str to str, optional
         Options of the executor, as in `run`.
     seed : int, default=0
         Seed of the trials. The fresh seeds are the numbers that follow `seed`.
     rerun : bool, default=False
-        Start a new study, even if a study with the same settings exists.
+        Start a new study, even if a study with the same settings already exists.
 
     Returns
     -------

@@ -96,7 +96,7 @@ def compare(
 ) -> Comparisons:
     """Compare two sets of runs, metric by metric, with confidence intervals.
 
-    This function is the Python equivalent of ``harness compare``, without its bounds (``--fail-on``).
+    This function is the Python equivalent of ``harness compare``, without the option ``--fail-on``.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def compare(
     Raises
     ------
     UsageError
-        If no successful runs match, or if the runs cannot be compared with one of the metrics.
+        If no successful runs match, or if one of the metrics cannot be used to compare the runs.
     UnknownNameError
         If a metric is unknown.
     RecordError

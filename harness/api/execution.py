@@ -49,20 +49,20 @@ def carry_out(
     Unless `rerun` is true, runs that are already in the store are not executed again, and their stored records are
     returned (see `harness.execute.resume.decide`). If another process is measuring on the same device, or executing one
     of these runs in the same results directory, `harness.BusyError` is raised. If `wait` is true, the function waits
-    for the other process to end instead. No runs are started after `budget_s` seconds, and the number of remaining runs
-    is reported. `command` contains the arguments of the ``harness`` command, which ``harness status`` prints if the
-    plan is interrupted.
+    for the other process to finish instead. No runs are started after `budget_s` seconds, and the number of remaining
+    runs is reported. `command` contains the arguments of the ``harness`` command, which ``harness status`` prints if
+    the plan is interrupted.
 
     First, the results of runs that were submitted earlier with `detach` are stored. With `detach`, the remaining runs
     are submitted to the executor, and only the stored records are returned. Without `detach`, the function waits for
     submitted runs that are part of `specs`.
 
-    Unless the runs are executed on other machines, options that refer to parameters of the model or to classes of the
-    data are checked before the first run starts. The check includes the options of the runs in `later`, which are
-    executed by another call (see `harness.execute.option_checks.check_before_runs`).
+    Unless the runs are executed on other machines, options that refer to model parameters or to classes in the data are
+    checked before the first run starts. The check includes the options of the runs in `later`, which are executed by
+    another call (see `harness.execute.option_checks.check_before_runs`).
 
-    With `quality_only`, throughput and latency are not measured. If several runs are executed at a time (`jobs`),
-    throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits this.
+    With `quality_only`, throughput and latency are not measured. If several runs are executed at the same time
+    (`jobs`), throughput and latency are measured only if `harness.checks.side_by_side.measured_part` allows it.
 
     With `checkpoint_every`, runs write checkpoints. `resume` determines which runs continue from their checkpoints (see
     `harness.execute.checkpoints.assign`).
@@ -328,7 +328,7 @@ def tune_selection(
 
 
 def _speed_checked_at(plans: Sequence[StudyPlan], catalog: Catalog) -> str:
-    """Return the time at which a check found that the speed of simultaneous trials can be measured.
+    """Return the time of the check that validated speed measurements of simultaneous trials.
 
     An empty string is returned if speed is not measured, or if the trials are not executed at the same time on this
     machine. Raises `harness.UsageError` if a setting in the search space was not checked.

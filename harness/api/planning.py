@@ -53,7 +53,7 @@ class Execute(Protocol):
 
 
 def plan_runs(chosen: Suite, catalog: Catalog, store: Store, *, unavailable: bool, jobs: int) -> RunPlan:
-    """Return the plan for the selections of a suite.
+    """Return the plan for the selections in a suite.
 
     If `unavailable` is true, the plan includes runs that cannot be executed on this machine.
 
@@ -129,7 +129,7 @@ def _stored(specs: Sequence[RunSpec], finished: Results, store: Store) -> dict[s
 
 
 def _trained(spec: RunSpec, catalog: Catalog, store: Store) -> StoredRun | None:
-    """Return the stored run of a teacher, or None if the teacher has not been executed with the current settings and
+    """Return the stored run of a teacher, or None if the teacher has not been trained with the current settings and
     code.
     """
     from harness.execute.resume import decide

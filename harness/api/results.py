@@ -46,7 +46,7 @@ class Results(Sequence[RunRecord]):
     problems : tuple of str
         A message for each record file that could not be read, including its path and the reason.
     reused : int
-        Number of records from earlier runs that were reused instead of being executed again.
+        Number of runs that were not executed again because their earlier records were reused.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Results(Sequence[RunRecord]):
         Parameters
         ----------
         where : callable, optional
-            Function that takes a `RunRecord` and returns True if the record is to be kept.
+            Function that takes a `RunRecord` and returns True if the record should be kept.
         task, dataset, model, backend, device, precision : str or iterable of str, optional
             Required values of fields in the run's specification.
         seed : int or iterable of int, optional
@@ -188,12 +188,12 @@ class Results(Sequence[RunRecord]):
         return self.table().frame()
 
     def plot(self, path: str | os.PathLike[str], plot: str | None = None) -> Path:
-        """Write a plot of the runs.
+        """Plot the runs and save the plot to a file.
 
         Parameters
         ----------
         path : str or path-like
-            File to write. The suffix selects the format: svg, png, pdf, html or json (Vega-Lite).
+            File to write. The suffix determines the format: svg, png, pdf, html or json (Vega-Lite).
         plot : str, optional
             Name of the plot: ``"pareto"``, ``"quality"``, ``"curves"``, ``"ratios"``, ``"confusion"``, ``"roc"``,
             ``"latency"`` or ``"memory"``. The default is quality against throughput (``"pareto"``), or ``"quality"`` if
@@ -207,7 +207,7 @@ class Results(Sequence[RunRecord]):
         Raises
         ------
         UsageError
-            If the plot or the format is unknown, or if the runs do not have the data for the plot.
+            If the plot or the format is unknown, or if the runs lack the data required for the plot.
         """
         from harness.execute.trial import crashing
         from harness.plugins import discover
@@ -298,15 +298,15 @@ class TuningResults:
     studies : iterable of Study
         The studies, one for each backend.
     results : Results
-        Records of the runs with fresh seeds, which confirm the settings.
+        Records of the runs that confirm the settings with fresh seeds.
 
     Attributes
     ----------
     studies : tuple of Study
         The studies, one for each backend. A study contains its trials, its cost, and the numbers of its best trials.
     results : Results
-        Records of the runs with the default settings and with the best settings. The records of the best settings
-        contain the cost of tuning.
+        Records of the runs with the default settings and with the best settings. The records of the runs with the best
+        settings contain the cost of tuning.
     """
 
     def __init__(self, studies: Iterable[Study], results: Results) -> None:
@@ -315,7 +315,7 @@ class TuningResults:
 
     @property
     def best(self) -> dict[str, dict[str, Any]]:
-        """The best settings by backend, as overrides for `run`.
+        """The best settings for each backend, as overrides for `run`.
 
         With several objectives, these settings are the best ones for the first objective. Backends without a completed
         trial are omitted.

@@ -1,4 +1,4 @@
-"""`Run`, a stored run with methods that read its predictions and predict new data."""
+"""`Run`, a stored run with methods that read its predictions and compute predictions for new data."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class Run:
             Classes for which rates are computed. By default, rates are computed for the second class if there are two
             classes, and for all classes otherwise.
         min_examples : int, default=20
-            Minimum number of examples. A rate that is computed from fewer examples has no interval and is excluded from
-            the gaps.
+            Minimum number of examples. A rate computed from fewer examples than this minimum has no interval and is
+            excluded from the gaps.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class Run:
         Raises
         ------
         UsageError
-            If the run has no groups, or is not a successful classification run.
+            If the run has no groups, or if it is not a successful classification run.
 
         Examples
         --------
@@ -141,13 +141,13 @@ class Run:
         keep: str | Sequence[str] = (),
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
-        """Predict new data with the run's weights and preprocessing.
+        """Compute predictions for new data with the run's weights and preprocessing.
 
         Parameters
         ----------
         data : pandas.DataFrame, datasets.Dataset, mapping or path-like
-            New data with the same columns as the training data, in the forms that `harness.save_data` accepts, or a
-            file or folder, as in ``harness predict``. Labels are not required.
+            New data with the same columns as the training data, in any form that `harness.save_data` accepts, or the
+            path of a file or folder, as in ``harness predict``. Labels are not required.
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
@@ -155,17 +155,17 @@ class Run:
         on_bad_row : {"error", "skip"}, optional
             Handling of bad rows. By default, the setting used in training is kept.
         encoding : str, optional
-            Encoding of the text file. By default, that of the training data.
+            Encoding of the text file. By default, the encoding of the training data is used.
         keep : str or sequence of str, optional
-            Columns of the data that are added to the table, such as identifiers.
+            Columns of the data to include in the table, such as identifiers.
         timeout_s : float, default=3600.0
             Maximum duration of the computation, in seconds.
 
         Returns
         -------
         pandas.DataFrame
-            One row per example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is kept.
-            If the data have labels, ``attrs["scores"]`` contains the values of the task's metrics by name.
+            One row per example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is
+            preserved. If the data have labels, ``attrs["scores"]`` contains the values of the task's metrics by name.
 
         Raises
         ------
@@ -247,11 +247,11 @@ class Run:
         together : sequence of sequence of str, optional
             For permutation importance: columns that are permuted together, such as correlated columns.
         examples : int, str or sequence of int or str, optional
-            For integrated gradients: test examples, named as in the first column of `predictions`.
+            For integrated gradients: test examples, identified as in the first column of `predictions`.
         target : str, optional
             For integrated gradients: class whose output is attributed. By default, the predicted class is used.
         steps : int, default=50
-            For integrated gradients: number of steps of the numerical integration.
+            For integrated gradients: number of steps in the numerical integration.
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend is used.
         device : str, default="auto"
@@ -301,9 +301,7 @@ class Run:
         if method not in ("permutation", "integrated-gradients"):
             raise UnknownNameError("method", method, ("permutation", "integrated-gradients"))
         if any(isinstance(names, str) for names in together):
-            raise UsageError(
-                "the argument together contains a string; pass lists of columns, such as [['latitude', 'longitude']]"
-            )
+            raise UsageError("`together` contains a string; pass lists of columns, such as [['latitude', 'longitude']]")
         if method == "permutation":
             settings: dict[str, Any] = {"split": split, "metric": metric, "repeats": repeats, "seed": seed}
             importance = permutation_importance(stored, catalog, together=together, **settings, **computed_by)
@@ -319,10 +317,10 @@ class Run:
 
 @contextmanager
 def readable(data: Any) -> Iterator[tuple[Path | Table, Sequence[str]]]:
-    """Yield the path of new data, or the table that contains data in memory. Images and recordings in memory are
-    written to a temporary folder.
+    """Yield the path of the new data or, for data in memory, a table. Images and recordings in memory are written to a
+    temporary folder.
 
-    Also yield the warnings issued during the conversion of data in memory.
+    Also yield the warnings issued while converting data in memory.
     """
     import tempfile
 

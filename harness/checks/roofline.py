@@ -1,9 +1,9 @@
 """The roofline of a device, which consists of the highest matrix multiplication rate and the highest copy bandwidth of
 a backend.
 
-The fraction of this rate that a run achieves is the run's model FLOPs utilization (Chowdhery et al. 2022,
-arXiv:2204.02311, appendix B). The measured rate is used instead of the manufacturer's peak. The matrix multiplication
-rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+The fraction of the matrix multiplication rate that a run achieves is the run's model FLOPs utilization (Chowdhery et
+al. 2022, arXiv:2204.02311, appendix B). The measured rate is used instead of the manufacturer's peak. The matrix
+multiplication rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def usable(catalog: Catalog) -> list[str]:
 
 
 def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: float = WINDOW_S) -> float:
-    """Return the median number of calls per second over `WINDOWS` windows. A warm-up window is not counted."""
+    """Return the median number of calls per second over `WINDOWS` windows, excluding an initial warm-up window."""
     count = 1
     rates: list[float] = []
     while len(rates) <= WINDOWS:
@@ -112,7 +112,7 @@ def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: flo
 
 
 def measure_rates(job: RooflineJob, context: ChildContext) -> Rates | None:
-    """Measure the rates in this process. Return None if the backend has no kernels for the measurement."""
+    """Measure compute and copy rates in this process. Return None if the backend has no kernels for the measurement."""
     from harness.execute.preparation import backend_of
 
     backend = backend_of(job.plugin, job.backend)

@@ -1,6 +1,6 @@
-"""Self-test of the measurements on this machine. Known quantities are measured in the same way as in a run.
+"""Self-test of the measurements on this machine. The self-test measures known quantities in the same way as a run does.
 
-One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
+One child process allocates known amounts of host memory, phase by phase, and reports the measured amounts. For each
 accelerator, another child process performs the same check with device memory.
 """
 
@@ -104,7 +104,7 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the memory usage reported by the framework, if any, for allocations of known sizes."""
+    """Yield checks of the memory usage that the framework reports for allocations of known sizes, if it reports any."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)

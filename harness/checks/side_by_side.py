@@ -1,4 +1,4 @@
-"""A/A check that determines whether speed can be measured for simultaneous runs.
+"""A/A check that determines whether the speed of simultaneous runs can be measured.
 
 The check executes runs one at a time (A) and several at a time (B), in the order A B B A. The speeds of runs with the
 same settings are compared; see `harness.analysis.compare.side_by_side`. The result is saved in the cache directory and
@@ -40,7 +40,7 @@ from harness.records.store import Store, StoredRun
 
 FOLDER = "side-by-side"
 ROUNDS = 8
-"""Default number of rounds. In each round, every setting is executed once alone and once in each lane."""
+"""Default number of rounds. In each round, every setting is run once on its own and once in each lane."""
 MIN_ROUNDS = 4
 NEUTRAL = frozenset(
     ("epochs", "learning_rate", "schedule", "warmup_fraction", "step_size", "milestones", "beta1", "beta2", "epsilon")
@@ -95,9 +95,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages, for each setting."""
     codes: dict[str, dict[str, str]] = {}
-    """Digests of each setting's code and of the lock file of its named environment, keyed by the setting; see
-    `codes_of`.
-    """
+    """For each setting, the digests of its code and of its named environment's lock file; see `codes_of`."""
     rounds: int
     figures: list[Figure]
 
@@ -109,7 +107,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Part:
-    """Scope of the measurement in the planned runs: everything, or only quality."""
+    """Scope of the measurements in the planned runs, either everything or only quality."""
 
     quality_only: bool
     checked_at: str = ""
@@ -117,7 +115,7 @@ class Part:
     measured.
     """
     reason: str = ""
-    """Reason why only quality is measured, or an empty string if the user requested this."""
+    """Reason for measuring only quality, or an empty string if the user requested it."""
 
 
 def load_of(spec: RunSpec) -> str:
@@ -132,7 +130,7 @@ def load_of(spec: RunSpec) -> str:
 
 
 def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Return the digests of each setting's code and of the lock file of its named environment, keyed by setting."""
+    """Return, for each setting, the digests of its code and of its named environment's lock file."""
     digest = functools.cache(lambda ref: with_digest(ref).code_digest)
     found = {}
     for load, spec in {load_of(spec): spec for spec in specs}.items():
@@ -145,7 +143,7 @@ def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, 
 def measured_part(
     specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool, batch_size_backoff: bool = False
 ) -> Part:
-    """Return whether everything or only quality is measured when `jobs` runs are executed at the same time.
+    """Return whether to measure everything or only quality when executing `jobs` runs at the same time.
 
     If the runs are executed one after another, speed is measured. If they are executed at the same time, speed is
     measured only if the most recent check that covers all of their settings passed. If `batch_size_backoff` is true,
@@ -204,7 +202,7 @@ def described(figure: Figure) -> str:
 
 
 Settings = Mapping[str, tuple[str, list[StoredRun], dict[tuple[int, ...], list[StoredRun]]]]
-"""Title of each setting, its sequential runs, and its simultaneous runs, grouped by the cores of their lanes."""
+"""For each setting: the title, the sequential runs, and the simultaneous runs grouped by the cores of their lanes."""
 
 
 def check(
@@ -218,7 +216,7 @@ def check(
     listener: Listener | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> SideBySideCheck:
-    """Execute the settings of `specs` one after another and then `jobs` at a time, and save a comparison of the speeds.
+    """Run the settings of `specs` one at a time and then `jobs` at a time, and save a comparison of their speeds.
 
     `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there
     are not enough cores or GPUs. Raises `harness.HarnessError` if a run fails or the result cannot be saved.
@@ -250,7 +248,7 @@ def check(
                 settings[key][1].append(_run(record))
 
         def side_by_side(number: int) -> None:
-            """Execute all settings once in each lane. The order differs between lanes and rounds, so that different
+            """Run all settings once in each lane. The order differs between lanes and rounds, so that different
             settings also run at the same time, as they do in a plan.
             """
             size = len(chosen)

@@ -1,4 +1,5 @@
-"""The command-line interface. Each command is in a separate module, which is imported when the command is used."""
+"""The command-line interface. Each command is defined in a separate module, which is imported when the command is
+used."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     that training changed the weights, that the trained weights were used for scoring, and that the same predictions
     were timed and scored. Runs with different seeds must differ, and the step timer must agree with wall-clock time.
     The data are then prepared again and the model is rebuilt in a new process. The audit also checks that the data, the
-    weights and the model match the record, and that batches do not affect each other. The last lines of the output list
-    the fields that an audit cannot check.
+    weights and the model match the record, and that predictions do not depend on the batch. The last lines of the
+    output list the fields that an audit cannot check.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
     the record, in audit.json. Checks that cannot be performed are listed with the reason. The exit status is 1 if a

@@ -19,8 +19,8 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     """Save the records of successful runs to one FILE, which can be kept under version control and passed to `harness
     compare` as BASE or NEW.
 
-    RUNS is a results directory, a run's directory, or a substring of the run ids in the results directory. Raw samples
-    are not saved, so quality can only be compared across seeds, not across examples.
+    RUNS is a results directory, a run's directory, or a substring of one or more run ids in the results directory. Raw
+    samples are not saved, so quality can only be compared across seeds, not across examples.
 
     \b
     Examples:

@@ -38,9 +38,10 @@ def bundle(
     the raw samples, the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of every
     file.
 
-    RUN is a substring of the run ids, a run's directory, a results directory, or a suite file. By default, all runs in
-    the results directory are packed. Failed runs are included. A run that is in several results directories is packed
-    only once. If different runs have the same id, their repeats are numbered in the order in which they started.
+    RUN is a substring of one or more run ids, a run's directory, a results directory, or a suite file. By default, all
+    runs in the results directory are packed. Failed runs are included. A run that is present in several results
+    directories is packed only once. If different runs have the same id, their repeats are numbered in the order in
+    which they started.
 
     \b
     Examples:

@@ -56,17 +56,17 @@ def compare(
     confidence interval, and the smallest change that could have been detected with these runs.
 
     Each of BASE and NEW is a results directory, a run's directory, a file written by `harness baseline`, a suite file,
-    or a substring of the run ids in the results directory. A suite file refers to the runs of the suite in the results
-    directory. Runs are matched by all of their settings if possible. The remaining runs are matched by all settings
-    except the named environment, then by task, dataset, model, backend, device and precision, and finally by these
-    settings without the backend. If BASE and NEW each contain runs of only one configuration, the runs are compared
-    even if the two configurations differ.
+    or a substring of one or more run ids in the results directory. A suite file refers to the runs of the suite in the
+    results directory. Runs are matched by all of their settings if possible. The remaining runs are matched by all
+    settings except the named environment, then by task, dataset, model, backend, device and precision, and finally by
+    the same settings except the backend. If BASE and NEW each contain runs of only one configuration, the runs are
+    compared even if the two configurations differ.
 
     To compare speed, latency and memory, BASE and NEW each need at least three runs (`harness run --repeat 3`). Speed,
     latency and energy drift with the state of the machine, so the runs of BASE and NEW must be interleaved (A B B A).
     The verdict is followed by a note if the runs were not interleaved. Quality is compared across seeds or splits if
-    there are at least three, and across the examples of one seed otherwise. The exit status is 1 if a bound given with
-    --fail-on is violated or cannot be checked, and 0 otherwise.
+    there are at least three, and across the examples from one seed otherwise. The exit status is 1 if a bound given
+    with --fail-on is violated or cannot be checked, and 0 otherwise.
 
     \b
     Examples:
@@ -132,7 +132,7 @@ def compare(
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each metric with bounds that limit only improvements, because this is rarely intended."""
+    """Return a warning for each metric whose bounds limit only improvements, which is rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "
@@ -155,5 +155,7 @@ def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]
             if bound is not None and comparison.detectable is not None and comparison.detectable > abs(bound):
                 smallest = amount(comparison.detectable, comparison.relative)
                 advice = "run more repeats" if comparison.interleaved else "interleave the runs (A B B A)"
-                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; {advice}")
+                lines.append(
+                    f"{gate.text}: changes smaller than {smallest} cannot be detected with these runs; {advice}"
+                )
     return lines

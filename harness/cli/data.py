@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 SHOWN_NAMES = 12
-"""Maximum number of class names printed by ``info`` as text."""
+"""Maximum number of class names that ``info`` prints as text."""
 
 
 @click.group(cls=options.SuggestingGroup, short_help="List, download, verify and delete datasets.")
 def data() -> None:
     """List, download, verify and delete datasets.
 
-    Embedded datasets need no download. Other datasets are downloaded from their publishers, verified, and stored in the
-    cache. A dataset is downloaded by `harness data fetch` or by the first run that uses it.
+    Embedded datasets do not need to be downloaded. Other datasets are downloaded from their publishers, verified, and
+    stored in the cache. A dataset is downloaded by `harness data fetch` or by the first run that uses it.
 
     \b
     Environment variables:
@@ -55,7 +55,7 @@ def list_(format_: str) -> None:
     """List datasets with their tasks, download size, state and license.
 
     The state is `embedded` if the dataset is part of an installed package, and `cached` if it has been downloaded and
-    verified. The state `to fetch` means that the dataset is downloaded when a run first uses it.
+    verified. The state `to fetch` means that the dataset will be downloaded when a run first uses it.
 
     \b
     Examples:
@@ -84,9 +84,9 @@ def list_(format_: str) -> None:
 def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) -> None:
     """Describe a dataset, or a file or directory with your own data.
 
-    With --task, load and prepare the data as in a run, but do not train a model. The option is required for your own
-    data. Print the number of examples per split and class, the role and type of each column, and a few examples.
-    Missing values, duplicates, lengths, the shapes after preparation, and warnings are also printed.
+    With --task, load and prepare the data as in a run, but do not train a model. --task is required for your own data.
+    Print the number of examples per split and class, the role and type of each column, and a few examples. Also print
+    missing values, duplicates, lengths, the shapes after preparation, and warnings.
 
     Without --task, print the published facts about a dataset: splits, inputs, classes, the metric used in the
     literature, license, citation, options and files. Without --task, no data are downloaded or loaded.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Train a student model with and without a teacher model.")
 @options.plugins
 @click.option(
-    "--teacher", required=True, metavar="RUN", help="Run with saved weights. The model of this run is the teacher."
+    "--teacher", required=True, metavar="RUN", help="Run with saved weights, whose model is used as the teacher."
 )
 @click.option("--student", required=True, metavar="NAME", help="Model to train, such as bert-tiny.")
 @click.option(

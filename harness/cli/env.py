@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.plugins.environments import NamedEnvironment
 
 
-@click.group(cls=options.SuggestingGroup, short_help="Create environments in which runs use other package versions.")
+@click.group(cls=options.SuggestingGroup, short_help="Create environments for runs with other package versions.")
 def env() -> None:
     """Create, list and remove named environments, in which `harness run --env NAME` executes runs.
 
@@ -44,9 +44,9 @@ _file = click.option(
 )
 _STRATEGIES = click.Choice(["only-if-needed", "eager"])
 _STRATEGY_HELP = (
-    "Packages that may have other versions than in the current environment, in addition to the requirements: those "
-    "whose versions conflict with the requirements (only-if-needed), or all packages, which then have the newest "
-    "suitable versions (eager)."
+    "Packages whose versions may differ from those in the current environment, in addition to the requirements: "
+    "packages whose current versions conflict with the requirements (only-if-needed), or all packages, which are then "
+    "installed in their newest suitable versions (eager)."
 )
 
 
@@ -78,13 +78,13 @@ def create(
     inherit: bool,
     upgrade: Any,
 ) -> None:
-    """Create the environment NAME, which contains the requirements, harness and the installed plugins.
+    """Create the environment NAME with the given requirements, harness and the installed plugins.
 
     Harness and the plugins are installed from the same sources as in the current environment. Their dependencies and
-    those of the requirements have the same versions as in the current environment, except those whose versions conflict
-    with the requirements. These packages are listed at the end. The exact versions of all packages
-    are saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
-    interrupted, no environment is created.
+    those of the requirements have the same versions as in the current environment, unless these versions conflict with
+    the requirements. Packages with different versions are listed at the end. The exact versions of all packages are
+    saved in a lock file, whose digest is part of the record of each run. If the installation fails or is interrupted,
+    no environment is created.
 
     \b
     Examples:
@@ -119,7 +119,7 @@ def create(
     "upgrade",
     type=_STRATEGIES,
     show_default=False,
-    help=options.with_default(_STRATEGY_HELP, "the strategy with which the environment was created"),
+    help=options.with_default(_STRATEGY_HELP, "the strategy used to create the environment"),
 )
 def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade: Any) -> None:
     """Recreate the environment NAME from its requirements and the additional requirements given here.
@@ -142,7 +142,7 @@ def update(name: str, requirements: tuple[str, ...], file: Path | None, upgrade:
 
 @env.command("list", short_help="List the environments.")
 def list_() -> None:
-    """List the environments. For each environment, show the version of Python, the digest of the lock file and the
+    """List the environments. For each environment, show the Python version, the digest of the lock file and the
     requirements.
 
     \b

@@ -29,7 +29,7 @@ _OF_METHOD = {
     "--split",
     type=click.Choice(["test", "validation"]),
     default="test",
-    help="permutation: split whose examples are permuted.",
+    help="permutation: split on which the importance is computed.",
 )
 @click.option(
     "--metric",
@@ -50,10 +50,11 @@ _OF_METHOD = {
     "--together",
     multiple=True,
     metavar="NAME,NAME",
-    help="permutation: columns that are permuted together, such as correlated columns. Can be repeated.",
+    help="permutation: columns to permute together, such as correlated columns. Can be repeated.",
 )
 @options.names(
-    "--examples", "integrated-gradients: test examples, identified as in the first column of `harness predictions`."
+    "--examples",
+    "integrated-gradients: test examples to explain, as listed in the first column of `harness predictions`.",
 )
 @click.option(
     "--class",

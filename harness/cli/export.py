@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     "format_",
     metavar="FORMAT",
     required=True,
-    help="Format of the exported files: onnx, torch-export, savedmodel, safetensors, or a format of another plugin.",
+    help="Format of the exported files: onnx, torch-export, savedmodel, safetensors, or a format provided by another "
+    "plugin.",
 )
-@click.option("--output", type=click.Path(), required=True, metavar="DIR", help="New folder for the files.")
+@click.option("--output", type=click.Path(), required=True, metavar="DIR", help="New folder for the exported files.")
 @options.timeout("Maximum duration of the export, in seconds.")
 @options.results
 def export(run: str, format_: str, output: str, timeout: float, results: str | None) -> None:
@@ -32,10 +33,10 @@ def export(run: str, format_: str, output: str, timeout: float, results: str | N
     card.
 
     The model is exported by the backend that trained it. torch can export onnx and torch-export, tensorflow can export
-    onnx and savedmodel, and every backend can export safetensors. If this backend does not support the format, the
-    weights are exported by another installed backend. The outputs of the exported files for the test split are compared
-    with the outputs of the run. The export fails if fewer than 99.9% of the predicted labels agree, or if the outputs
-    differ by more than 1e-4 (relative, in fp32).
+    onnx and savedmodel, and every backend can export safetensors. If the backend that trained the model does not
+    support the format, the weights are exported by another installed backend. The outputs of the exported files for the
+    test split are compared with the outputs of the run. The export fails if fewer than 99.9% of the predicted labels
+    agree, or if the outputs differ by more than 1e-4 (relative, in fp32).
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -55,6 +56,6 @@ def export(run: str, format_: str, output: str, timeout: float, results: str | N
 def render(made: Export, output: str) -> str:
     lines = [f"Exported {made.run} to {output}: {', '.join(made.files)}"]
     if made.same_labels is not None:
-        lines.append(f"{made.same_labels} of {made.examples} test examples have the same label")
+        lines.append(f"{made.same_labels} of {made.examples} test examples have the same predicted label")
     lines.append(f"relative difference between the outputs: {made.error:.1e} (norm-wise)")
     return "\n".join(lines)

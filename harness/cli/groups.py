@@ -25,13 +25,13 @@ from harness.cli.predict import output, write_table
     type=click.IntRange(min=1),
     default=20,
     metavar="N",
-    help="Minimum number of examples for an interval, and for a group to be included in a gap.",
+    help="Minimum number of examples required to compute intervals for a group and to include it in the gaps.",
 )
 @click.option(
     "--table",
     type=click.Choice(["rates", "gaps"]),
     default="rates",
-    help="Table that is written with --format csv.",
+    help="Table to write with --format csv.",
 )
 @options.formats("text", "json", "csv")
 @output

@@ -42,8 +42,8 @@ def history(
 ) -> None:
     """Show how metrics changed across harness commits and package versions, and which changes are significant.
 
-    A history consists of runs with the same settings on the same machine. Each row summarizes the runs with one commit
-    and one set of package versions. Consecutive rows are compared with the method of `harness compare`.
+    A history consists of runs with the same settings on the same machine. Each row summarizes the runs with the same
+    commit and package versions. Consecutive rows are compared in the same way as in `harness compare`.
 
     \b
     Examples:

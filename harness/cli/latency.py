@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     "--find-qps",
     is_flag=True,
     help="Search for the highest rate in the server scenario at which 99% of the queries are answered within "
-    "--latency-bound-ms. The search makes at most ten measurements.",
+    "--latency-bound-ms. The search performs at most ten measurements.",
 )
 @options.format_
 @options.timeout("Maximum duration of the measurement, in seconds.")
@@ -174,7 +174,7 @@ def _served_rows(result: LatencyResult) -> list[tuple[str, str]]:
         return []
     failures = ", ".join(f"{count:,} {reason}" for reason, count in served.failures.items())
     agreement = (
-        f"{served.same_labels:.2%} have the run's label"
+        f"{served.same_labels:.2%} have the same label as in the run"
         if served.same_labels is not None
         else f"relative difference {served.error or 0:.1e}"
     )

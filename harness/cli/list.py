@@ -26,8 +26,8 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "reporters", "tr
 @click.option("--dataset", metavar="NAME", help="For `harness list options`: dataset of the task.")
 @click.option("--model", metavar="NAME", help="For `harness list options`: model whose settings are listed.")
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
-    """List the tasks, models, backends and other objects that the installed plugins provide. Show either one kind in
-    detail, or an overview of all kinds.
+    """List the tasks, models, backends and other objects that the installed plugins provide. Show one kind in detail
+    or, by default, an overview of all kinds.
 
     Entries that are unavailable on this machine are also listed, along with the reason and the command that installs
     the missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults
@@ -75,7 +75,8 @@ _NARROWEST = 16
 
 
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    """Wrap the widest columns to the terminal's width. Rows are left unchanged if stdout is not a terminal."""
+    """Wrap the widest columns to fit the table into the terminal. Rows are left unchanged if stdout is not a
+    terminal."""
     import shutil
     import textwrap
 

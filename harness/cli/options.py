@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers, without NaN and infinity."""
+    """A range of numbers that excludes NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = click.FLOAT.convert(value, param, ctx)
@@ -31,7 +31,7 @@ class FiniteRange(click.FloatRange):
 
 
 class SuggestingGroup(click.Group):
-    """A command group that lists its commands in the order of definition, and suggests a similar name for an unknown
+    """A command group that lists its commands in definition order, and suggests a similar name for an unknown
     command.
     """
 
@@ -232,7 +232,7 @@ def status_and_date(command: F) -> F:
         )(command)
     return names(
         "--status",
-        "Use only runs with this status: success, failure, or a kind of failure such as timeout.",
+        "Use only runs with this status: success, failure, or a type of failure, such as timeout.",
     )(command)
 
 
@@ -253,7 +253,8 @@ def _checked_date(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 def is_within(started_at: str, since: str | None, until: str | None) -> bool:
-    """Return whether a start time in ISO 8601 (UTC) is between two dates or times, which may be less precise."""
+    """Return whether a start time in ISO 8601 (UTC) is between two dates or times, which may be given with lower
+    precision."""
     return (since is None or started_at >= since) and (until is None or started_at[: len(until)] <= until)
 
 
@@ -271,7 +272,7 @@ _DATASET_OPTIONS = (
     Option(name="text-column", help="For your own data: column with the texts.", default=_INFERRED),
     Option(
         name="path-column",
-        help="For your own data: column of the metadata file with the file paths.",
+        help="For your own data: column of the metadata file that contains the file paths.",
         default=_INFERRED,
     ),
     Option(
@@ -282,7 +283,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="feature-columns",
-        help="For your own data: columns that are used as features.",
+        help="For your own data: columns to use as features.",
         default="all remaining columns",
         several=True,
     ),
@@ -304,7 +305,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="folds",
-        help="Number of cross-validation folds, each of which is the test split of a separate run.",
+        help="Number of cross-validation folds; each fold is the test split of a separate run.",
         default="none",
         kind=int,
         metavar="K",
@@ -316,7 +317,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="random-splits",
-        help="Number of random splits of the same examples, each of which is a separate run.",
+        help="Number of random splits of the same examples; each split is used in a separate run.",
         default="none",
         kind=int,
         metavar="N",
@@ -328,8 +329,9 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="For your own data: columns that group the examples. Scores are also reported for each group. A group "
-        "is a value of a column or, for numeric columns, a quartile. Join names with * to intersect groups.",
+        help="For your own data: columns used to group the examples. Scores are also reported for each group. Each "
+        "value of a column or, for numeric columns, each quartile forms a group. Join names with * to intersect "
+        "groups.",
         default="none",
         several=True,
     ),
@@ -415,7 +417,7 @@ def wait(command: F) -> F:
         "--wait",
         is_flag=True,
         help="If another harness command is measuring on the same device or executing the same runs, wait until it "
-        "ends.",
+        "finishes.",
     )(command)
 
 
@@ -427,7 +429,7 @@ def jobs(command: F) -> F:
         metavar="N",
         default=1,
         show_default=True,
-        help="Number of runs that are executed at the same time. Each run has separate cores and a separate GPU.",
+        help="Number of runs to execute at the same time. Each run uses separate cores and a separate GPU.",
     )(command)
 
 
@@ -507,8 +509,8 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=FiniteRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency. If given, the cost per million samples is reported "
-        "(train_cost_per_million, inference_cost_per_million).",
+        help="Price of the machine per hour, in any currency. With this option, the cost per million samples is "
+        "reported (train_cost_per_million, inference_cost_per_million).",
     )(command)
 
 

@@ -31,7 +31,7 @@ def clean(text: str) -> str:
 
 
 def reserve_stdout() -> None:
-    """Reserve stdout for `echo` until the command has ended. Output from plugins goes to stderr."""
+    """Reserve stdout for `echo` until the command has finished. Output from plugins goes to stderr."""
     context = click.get_current_context()
     if _STDOUT in context.meta:
         return
@@ -67,7 +67,7 @@ def say(text: str, *, nl: bool = True) -> None:
 
 
 def show_progress(text: str, stream: TextIO) -> None:
-    """Print a line of progress."""
+    """Print a progress line."""
     click.echo(clean(text), file=stream)
 
 
@@ -100,7 +100,7 @@ def console() -> Console:
 @contextmanager
 def clean_click_errors() -> Iterator[None]:
     """Replace control characters in the messages of click's exceptions, because the messages quote command-line
-    arguments. If a command without arguments is given one, recommend the option ``--results``.
+    arguments. If an argument is passed to a command that takes no arguments, recommend the option ``--results``.
     """
     try:
         yield
@@ -110,7 +110,7 @@ def clean_click_errors() -> Iterator[None]:
 
 
 def _advice(error: click.ClickException) -> str:
-    """Return advice for a user who passed a results directory as an argument to a command that has no arguments."""
+    """Return advice for a user who passed a results directory as an argument to a command that takes no arguments."""
     command = error.ctx.command if isinstance(error, click.UsageError) and error.ctx is not None else None
     if command is None or not error.message.startswith("Got unexpected extra argument"):
         return ""

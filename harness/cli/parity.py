@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @options.selection(
     leave_out=("seed", "split", "repeat", "devices", "weights", "metric"),
     backend="Backends to compare (at least two). Each backend is compared with the first one.",
-    threads="Number of CPU threads of each backend. Two backends compute at the same time if the number of cores "
-    "permits. The verdict does not depend on the number of threads.",
+    threads="Number of CPU threads for each backend. Two backends run at the same time if there are enough cores. "
+    "The verdict does not depend on the number of threads.",
     defaults={"threads": "half of the available cores, at least 1"},
 )
 @click.option(
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     metavar="N",
     default=50,
-    help="Number of training steps in the loss curve. Verdicts with fewer than 50 steps are not saved.",
+    help="Number of training steps in the loss curve. Verdicts based on fewer than 50 steps are not saved.",
 )
 @click.option("--strict", is_flag=True, help="Also exit with status 1 if a model is only partly checked.")
 @options.results

@@ -37,14 +37,14 @@ output = click.option(
 def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: str | None, results: str | None) -> None:
     """Write a run's predictions for its test split as a table with one row per example.
 
-    The first column is `path` for files and `row` otherwise. A row number refers to your file (counted from 1) or, for
-    other datasets, to the test split. For classification, the other columns are `label`, `predicted` and the
-    probability of each class. For regression, the other columns are the true and the predicted value of each target, in
-    the target's unit.
+    The first column is `path` for files and `row` otherwise. A row number is the position of the row in your file
+    (counted from 1) or, for other datasets, in the test split. For classification, the other columns are `label`,
+    `predicted` and the probability of each class. For regression, the other columns are the true and the predicted
+    value of each target, in the target's unit.
 
-    The predictions of several runs, which may differ only in the split and the seed, are combined into one table, which
-    has the additional columns `split` and `seed`. Across all folds of a cross-validation, each example is predicted by
-    a model that was not trained on it.
+    The predictions of several runs, which may differ only in the split and the seed, are combined into one table with
+    the additional columns `split` and `seed`. Across all folds of a cross-validation, each example is predicted by a
+    model that was not trained on it.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -77,14 +77,14 @@ def predictions(runs: tuple[str, ...], all_splits: bool, format_: str, output: s
 @click.option(
     "--on-bad-row",
     type=click.Choice(["error", "skip"]),
-    help=options.with_default("How to handle bad rows: error lists them, skip drops them.", "as in training"),
+    help=options.with_default("How to handle invalid rows: error lists them, skip drops them.", "as in training"),
 )
 @click.option(
     "--encoding",
     metavar="NAME",
     help=options.with_default("Encoding of a text file, such as windows-1252 or utf-8.", "as in training"),
 )
-@options.names("--keep", "Columns of DATA that are added to the table, such as identifiers.")
+@options.names("--keep", "Columns of DATA to add to the table, such as identifiers.")
 @options.formats("csv", "parquet")
 @output
 @options.timeout("Time limit for the predictions, in seconds.")
@@ -157,9 +157,9 @@ def _check_output(format_: str, output: str | None, data: Path | None = None) ->
         from importlib.util import find_spec
 
         if output is None:
-            raise UsageError("--format parquet needs --output FILE")
+            raise UsageError("--format parquet requires --output FILE")
         if find_spec("pyarrow") is None:
-            raise UsageError("Parquet needs pyarrow, which is not installed; run: pip install 'ml-harness[parquet]'")
+            raise UsageError("Parquet requires pyarrow, which is not installed; run: pip install 'ml-harness[parquet]'")
 
 
 def write_table(table: pd.DataFrame, format_: str, output: str | None) -> None:

@@ -36,7 +36,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline for ratios. The results of the baseline also replace the "
+        "Backend, model or setting to use as the baseline for ratios. The results of the baseline also replace the "
         "results of failed runs.",
         "the first candidate with results on the largest number of datasets",
     ),
@@ -50,7 +50,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)
-@options.results_in("Results directory, if no RESULTS are given.", "HARNESS_RESULTS, else ./results")
+@options.results_in("Results directory to use if no RESULTS are given.", "HARNESS_RESULTS, else ./results")
 @options.formats("text", "markdown", "csv", "json")
 @click.option(
     "--plot",
@@ -74,7 +74,7 @@ def rank(
     """Rank backends, models or other settings across datasets. The ranking contains the mean rank, the win rate and the
     geometric mean ratio, with 95% intervals over datasets.
 
-    RESULTS are results directories. The runs in all of them are ranked together. A dataset is included only if every
+    RESULTS are results directories, whose runs are ranked together. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.
     With the first method ("excluded"), failed runs are ignored. Datasets on which a ranked entry has no successful runs
     are also ignored. With the second method ("imputed"), a failed run is replaced by a run of the baseline. Choose a

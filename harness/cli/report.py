@@ -174,7 +174,7 @@ def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path
 
 
 def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]], states: frozenset[str]) -> list[StoredRun]:
-    """Return the loaded runs with one of the states, in the order of the backends in the filter. Raises
+    """Return the loaded runs with one of the given states, ordered like the backends in the filter. Raises
     `harness.UsageError` if no runs match the filters.
     """
     from harness.api.filters import has_status

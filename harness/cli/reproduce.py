@@ -33,16 +33,15 @@ folder.
     multiple=True,
     metavar="[OLD=]NEW",
     help=options.with_default(
-        "File or folder with your copy of the data, which must be identical to the original data. OLD, the recorded "
-        "path or its last part, selects the dataset if the runs used several. Can be repeated.",
+        "File or folder with your copy of the data, which must be identical to the original data. If the runs used "
+        "several datasets, OLD (the recorded path or its last part) selects the one to replace. Can be repeated.",
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
 @click.option(
     "--create-envs",
     is_flag=True,
-    help="Create the named environments of the runs if they do not exist here, with the exact versions in their "
-    "lock files.",
+    help="Create missing named environments of the runs, with the exact versions in their lock files.",
 )
 @options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS or ./results")
 @options.wait
@@ -153,7 +152,8 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
 
 
 def _is_absent(env: str, lock: str, *, create: bool) -> bool:
-    """Return whether the named environment `env` has to be created from its lock file, because it does not exist here.
+    """Return whether the named environment `env` has to be created from its lock file, because it does not exist on
+    this machine.
 
     Raises `harness.UsageError` if the environment does not exist and `create` is false, or if its lock file is not in
     the bundle.
@@ -209,8 +209,8 @@ def _create(env: str, lock: str) -> None:
 
 
 def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:
-    """Return the paths that the user passed with ``--data``, keyed by recorded path. The key is an empty string if a
-    path applies to all runs.
+    """Return the paths that the user passed with ``--data``, keyed by recorded path. The key of a path that applies to
+    all runs is an empty string.
 
     Raises `harness.UsageError` if a path does not exist, or if a value replaces data that no run used.
     """
@@ -254,7 +254,7 @@ def _with_data(spec: RunSpec, copies: Mapping[str, Path], bundle: Path) -> RunSp
     if path is None and spec.source.memory:
         raise UsageError(
             f"the runs of the bundle used a {spec.source.memory} in memory, which was saved as {recorded.name} on "
-            "another machine; save the same data with harness.save_data, and pass the path that it returns with --data"
+            "another machine; save the same data with harness.save_data, and pass the returned path with --data"
         )
     if path is None:
         raise UsageError(

@@ -53,7 +53,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
 }
-"""Errors that are caused by a file or the machine, not by a bug."""
+"""Errors caused by a file or the machine, not by a bug."""
 
 
 class _LazyGroup(SuggestingGroup):

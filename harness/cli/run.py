@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--parity",
     is_flag=True,
-    help="First check that the backends compute the same results, and store the verdict in the records. In the check, "
-    "each backend uses at most half of the available cores.",
+    help="First check that the backends compute the same results, and store the verdict in the records. During the "
+    "check, each backend uses at most half of the available cores.",
 )
 @options.price_per_hour
 @click.option(
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="local",
     show_default=True,
-    help="Executor, which determines where runs are executed.",
+    help="Executor that determines where the runs are executed.",
 )
 @click.option(
     "--plot",
@@ -143,14 +143,15 @@ def run(
     Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
     fails. Progress is written to stderr, and the table is written to stdout.
 
-    To complete a stopped comparison, repeat the command. A run is skipped if the results directory already contains a
-    run with the same settings, plugin code, package versions and machine class. Failed runs are executed again.
+    To complete an interrupted comparison, run the command again. A run is skipped if the results directory already
+    contains a run with the same settings, plugin code, package versions and machine class. Failed runs are executed
+    again.
 
-    With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint if the command is
-    repeated. The interruption does not change the results.
+    With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint when the command is run
+    again. The interruption does not change the results.
 
-    With --jobs, several runs are executed at the same time. Each run has separate cores and, if the machine has GPUs, a
-    separate GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
+    With --jobs, several runs are executed at the same time. Each run uses separate cores and, if the machine has GPUs,
+    a separate GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
     Otherwise, only quality is measured.
 
     The exit status is 0 if all runs succeeded, and 1 if a run failed or was not started within the suite's time budget.
@@ -271,7 +272,7 @@ def run(
             if not isinstance(error, BrokenPipeError):
                 say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:
-            reused = f"; {counted(finished.reused, 'run')} skipped, use --rerun to repeat" if finished.reused else ""
+            reused = f"; {counted(finished.reused, 'run')} skipped (use --rerun to repeat)" if finished.reused else ""
             say(f"Saved {counted(len(finished) - finished.reused, 'run')} to {store.path}/{reused}")
 
     tracked = with_trackers(catalog, tracker, store.path)

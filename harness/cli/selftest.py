@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @options.quiet
 @options.format_
 def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> None:
-    """Check the accuracy of measurements on this machine, and print the errors. The checks allocate known amounts of
-    memory on the host and on every accelerator, and compare the step timer with the wall clock. Memory and time are
-    measured in the same way as in a run.
+    """Check the accuracy of measurements on this machine, and print the measurement errors. The checks allocate known
+    amounts of memory on the host and on every accelerator, and compare the step timer with the wall clock. Memory and
+    time are measured in the same way as in a run.
 
     The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer deviates by more than 1 ms
     over half a second.

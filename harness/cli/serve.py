@@ -26,12 +26,12 @@ from harness.cli.output import echo
     metavar="FILE",
     help=options.with_default("File with the token that requests must contain.", "HARNESS_SERVE_TOKEN, if it is set"),
 )
-@options.computed_by("the backend of the run, or one that executes the exported model")
+@options.computed_by("the backend of the run, or a backend that executes the exported model")
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help=options.with_default("Number of CPU threads of the model.", "that of the run"),
+    help=options.with_default("Number of CPU threads for the model.", "that of the run"),
 )
 @click.option(
     "--batch-size", type=click.IntRange(1, 1024), default=32, metavar="N", help="Maximum number of examples in a batch."
@@ -41,7 +41,7 @@ from harness.cli.output import echo
     type=click.IntRange(1),
     default=1024,
     metavar="N",
-    help="Maximum number of waiting examples; further requests are answered with status 503.",
+    help="Maximum number of waiting examples; the service responds to further requests with status 503.",
 )
 @click.option(
     "--max-body-mb",
@@ -55,7 +55,7 @@ from harness.cli.output import echo
     type=options.FiniteRange(0, 86400, min_open=True),
     default=30,
     metavar="SECONDS",
-    help="Maximum time until a request is answered, in seconds.",
+    help="Maximum time to answer a request, in seconds.",
 )
 @options.results
 def serve(
@@ -97,7 +97,7 @@ def serve(
     needed = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
     if absent := [name for name in needed if find_spec(name) is None]:
         raise UsageError(
-            f"serving needs {', '.join(absent)}, which is not installed; run: pip install 'ml-harness[serve]'"
+            f"serving requires {', '.join(absent)}, which is not installed; run: pip install 'ml-harness[serve]'"
         )
     from harness.deploy.serving import server
     from harness.deploy.serving.limits import Limits

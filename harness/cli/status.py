@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def status(
     format_: str, results: str | None, cancel: bool, executor: str | None, executor_option: dict[str, str]
 ) -> None:
-    """Show the progress of the plans in a results directory: the number of completed, running, failed and remaining
+    """Show the progress of the plans in a results directory: the numbers of completed, running, failed and remaining
     runs, and the remaining time.
 
     Each `harness run` command that executes runs is recorded as a plan. The most recent plan and all running plans are
@@ -70,7 +70,7 @@ def status(
         echo("\n\n".join(map(_text, plans)))
     else:
         echo(
-            f"{directory}: no runs were planned in this results directory; start some with `harness run "
+            f"{directory}: no runs were planned in this results directory; start runs with `harness run "
             f"--results {directory}`"
         )
 
@@ -124,7 +124,7 @@ def _collect(
         say(f"Warning: the results of the runs submitted on {day} cannot be collected: {collected.problem}")
         return {submission.name: 0}
     elif collected.state is None:
-        say(f"Warning: the executor {submission.executor} no longer has the runs submitted on {day}")
+        say(f"Warning: the executor {submission.executor} no longer lists the runs submitted on {day}")
     elif collected.left:
         return {submission.name: len(collected.state.running)}
     return {}

@@ -49,7 +49,7 @@ def prepare() -> None:
 def finish() -> None:
     """Flush the streams.
 
-    Output that cannot be written is discarded, so such errors do not change the exit status.
+    Output that cannot be written is discarded, so write errors do not change the exit status.
     """
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         try:
@@ -97,7 +97,9 @@ def end_threads(status: int) -> None:
         if thread.is_alive():
             from harness.plugins.containment import end_process, report
 
-            report(f"the thread {thread.name!r}, which a plugin started, did not end in time; terminating the process")
+            report(
+                f"the thread {thread.name!r}, which a plugin started, did not finish in time; terminating the process"
+            )
             end_process(status)
 
 
@@ -160,8 +162,8 @@ class _Clean:
 
 
 _PART = 1000
-"""Maximum number of characters in one write. In UTF-8, this many characters take up at most 4096 bytes (``PIPE_BUF``).
-A pipe that is ready for writing accepts this many bytes without blocking.
+"""Maximum number of characters in one write. In UTF-8, these characters take up at most 4096 bytes (``PIPE_BUF``). A
+pipe that is ready for writing accepts ``PIPE_BUF`` bytes without blocking.
 """
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     metavar="N",
     default=3,
-    help="Number of fresh seeds with which the best and the default settings are trained. The trained models are "
+    help="Number of fresh seeds for training with the best and the default settings. The trained models are "
     "scored on the test split.",
 )
 @click.option(
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     metavar="N",
     default=1,
     show_default=True,
-    help="Number of trials of a study that are executed at the same time. On this machine, each trial has separate "
+    help="Number of trials of a study to execute at the same time. On this machine, each trial uses separate "
     "cores and a separate GPU.",
 )
 @click.option(
@@ -88,10 +88,10 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="local",
     show_default=True,
-    help="Executor, which determines where the trials and the confirmation runs are executed.",
+    help="Executor that determines where the trials and the confirmation runs are executed.",
 )
 @options.executor_options
-@click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")
+@click.option("--rerun", is_flag=True, help="Start a new study, even if a study with the same settings exists.")
 @options.wait
 @options.results
 @options.timeout("Maximum duration of a trial or run, in seconds.")
@@ -133,10 +133,10 @@ def tune(
 
     Each trial trains the model with different settings in a separate process, which does not use the test split. Trials
     that are unlikely to become the best are stopped early. The best settings and the default settings are then trained
-    on fresh seeds, scored on the test split, and measured in the same way as by `harness run`.
+    on fresh seeds, scored on the test split, and measured in the same way as in `harness run`.
 
     There is a separate study for each backend. All studies have the same search space, number of trials and sampler
-    seed. To continue a stopped study or to add trials, repeat the command.
+    seed. To continue an interrupted study or to add trials, run the command again.
 
     The exit status is 0 on success, and 1 if no trial was completed or a run failed. The exit status is 2 if the
     request is invalid and no trial is started, and 130 after Ctrl-C.

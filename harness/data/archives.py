@@ -40,7 +40,7 @@ _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
 Entry = tuple[str, str, Callable[[], "IO[bytes]"]]
-"""Name of an archive member, its kind (``file``, ``directory``, ``link`` or ``device``), and a function that opens it.
+"""Name of an archive member, its type (``file``, ``directory``, ``link`` or ``device``), and a function that opens it.
 Links and devices are rejected."""
 
 
@@ -255,7 +255,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\xfd7zXZ", _open_xz),
     (b"\x5d\x00\x00", _open_xz),
 )
-"""First bytes of files in each compression format, and the function that opens files in this format."""
+"""Leading bytes of each compression format, and the function that opens files in that format."""
 
 
 def _decompressed(archive: Path) -> IO[bytes]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One of several contiguous parts of a batch. Each part is computed by the process with the same rank."""
+    """One of several contiguous parts of a batch. Each part is processed by the process with the same rank."""
 
     rank: int
     parts: int
@@ -62,9 +62,9 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch. Shuffling and augmentation depend only on `seed` and `epoch`.
 
-    Batches have a fixed size, so backends compile only once. Examples that do not fill the last batch are dropped from
-    the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Each
-    batch contains `validation`. Raises `harness.PluginError` if `augment` changes a shape or dtype.
+    Batches have a fixed size, so backends compile the model only once. Remaining examples that do not fill a batch are
+    dropped from the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Each batch
+    contains `validation`. Raises `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
     rng = np.random.default_rng([seed, epoch, 1])

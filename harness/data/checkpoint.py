@@ -2,8 +2,8 @@
 Hugging Face Hub.
 
 A checkpoint is a folder with ``config.json``, its weights, and its tokenizer or preprocessor files. The weights are in
-``model.safetensors`` or in several files listed in ``model.safetensors.index.json``. Weights are read from safetensors
-only, because other formats can execute code.
+``model.safetensors`` or in several files listed in ``model.safetensors.index.json``. Weights are read only from
+safetensors files, because other formats can execute code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
 _SHARDS = "model-*-of-*.safetensors"
 READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Data types of safetensors that numpy supports. Other types can be read only if another package registers them."""
+"""Safetensors data types that numpy supports. Other types can be read only if another package registers them."""
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".onnx", ".gguf")
 """Suffixes of files that contain weights."""
 

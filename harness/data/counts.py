@@ -19,14 +19,14 @@ _NAME = re.compile("[a-z][a-z0-9_]*", re.ASCII)
 def with_counts(task: Task, data: PreparedData) -> DataInfo:
     """Return the data description with the totals of each split added.
 
-    Raises `harness.PluginError` if `Task.count` raises an exception, if it does not return one finite number of at
-    least 0 for each example, or if the total of a split is 0.
+    Raises `harness.PluginError` if `Task.count` raises an exception, if it does not return one finite, non-negative
+    number for each example, or if the total of a split is 0.
     """
     if not task.counts:
         return data.info
     if not isinstance(task.counts, str) or _NAME.fullmatch(task.counts) is None:
         raise PluginError(
-            f"the attribute counts of the task {task.name!r} is {task.counts!r}; use a name consisting of lowercase "
+            f"the counts attribute of the task {task.name!r} is {task.counts!r}; use a name consisting of lowercase "
             "letters, digits and underscores, such as 'tokens'"
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}

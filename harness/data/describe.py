@@ -44,10 +44,10 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: str
     examples: dict[str, int]
     """Number of examples in each split, or an empty mapping if the dataset does not declare these numbers. Like
-    `inputs` and `label_names`, the numbers of examples refer to the default options of the dataset.
+    `inputs` and `label_names`, the example counts apply to the dataset's default options.
     """
     splits: tuple[int, ...]
-    """Numbers that identify the published splits, or an empty tuple if there is only one."""
+    """Numbers that identify the published splits, or an empty tuple if only one split was published."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str

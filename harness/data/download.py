@@ -214,7 +214,10 @@ def _get(url: str, target: _Counted) -> None:
             if now - since >= RATE_S:
                 rate = (received - before) / (now - since)
                 if rate < MIN_RATE:
-                    raise _FailedError(f"received {rate:.0f} bytes per second, less than {MIN_RATE}", retry=True)
+                    raise _FailedError(
+                        f"the download rate was {rate:.0f} bytes per second, below the minimum of {MIN_RATE}",
+                        retry=True,
+                    )
                 before, since = received, now
 
 

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of the red, green and blue channels in the brightness of a pixel (ITU-R BT.601)."""
+"""Weights of the red, green and blue channels in the computation of a pixel's brightness (ITU-R BT.601)."""
 SMALLEST_SIDE = 8
 """Minimum side length of images to compare, in pixels."""
 LEAST_CONTRAST = 2 / 255
 """Minimum standard deviation of the brightness of images to compare, as a fraction of the brightness range."""
 COARSE_SIDE = 48
-"""Minimum length of an image's shorter side, in pixels, for the image to be compared at a third of its resolution.
-Smaller images are compared at half of their resolution.
+"""Minimum length, in pixels, of the shorter side of images that are compared at a third of their resolution. Smaller
+images are compared at half of their resolution.
 
 At a third of the resolution, the interpolation method of an image editor has little effect, but small images lose too
 much detail.
@@ -68,7 +68,7 @@ BAND_HZ = (150.0, 3400.0)
 rates.
 """
 BANDS = np.geomspace(100, 1500, 25)
-"""Limits of a descriptor's frequency bands, in Hz. Recordings with a sample rate of at least 4 kHz contain all of these
+"""Edges of a descriptor's frequency bands, in Hz. Recordings with a sample rate of at least 4 kHz contain all of these
 frequencies.
 """
 CORRELATION = 0.95
@@ -200,8 +200,9 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 
 def _cosines(side: int) -> Floats:
-    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform. The functions are divided by
-    the square root of their length, so that images of different sizes have similar coefficients.
+    """Return the basis functions ``[8, side]`` of the discrete cosine transform with the 8 lowest frequencies. The
+    functions are divided by the square root of their length, so that images of different sizes have similar
+    coefficients.
     """
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)

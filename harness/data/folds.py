@@ -28,7 +28,7 @@ def assign_folds(
     seed: int,
     names: Sequence[str],
 ) -> Index:
-    """Return the fold of each row, counted from 0, as an array ``[N]``.
+    """Return the fold index of each row, starting at 0, as an array ``[N]``.
 
     The folds are stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups`
     (``[N]``) are in the same fold, as are rows with equal values in `duplicates` (``[N]``). If `groups` is given, rows
@@ -76,11 +76,11 @@ def _folds_of_units(count: int, units: int, classes: NDArray[np.int64] | None, s
 def _balanced(groups: Index, classes: Index, count: int, seed: int) -> Index:
     """Return the fold of each group.
 
-    `groups` and `classes` contain the group and the class of each row (``[N]``). Groups are assigned in the order of
-    decreasing size, and in random order if their sizes are equal. Each group is assigned to the fold in which it
-    increases the sum of the squared class frequencies least, so that the classes and the rows are distributed evenly.
-    This is the greedy rule of scikit-learn's ``StratifiedGroupKFold``, with variances instead of standard deviations,
-    which makes it fast enough for many groups.
+    `groups` and `classes` contain the group and the class of each row (``[N]``). Groups are assigned in order of
+    decreasing size, and groups of equal size in random order. Each group is assigned to the fold where it causes the
+    smallest increase in the sum of squared class frequencies, so the classes and the rows are distributed evenly. This
+    is the greedy rule of scikit-learn's ``StratifiedGroupKFold``, with variances instead of standard deviations, which
+    makes it fast enough for many groups.
     """
     width = int(classes.max()) + 1
     pairs, rows = np.unique(groups * width + classes, return_counts=True)
@@ -141,7 +141,7 @@ def fold_warnings(
     """Return warnings about folds of very different sizes, groups larger than a fold, and classes without rows in a
     fold.
 
-    `folds` contains the fold of each row, counted from 0, and `titles` the title of each fold.
+    `folds` contains the fold index of each row, starting at 0, and `titles` contains the title of each fold.
     """
     count, found = len(titles), []
     sizes = np.bincount(folds, minlength=count)
@@ -171,7 +171,7 @@ def drawn_by(grouped: bool, classes: Index | None, duplicates: NDArray[Any] | No
 
 
 def sizes_of(folds: Index) -> str:
-    """Return the number of rows in each fold, formatted as in ``26, 25, 25``."""
+    """Return the number of rows in each fold as text, such as ``26, 25, 25``."""
     return ", ".join(f"{size}" for size in np.bincount(folds).tolist())
 
 

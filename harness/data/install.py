@@ -61,8 +61,8 @@ def installed(dataset: Dataset) -> Path:
     Raises
     ------
     DataError
-        If a file cannot be downloaded or fails verification, or if the cache is not writable. The message states the
-        URL, the expected and the actual content, and how to fix the problem.
+        If a file cannot be downloaded or fails verification, or if the cache is not writable. The message gives the URL
+        and the expected and actual content, and explains how to fix the problem.
     UsageError
         If the dataset declares no files, or if the directory ``HARNESS_DATA_MIRROR`` does not exist.
     PluginError

@@ -8,10 +8,10 @@ from pathlib import Path
 def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     r"""Return the lines of a text file, without their line endings.
 
-    Lines are split at ``\n``, or at ``\r\n`` if every line ends with it. A leading byte order mark is removed. Other
+    The text is split at ``\n``, or at ``\r\n`` if every line ends with it. A leading byte order mark is removed. Other
     line boundaries of `str.splitlines`, such as U+2028 and U+0085, do not end a line. The vocabularies of published
-    checkpoints contain these characters as tokens. Splitting lines at these characters would shift the ids of all later
-    tokens.
+    checkpoints contain these characters as tokens. Splitting the text at these characters would shift the ids of all
+    later tokens.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ _WHOLE = re.compile(r"(-?[0-9]{1,100})(\.0+)?")
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct names, sorted by number if all names are whole numbers and alphabetically otherwise.
+    """Return the distinct names, sorted numerically if all names are whole numbers and alphabetically otherwise.
 
     Numbers such as ``2.0`` are considered whole numbers. An empty name, which denotes a missing value, comes first.
     """

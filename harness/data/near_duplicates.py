@@ -27,14 +27,14 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, over all pairs. Comparing that many takes about 20 s. Each pair
-contributes the mean size of its two examples, or `WORK` divided by `MAX_COMPARED` if the mean is smaller.
+"""Maximum number of pixels or samples to compare, over all pairs. Comparing the maximum number takes about 20 s. Each
+pair contributes the mean size of its two examples, or `WORK` divided by `MAX_COMPARED` if the mean is smaller.
 """
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000
-"""Maximum number of distances between descriptors that are computed if there are too many pairs to sort. Computing this
-many distances takes about 10 s.
+"""Maximum number of descriptor distances to compute if there are too many pairs to sort. Computing this many distances
+takes about 10 s.
 """
 
 Index = NDArray[np.int64]
@@ -56,8 +56,8 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     compared.
 
     `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. The sample rates of the waveforms are in
-    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact duplicates. They have the same group, and only
-    the first one is compared.
+    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact duplicates. Exact duplicates are assigned to
+    the same group, and only the first one is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]
@@ -92,9 +92,9 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     skipped: list[int] = []
     candidates = _candidates(descriptors, rows, RADII[kind], parents, skipped)
     pair, compared, complete = _join(candidates, parents, are_same, cost, WORK[kind])
-    limit = "" if complete else f"many {KINDS[kind]} are similar, so only {compared:,} pairs of them were compared"
+    limit = "" if complete else f"many {KINDS[kind]} are similar, so only {compared:,} pairs were compared"
     if skipped and complete:
-        limit = f"many {KINDS[kind]} are similar, so not all pairs of them were compared"
+        limit = f"many {KINDS[kind]} are similar, so not all pairs were compared"
     if pair is None:
         return NearDuplicates(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
     groups = np.array([_root(parents, row) for row in range(len(distinct))], np.int64)
@@ -106,9 +106,9 @@ def _candidates(
 ) -> Iterator[tuple[int, int]]:
     """Yield the pairs of `rows` whose descriptors differ by at most the radius, starting with the most similar pair.
 
-    If there are too many pairs to sort, the pairs are yielded in the order of their first rows. Rows that are already
-    in the group of another row (see `parents`) are then skipped. After `MAX_DISTANCES` distances have been computed,
-    all remaining rows are skipped. Skipped rows are appended to `skipped`.
+    If there are too many pairs to sort, the pairs are yielded in the order of their first rows. In this case, rows that
+    are already in the group of another row (see `parents`) are skipped. After `MAX_DISTANCES` distances have been
+    computed, all remaining rows are skipped. Skipped rows are appended to `skipped`.
     """
     from scipy.spatial import cKDTree
 
@@ -144,8 +144,8 @@ def _join(
     cost: Callable[[int, int], float],
     limit: float,
 ) -> tuple[tuple[int, int] | None, int, bool]:
-    """Merge the groups of rows in `parents` that are near-duplicates. Return the first pair of near-duplicates, the
-    number of compared pairs, and whether all pairs were processed.
+    """Merge the groups of near-duplicate rows in `parents`. Return the first pair of near-duplicates, the number of
+    compared pairs, and whether all pairs were processed.
 
     Pairs within a group are not compared again. The total cost of the comparisons is at most `limit`.
     """

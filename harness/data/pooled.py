@@ -18,7 +18,7 @@ from harness.interfaces import RawData, Split
 from harness.records import Objective
 
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
-"""Fraction of all examples that form the validation and the test split of a random split. For folds, the validation
+"""Fractions of the examples that form the validation and test splits of a random split. For folds, the validation
 fraction refers to the examples outside the test split."""
 
 
@@ -118,17 +118,17 @@ def _values(groups: NDArray[Any]) -> set[Any]:
 
 
 def _is_missing(group: Any) -> bool:
-    """Return True if a value means that an example has no group: an empty string, None or NaN."""
+    """Return whether a value denotes a missing group. Such values are an empty string, None and NaN."""
     return group is None or group == "" or group != group
 
 
 def _together(
     examples: Split, names: list[str], duplicates: NDArray[Any] | None
 ) -> tuple[NDArray[np.int64] | None, NDArray[Any] | None]:
-    """Return the number of each example's group, int64 ``[N]``, and the name of each example's group, str ``[N]``.
+    """Return the group number (int64 ``[N]``) and the group name (str ``[N]``) of each example.
 
-    Examples are in the same group if they have the same value in one of the groups `names` or in `duplicates`. An
-    example without a group forms a separate group. Both results are None if `names` is empty.
+    Examples are in the same group if they have the same value in `duplicates` or in any of the groups listed in
+    `names`. An example without a group forms a separate group. Both results are None if `names` is empty.
     """
     if not names:
         return None, None
@@ -171,7 +171,7 @@ def _concatenated(arrays: list[Any]) -> NDArray[Any]:
 
 
 def _contents(examples: Split) -> NDArray[np.int64] | None:
-    """Return an identifier of each example's inputs, or None if all inputs differ, or if at least half of a table's
+    """Return an identifier of each example's inputs. Return None if all inputs differ, or if at least half of a table's
     rows are equal to other rows.
 
     Texts are compared without regard to letter case, invisible characters or repeated spaces.

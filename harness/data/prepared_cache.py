@@ -118,7 +118,7 @@ def load(folder: Path) -> PreparedData | None:
 
 
 def save(folder: Path, data: PreparedData) -> bool:
-    """Write `data` and its digest to `folder`, and return True if this succeeded.
+    """Write `data` and its digest to `folder`, and return True on success.
 
     An existing entry is replaced. Entries prepared from the same data by older code are removed. If writing fails, a
     warning is printed to stderr, and the incomplete entry is deleted.

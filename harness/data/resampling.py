@@ -19,14 +19,14 @@ class Resampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for evaluating a model on several splits of the same examples. Each split is a separate run."""
 
     folds: int | None = None
-    """Number of cross-validation folds. Each fold is the test split of one run; the remaining rows are divided into the
-    training and the validation split. The folds are drawn at random, stratified by class, unless the user's data have a
+    """Number of cross-validation folds. Each fold is the test split of one run; the remaining rows are divided into
+    training and validation splits. The folds are drawn at random, stratified by class, unless the user's data have a
     time column."""
     random_splits: int | None = None
     """Number of random splits. Split i is drawn with the seed ``split_seed`` + i - 1."""
     split: int | None = None
-    """Number of the fold or random split of a run, counted from 1. If None, every fold or split is evaluated in a
-    separate run.
+    """Number of the run's fold or random split, starting at 1. If None, every fold or split is evaluated in a separate
+    run.
     """
 
     @property

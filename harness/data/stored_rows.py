@@ -14,7 +14,7 @@ from harness.errors import DataError
 
 
 class StoredRows:
-    """A read-only array ``[N, ...]`` in a ``.npy`` file, with the part of the array interface that batches use.
+    """A read-only array ``[N, ...]`` in a ``.npy`` file, with the subset of the array interface that batches need.
 
     The class supports ``shape``, ``dtype``, ``len``, and indexing with an integer array or a contiguous slice. Indexing
     returns a new array. Rows are read from the file when they are indexed. The file is not memory-mapped, because

@@ -39,7 +39,7 @@ class ExampleInfo(Struct, frozen=True, kw_only=True):
 
 
 class DataSummary(Struct, frozen=True, kw_only=True):
-    """Description of loaded and prepared data, which ``harness data info --task`` prints."""
+    """Description of loaded and prepared data, as printed by ``harness data info --task``."""
 
     dataset: str
     task: str
@@ -50,7 +50,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset_options: dict[str, Any]
     task_options: dict[str, Any]
     columns: tuple[ColumnInfo, ...]
-    """Columns of the user's table, or an empty tuple if the data have no table."""
+    """Columns of the user's table, or an empty tuple if the data do not include a table."""
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples, such as the number of ``characters``, keyed by name and split."""
     targets: dict[str, dict[str, Spread]]

@@ -25,15 +25,14 @@ CONTRADICTORY = 0.001
 plugins. In the user's own data, all identical examples with different classes are reported.
 """
 MAJORITY = 0.8
-"""Fraction of the test split above which the most frequent class causes a warning."""
+"""Fraction of the test split above which a warning about the most frequent class is issued."""
 
 
 def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:
     """Return the data description with added statistics for each split, and with a warning about each suspicious
     property.
 
-    Identical examples with different classes are reported if they make up more than the fraction `contradictory` of all
-    examples.
+    Identical examples with different classes are reported if their fraction of all examples exceeds `contradictory`.
     """
     digests = _digests(data)
     warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests, contradictory)))
@@ -69,7 +68,7 @@ def suspicions(
     """Return a warning about each suspicious property of the prepared data.
 
     `digests` contains the digest of each example, keyed by split. Identical examples with different classes are
-    reported if they make up more than the fraction `contradictory` of all examples.
+    reported if their fraction of all examples exceeds `contradictory`.
     """
     splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
@@ -108,7 +107,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
 
 
 def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]], limit: float) -> list[str]:
-    """Return a warning if more than the fraction `limit` of the examples equal an example of another class."""
+    """Return a warning if the fraction of examples that are equal to an example of another class exceeds `limit`."""
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
     low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)
@@ -123,7 +122,7 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
     """Return a warning if duplicates of one example make up a large part of a split.
 
-    In tables, duplicates are reported only if they form a majority, because examples are often equal if the features
+    In tables, duplicates are reported only if they form a majority, because examples are often equal when the features
     have few distinct values.
     """
     count = int(np.unique(digests, return_counts=True)[1].max())

@@ -37,7 +37,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The encoded columns are the numbers, the indicators of missing numbers, and the categories, in this order. Each
     numeric column is standardized to mean 0 and standard deviation 1 on the training split. Missing numbers are
     replaced with the mean. A column that is constant on the training split is 0 in every split. Categories are one-hot
-    encoded with the categories of the training split, sorted by number if all categories of the column are whole
+    encoded with the categories of the training split, sorted numerically if all categories of the column are whole
     numbers and alphabetically otherwise. A missing category (None) is treated as a category. An unknown category is
     encoded as 0 in all columns.
 
@@ -207,7 +207,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TableEncoder:
-        """Return the encoder with these fitted values.
+        """Create an encoder from the given fitted values.
 
         Parameters
         ----------
@@ -263,7 +263,7 @@ def _width(inputs: Mapping[str, NDArray[Any]]) -> int:
 
 
 def _check_categories(name: str, inputs: Mapping[str, NDArray[Any]], columns: int) -> None:
-    """Raise `harness.DataError` unless the inputs have this number of categorical columns."""
+    """Raise `harness.DataError` unless the number of categorical columns in the inputs is equal to `columns`."""
     if _width(inputs) != columns:
         raise DataError(f"{name} have {_width(inputs)} columns, but the training split has {columns}")
 

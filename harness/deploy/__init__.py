@@ -1,1 +1,1 @@
-"""Use of trained models: predictions and export."""
+"""Tools for using trained models: predictions, explanations, export and serving."""

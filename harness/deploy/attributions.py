@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 INTEGRATED_GRADIENTS = "integrated-gradients"
 MOST_POSITIONS = 30
-"""Maximum number of positions per example whose outputs are attributed in token classification."""
+"""Maximum number of positions attributed per example in token classification."""
 
 
 class AttributionJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +59,11 @@ def attributions(
 ) -> tuple[Attributions, Arrays]:
     """Compute integrated gradients for examples of a run's test split. Return the attributions and their arrays.
 
-    `examples` are values in the first column of the table that ``harness predictions`` writes. By default, the output
+    `examples` are values from the first column of the table written by ``harness predictions``. By default, the output
     of the predicted class is attributed. The network is evaluated in fp32 without compilation, or in fp64 if the run
     used fp64. Raises `harness.UsageError` if the run, an example or a class cannot be used, `harness.CombinationError`
     if the backend does not compute integrated gradients or a package is missing, and `harness.HarnessError` if the data
-    differ from those of the run or the backend fails.
+    differ from the run's data or the backend fails.
     """
     check_servable(run)
     record = run.record
@@ -72,7 +72,7 @@ def attributions(
         raise UsageError(f"the record of run {record.run_id!r} does not describe its data; repeat the run")
     if catalog.task(record.spec.task).kind == "table":
         raise CombinationError(
-            f"run {record.run_id!r} belongs to a task on tables, for which integrated gradients are not supported; use "
+            f"run {record.run_id!r} uses a table, but integrated gradients are not supported for tables; use "
             "--method permutation"
         )
     names = names_of(info)
@@ -137,7 +137,7 @@ def check_backend(spec: RunSpec, catalog: Catalog) -> None:
             if INTEGRATED_GRADIENTS in catalog.backend(name).attributions and catalog.network(family, name) is not None
         ]
         advice = f"; use --backend {others[0]}" if others else ""
-        raise CombinationError(f"backend {spec.backend!r} does not compute integrated gradients{advice}")
+        raise CombinationError(f"backend {spec.backend!r} does not support integrated gradients{advice}")
     reason = missing({**backend.requires, **backend.attributions[INTEGRATED_GRADIENTS]}, spec.env)
     if reason is not None:
         raise CombinationError(f"backend {spec.backend!r} cannot compute integrated gradients: {reason}")
@@ -203,9 +203,9 @@ def _outputs(session: Session, inputs: Mapping[str, NDArray[Any]]) -> NDArray[An
 def _places(
     session: Session, inputs: Mapping[str, NDArray[Any]], data: PreparedData, row: int, target: int | None
 ) -> Iterator[_Place]:
-    """Yield the outputs of an example to attribute.
+    """Yield the outputs to attribute for an example.
 
-    For classification, this is the output of one class, and for regression the output of one target. For token
+    For classification, yield the output of one class; for regression, yield the output of one target. For token
     classification, one output is attributed at each labeled position where the predicted or true class differs from the
     most frequent class of the training split, such as the tag ``O``.
     """
@@ -231,8 +231,8 @@ def _attributed(
     info: DataInfo,
     names: Sequence[str],
 ) -> tuple[Attribution, Arrays]:
-    """Return the attribution of an output, and the attributed values of each input. The example and its label are not
-    filled in."""
+    """Return the attribution of an output, and the attributed values of each input. The fields for the example and its
+    label are left empty."""
     inputs, baseline = pair
     chosen = place.target if place.position is None else (place.position, place.target)
     found, deltas = session.attributions(job.method, inputs, baseline, np.array([chosen], np.int64), job.steps)

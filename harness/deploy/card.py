@@ -19,8 +19,8 @@ scores are the highest ones.
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:
-    """Return the card of an exported model. The card describes the quality, slices, data, license, intended use and
-    cost.
+    """Return the card of an exported model. The card describes the model's quality, slices, data, license, intended use
+    and cost.
     """
     record = run.record
     outcome = record.outcome
@@ -44,7 +44,7 @@ def _use(record: RunRecord, made: Export, catalog: Catalog) -> str:
     shown = ", ".join(map(_text, labels[:20])) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     return (
         f"## Intended use\n\n{_text(task.summary).capitalize()}, for inputs that resemble the training "
-        f"data; {what}: {shown or 'not named'}. The quality below was measured only on the test split of "
+        f"data; {what}: {shown or 'not named'}. The scores below were measured only on the test split of "
         f"these data and may differ on other data. The model was trained by run `{_text(made.run)}` with "
         f"{_text(record.spec.backend)}."
     )
@@ -98,7 +98,7 @@ def _cost(record: RunRecord, outcome: Success) -> str:
         [f"median latency of a batch of {latency.batch_size}", _unit(latency.p50_ms, "ms")],
         ["host memory, peak", memory],
     ]
-    return "Measured by the run, with the framework that trained the model:\n\n" + _table(["", ""], rows)
+    return "Measured during the run, with the framework that trained the model:\n\n" + _table(["", ""], rows)
 
 
 def _files(made: Export) -> str:
@@ -109,7 +109,7 @@ def _files(made: Export) -> str:
     )
     return (
         f"Format: {made.format}. Files: {', '.join(f'`{_text(name)}`' for name in made.files)}; "
-        "`preprocessing.json` contains everything that is needed to prepare new data; `export.json` "
+        "`preprocessing.json` contains everything needed to prepare new data; `export.json` "
         f"describes the inputs and outputs. Compared with the run, {agree}the outputs differ by "
         f"{made.error:.1e} (norm-wise, relative)."
     )

@@ -37,12 +37,12 @@ class ColumnImportance(Struct, frozen=True, kw_only=True):
     importance: float
     """Mean of `values`."""
     std: float
-    """Standard deviation of `values` (dividing by the number of repeats)."""
+    """Standard deviation of `values`, with the number of repeats as the divisor."""
     interval: Interval | None
     """95% interval of the mean over all permutations (Student's t), or None if there is only one repeat. The interval
     does not include the variation between test sets or between training runs."""
     values: list[float]
-    """Decrease in the score or, for error metrics, increase in the score, for each repeat."""
+    """Decrease in the score (or increase, for error metrics) in each repeat."""
 
 
 class PermutationImportance(Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class PermutationImportance(Struct, frozen=True, kw_only=True):
     backend: str
     device: str
     columns: list[ColumnImportance]
-    """Columns in the order of the table."""
+    """Columns, in the same order as in the table."""
 
 
 def save_importance(run: StoredRun, found: PermutationImportance) -> Path:
@@ -86,7 +86,7 @@ def stored_importance(run: StoredRun) -> PermutationImportance | None:
         return None
     found = decode(read_stored(path, MAX_JSON_BYTES), PermutationImportance, path)
     if not all(each.columns for each in found.columns):
-        raise RecordError(f"{path}: not valid: an importance does not name any column")
+        raise RecordError(f"{path}: not valid: an importance has no column names")
     return found
 
 
@@ -140,7 +140,7 @@ Arrays = dict[str, "NDArray[Any]"]
 
 @contextmanager
 def _locked(folder: Path, operation: int) -> Iterator[None]:
-    """Hold a flock(2) lock on a folder, so that the two files of simultaneous explanations are not mixed."""
+    """Hold a flock(2) lock on a folder, to prevent simultaneous explanations from mixing their files."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # some network file systems do not support locks

@@ -67,7 +67,7 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
 
 
 def _compared(run: StoredRun, scratch: Path, written: Export) -> Export:
-    """Return a copy of the description that contains the differences between the outputs of the exported model and of
+    """Return a copy of the description with the differences between the outputs of the exported model and of
     the run. Raises `harness.HarnessError` if the differences are too large.
     """
     record, arrays = run.record, samples.stored(run)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SplitName = Literal["test", "validation"]
 Places = list[tuple[str, int]]
-"""Inputs and positions of the columns of arrays, such as ``("features", 3)``."""
+"""Input name and position of each array column, such as ``("features", 3)``."""
 
 
 class ImportanceJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +69,13 @@ def permutation_importance(
 
     By default, `metric` is the run's primary metric, and the run's backend computes the predictions. Raises
     `harness.UsageError` if the run or the metric cannot be used or a column does not exist, and `harness.HarnessError`
-    if the data differ from those of the run or the backend fails.
+    if the data differ from the run's data or the backend fails.
     """
     outcome = check_servable(run)
     record = run.record
     if record.provenance.data is None or catalog.task(record.spec.task).kind != "table":
         raise CombinationError(
-            f"permutation importance needs a table, but run {record.run_id!r} belongs to the task "
+            f"permutation importance requires a table, but run {record.run_id!r} belongs to the task "
             f"{record.spec.task!r}; use --method integrated-gradients"
         )
     known = [name for name, value in outcome.scores.test.items() if value is not None]
@@ -131,7 +131,10 @@ def compute(job: ImportanceJob, context: ChildContext) -> PermutationImportance:
             outputs = predict(session, split_of(inputs, data.info), spec.recipe.batch_size, data.info.outputs)
             value = judge.score(expected, outputs)[metric.name]
             if value is None:
-                raise UsageError(f"the metric {metric.name!r} is undefined for the {job.split} split; use --metric")
+                raise UsageError(
+                    f"the metric {metric.name!r} is undefined for the {job.split} split; "
+                    "choose another metric with --metric"
+                )
             return sign * value
 
         rows = np.repeat(np.arange(len(part))[:, None], len(places), axis=1)
@@ -164,7 +167,7 @@ class _Fitted:
 def run_data(model: ModelJob, catalog: Catalog) -> tuple[RawData, PreparedData]:
     """Return the raw and the prepared data of a run, in a child process.
 
-    Raises `harness.DataError` if the data differ from those with which the model was trained.
+    Raises `harness.DataError` if the data differ from the data on which the model was trained.
     """
     from harness.data.user_files.dataset import dataset_of
 
@@ -201,7 +204,7 @@ def units(columns: Mapping[str, Places], together: Sequence[Sequence[str]]) -> d
     """Return the columns that are permuted together, keyed by their names.
 
     Each tuple of columns in `together` forms one unit. All other columns are permuted separately. Raises
-    `harness.UnknownNameError` if a column does not exist, and `harness.UsageError` if a column is in two units.
+    `harness.UnknownNameError` if a column does not exist, and `harness.UsageError` if a column belongs to two units.
     """
     first: dict[str, tuple[str, ...]] = {}
     for names in together:
@@ -218,7 +221,7 @@ def units(columns: Mapping[str, Places], together: Sequence[Sequence[str]]) -> d
 def with_rows(
     inputs: Mapping[str, NDArray[Any]], places: Sequence[Places], rows: NDArray[Any]
 ) -> dict[str, NDArray[Any]]:
-    """Return a copy of `inputs` in which unit u of the columns is taken from the rows ``rows[:, u]``."""
+    """Return a copy of `inputs` in which the columns of unit u are taken from the rows ``rows[:, u]``."""
     found = {name: np.array(array) for name, array in inputs.items()}
     for unit, columns in enumerate(places):
         for name, position in columns:

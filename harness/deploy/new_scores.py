@@ -48,7 +48,7 @@ def new_scores(
         targets = (values - mean) / scale
     else:
         return None
-    missing = "their label is missing" if new.labels is not None else "a target value is missing or is not a number"
+    missing = "the label is missing" if new.labels is not None else "a target value is missing or is not a number"
     warnings = _warnings(len(known), int(known.sum()), sorted(unknown), missing)
     if not known.any():
         return NewScores({}, 0, warnings)
@@ -70,5 +70,5 @@ def _warnings(examples: int, scored: int, unknown: Sequence[str], missing: str) 
         return ()
     names = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
     left = examples - scored
-    reason = f"their label is missing or is not a class of the model ({names})" if unknown else missing
+    reason = f"the label is missing or is not a class of the model ({names})" if unknown else missing
     return (f"{left:,} of {examples:,} examples {'was' if left == 1 else 'were'} not scored, because {reason}",)

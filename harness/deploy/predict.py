@@ -134,8 +134,8 @@ def predict(
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
     is applied. Labels are optional; predictions for examples with labels are scored. By default, the run's `backend`
-    and `device` are used, and `on_bad_row` and `encoding` have the same values as for the training data. The columns of
-    the data in `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used,
+    and `device` are used, and `on_bad_row` and `encoding` have the same values as for the training data. The data
+    columns listed in `keep` are added to the table. Raises `harness.UsageError` if the run cannot be used,
     `harness.DataError` if the data are invalid, and `harness.HarnessError` if the backend fails.
     """
     preprocessing = stored_preprocessing(run)
@@ -176,9 +176,9 @@ def model_job(
 ) -> ModelJob:
     """Return a job that opens the trained model of a run, or an exported model, for inference.
 
-    By default, the run's backend is used. For an exported model, the default is the first backend that executes its
+    By default, the run's backend is used. For an exported model, the default is the first backend that can execute its
     format. By default, `device` is the run's device. Raises `harness.UsageError` if the run's weights cannot be used,
-    and `harness.CombinationError` if the backend has no network for the model or does not execute the exported model.
+    and `harness.CombinationError` if the backend has no network for the model or cannot execute the exported model.
     """
     run = stored_run(source)
     check_servable(run)
@@ -200,12 +200,12 @@ def model_job(
 
 
 def _executing(source: ExportedRun, catalog: Catalog) -> str:
-    """Return the first backend that executes models exported in the format of `source`."""
+    """Return the first backend that can execute models exported in the format of `source`."""
     names = [name for name in catalog.backends if catalog.backend(name).executes == source.export.format]
     if not names:
         raise CombinationError(
-            f"{source.folder} contains a model exported as {source.export.format}, which no backend executes; pass run "
-            f"{source.export.run} instead"
+            f"{source.folder} contains a model exported as {source.export.format}, which no backend can execute; pass "
+            f"run {source.export.run} instead"
         )
     return names[0]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 RESERVED = ("row", "path", "split", "seed")
-"""Columns of the tables that do not contain labels, values or predictions."""
+"""Table columns that do not contain labels, values or predictions."""
 
 
 def stored_predictions(run: StoredRun) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
 
 
 def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
-    """Return the predictions of several runs with the same setting, such as all folds of a cross-validation.
+    """Return the predictions of several runs with the same settings, such as all folds of a cross-validation.
 
     The table has the columns of `stored_predictions`, and the columns ``split`` and ``seed`` after the first one. Rows
     are sorted by the first column. With all folds and one seed, each example has one row, with the prediction of a
@@ -84,10 +84,11 @@ def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
 
 
 def with_other_splits(run: StoredRun, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return, for each split, the newest successful run with the same setting and seed as `run`. For the split of
+    """Return, for each split, the newest successful run with the same settings and seed as `run`. For the split of
     `run`, this is `run` itself.
 
-    Raises `harness.UsageError` if the run uses no numbered split, or if a fold or random split has no successful run.
+    Raises `harness.UsageError` if the run does not use a numbered split, or if a fold or random split has no successful
+    run.
     """
     spec = run.record.spec
     if spec.split is None:
@@ -101,7 +102,9 @@ def with_other_splits(run: StoredRun, runs: Sequence[StoredRun]) -> list[StoredR
     count = spec.split_count or 0
     if missing := [number for number in range(1, count + 1) if number not in found]:
         shown = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UsageError(f"there is no successful run of {spec.split_kind} {shown} of {count}; run the rest first")
+        raise UsageError(
+            f"there is no successful run of {spec.split_kind} {shown} of {count}; run the missing ones first"
+        )
     return [found[number] for number in sorted(found, key=lambda split: split or 0)]
 
 
@@ -122,7 +125,7 @@ def table(
     ``predicted_<target>``. All of these values are in the target's unit. `outputs` are logits ``[N, C]`` or
     standardized predictions ``[N, T]``.
 
-    Raises `harness.UsageError` if a column in `kept` has the name of another column.
+    Raises `harness.UsageError` if a column in `kept` has the same name as another column.
     """
     import pandas as pd
 
@@ -138,7 +141,7 @@ def table(
 
 
 def check_kept(info: DataInfo, new: NewData) -> None:
-    """Raise `harness.UsageError` if a column that is kept has the name of another column of `table`."""
+    """Raise `harness.UsageError` if a kept column has the same name as another column of `table`."""
     nothing = np.zeros((0, info.outputs), np.float32)
     labels: list[str | None] | None = None if new.labels is None else []
     numbers: dict[str, list[float]] = {name: [] for name in new.numbers}

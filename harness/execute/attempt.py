@@ -53,13 +53,13 @@ def execute_run(
     """Execute a planned run in a child process on this machine, and return its record.
 
     Executors call this function on the machine that executes the run; see `harness.Executor`. A record is also returned
-    if the run fails or its child process is killed. The child process ends when this process ends.
+    if the run fails or its child process is killed. The child process exits when this process exits.
 
     Parameters
     ----------
     run : PlannedRun
-        The run. The plugins of the run must be installed in this environment. If the run uses a named environment, it
-        must exist on this machine.
+        The run. The plugins of the run must be installed in this environment. If the run uses a named environment, that
+        environment must exist on this machine.
     directory : str or path-like
         Existing directory for the run's files: arrays, log, weights, and the lock of a named environment.
     on_event : callable, optional
@@ -90,7 +90,7 @@ def execute_attempt(
     lifeline: io.FileIO | None = None,
 ) -> RunRecord:
     """Execute a run like `execute_run`, with additional environment variables for the child process. The child process
-    ends when the other end of the pipe `lifeline` is closed; see `harness.execute.child.call_in_child`."""
+    exits when the other end of the pipe `lifeline` is closed; see `harness.execute.child.call_in_child`."""
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""
     curves: list[EpochEnded] = []

@@ -35,7 +35,7 @@ def devices_of(backend: Backend) -> list[DeviceInfo]:
         precisions = device.precisions
         if isinstance(precisions, str) or set(precisions) - set(known):
             raise PluginError(
-                f"backend {backend.name!r}: the device {device.name!r} has precisions={precisions!r}; write a tuple of "
+                f"backend {backend.name!r}: the device {device.name!r} has precisions={precisions!r}; use a tuple with "
                 f"some of {', '.join(map(repr, known))}"
             )
     return list(found)

@@ -14,7 +14,7 @@ from harness.records.files import write_new
 MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel. Longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
-"""Maximum number of bytes of a child's output to write to the log, from the beginning and from the end."""
+"""Maximum number of bytes written to the log from the beginning and from the end of a child's output."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
 """Maximum number of events that a child can send in a burst, and maximum average number of events per second. Further

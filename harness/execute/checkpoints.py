@@ -37,7 +37,7 @@ class Found:
     problem: str = ""
     """Reason why the checkpoint cannot be read."""
     finished: bool = False
-    """True if the run succeeded, so that the checkpoint is no longer needed."""
+    """True if the run succeeded and the checkpoint is no longer needed."""
 
 
 def find(store: Store) -> list[Found]:
@@ -162,7 +162,9 @@ def _other_settings(spec: RunSpec, others: Iterable[Found]) -> str:
             then, now = _settings(other), _settings(spec)
             changes = [f"{name}={then.get(name)}" for name in then if then.get(name) != now.get(name)]
             changes += [f"without {name}" for name in now if name not in then]
-            return f"the checkpoint at {each.checkpoint.title} was written with other settings: {', '.join(changes)}"
+            return (
+                f"the checkpoint at {each.checkpoint.title} was written with different settings: {', '.join(changes)}"
+            )
     return ""
 
 

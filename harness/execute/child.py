@@ -11,14 +11,14 @@ several children at the same time. `run_program` runs a short external program.
 The channel is a private pipe that carries JSON lines. Each line is a frame. A child sends any number of event frames,
 and then a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are
 ignored. The output of the child goes to a second pipe, and the parent writes the content of this pipe to the log. The
-parent stops reading both pipes when the child ends, even if another process still has the pipes open.
+parent stops reading both pipes when the child exits, even if another process still has the pipes open.
 `harness.execute.channel` limits the amount of data that is kept.
 
-A child ends when its parent ends, even if the parent is killed by SIGKILL. The child detects the end of its parent with
-the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
-(``PR_SET_PDEATHSIG``) when the thread that started the child ends. The thread that starts the child must therefore also
-wait for the child. The kernel does not kill the processes that the child started. A shell process, the *guard*,
-therefore also waits until the other end of the lifeline is closed, and then kills the child's process group.
+A child exits when its parent exits, even if the parent is killed by SIGKILL. The child detects that its parent has
+exited through the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the
+child (``PR_SET_PDEATHSIG``) when the thread that started the child ends. The thread that starts the child must
+therefore also wait for the child. The kernel does not kill the processes that the child started. A shell process, the
+*guard*, therefore also waits until the other end of the lifeline is closed, and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ EXIT_WAIT_S = 20.0
 is terminated. Otherwise, a thread started by a plugin could keep the process alive forever.
 """
 KILL_WAIT_S = 30.0
-"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in a system call may end later
-than this."""
+"""Time to wait for a process to exit after SIGKILL, in seconds. A process that is blocked in a system call may take
+longer to exit."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""Upper bound on the capacity of a pipe and on the number of bytes read after a child has ended. The limit is
-sufficient for all of the child's remaining output. The limit also prevents the parent from reading endless output of a
-process that outlives the child."""
+"""Upper bound on the capacity of a pipe and on the number of bytes read after a child has exited. The limit is
+sufficient for all of the child's remaining output. The limit also prevents the parent from reading endless output from
+a process that outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
 """Minimum pipe capacity, which applies if the user has reached the limit for pipes (pipe(7))."""
 BATCH_S = 0.1
@@ -89,7 +89,7 @@ _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
 
 @dataclass(frozen=True)
 class ChildContext:
-    """Context that is passed, in addition to the job, to a function in a child process."""
+    """Context passed to a function in a child process, in addition to the job."""
 
     directory: Path
     """Directory for this call's large arrays and other files. The caller reads the files after the call has ended."""
@@ -135,7 +135,7 @@ def call_in_child(
     If there is no result, return a `Failure`.
 
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result have the types
-    in the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a temporary
+    given in the function's annotations. The child's output is written to ``log.txt`` in `directory`, or in a temporary
     directory if `directory` is None. If the child fails, the returned `Failure` contains the last lines of this log.
     The variables in `environment` are added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
@@ -143,7 +143,7 @@ def call_in_child(
     is terminated after `timeout_s` seconds or if an exception such as KeyboardInterrupt is raised. The group is
     terminated with SIGTERM and, if necessary, killed with SIGKILL. `limit_option` is the command-line option that sets
     `timeout_s`, if any, such as ``--timeout``. If the child exceeds the time limit, the failure message recommends this
-    option. The child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates
+    option. The child also exits when the other end of the pipe `lifeline` is closed. By default, this function creates
     the pipe. `interpreter` is the path of the Python interpreter that executes the child. By default, the interpreter
     of this process is used. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the
     job cannot be written. If `raise_usage_errors` is true, a `harness.UsageError` that the function raises is also
@@ -313,7 +313,7 @@ def run_process(
     interpreter: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Ended:
-    """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
+    """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it exits.
 
     CHANNEL and LIFELINE are file descriptors, and PARENT is the process id of the parent, which is this process.
     `on_line` is called with each line that the process writes to CHANNEL. After `is_complete` returns True, the process
@@ -429,9 +429,9 @@ def _listen(
     is_complete: Callable[[], bool],
     watch: MemoryWatch | None,
 ) -> Literal["ended", "timeout", "lingers", "memory"]:
-    """Read until the process ends, the deadline passes, or the limit of `watch` is exceeded.
+    """Read until the process exits, the deadline passes, or the limit of `watch` is exceeded.
 
-    Reading also ends `EXIT_WAIT_S` seconds after the process has sent its result.
+    Reading also stops `EXIT_WAIT_S` seconds after the process has sent its result.
     """
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
@@ -491,7 +491,7 @@ def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool
 
 @contextlib.contextmanager
 def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
-    """Yield a descriptor that becomes readable when the process ends.
+    """Yield a descriptor that becomes readable when the process exits.
 
     Yield None if the system does not have pidfd_open(2).
     """

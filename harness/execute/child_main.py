@@ -1,4 +1,4 @@
-"""Main module of the child process of `harness.execute.child`.
+"""Main module of the child processes started by `harness.execute.child`.
 
 The process calls one function with the job and sends the result.
 
@@ -65,11 +65,11 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """Ensure that this process and its process group are terminated when the parent ends.
+    """Ensure that this process and its process group are terminated when the parent exits.
 
     On Linux, the kernel sends SIGKILL. The signal terminates this process even if it cannot execute Python code, and
     the guard in `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data
-    from `lifeline`. The parent never writes to the pipe, so the read returns only when the parent ends, and the thread
+    from `lifeline`. The parent never writes to the pipe, so the read returns only when the parent exits, and the thread
     then terminates the group.
     """
     if sys.platform == "linux":

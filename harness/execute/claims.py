@@ -1,10 +1,10 @@
 """Claims, which prevent two commands from executing the same runs of a results directory at the same time.
 
-The lock of a device is not sufficient for this purpose: the runs may be executed on other machines, and several
+A device lock is not sufficient for this purpose: the runs may be executed on other machines, and several
 machines may share a results directory.
 
 A claim is a file in a hidden folder of the results directory. The file contains the keys of the claimed runs. The
-process that executes the runs holds a lock (flock) on the file, so a claim ends with its process.
+process that executes the runs holds a lock (flock) on the file, so a claim is released when its process exits.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def claimed(
                 f"executing {len(other.keys & wanted)} of these runs in this results directory"
             )
             if not wait:
-                raise BusyError(f"{message}; wait until it ends, or pass --wait")
+                raise BusyError(f"{message}; wait until it finishes, or pass --wait")
             if not waited:
                 say(f"waiting, because {message}")
                 waited = True
@@ -97,7 +97,7 @@ def _claim(folder: Path, keys: set[str], stack: contextlib.ExitStack) -> Claim |
 
 
 def _claims(folder: Path) -> list[Claim]:
-    """Return the claims of running processes, and remove the claims of processes that have ended."""
+    """Return the claims of running processes, and remove the claims of processes that have exited."""
     found = []
     for path in folder.iterdir():
         if path.suffix == SUFFIX:

@@ -22,7 +22,7 @@ _PIP = re.compile(r"\(constraint\) ([A-Za-z0-9][A-Za-z0-9._-]*)")
 def constraints(requirements: Iterable[str], own: Iterable[str], *, urls: bool = True) -> list[str]:
     """Return a constraint for each distribution in this process's environment, such as ``numpy==2.1.0``.
 
-    Distributions that `requirements` or `own` name have no constraint. `requirements` are lines of a requirements file.
+    Distributions named in `requirements` or `own` have no constraint. `requirements` are lines of a requirements file.
     If `urls` is true, the constraint of a distribution that was not installed from a package index contains its source
     (PEP 610), unless the source is a file or folder that no longer exists.
     """
@@ -69,7 +69,7 @@ def conflicting(output: str, given: Sequence[str]) -> list[str]:
 
 
 def _reasons(output: str) -> str:
-    """Return the part of an installer's output that starts at the first error. pip names packages that do not conflict
-    before."""
+    """Return the part of an installer's output that starts at the first error. Before this error, pip names packages
+    that do not conflict."""
     start = re.search(r"^\s*(ERROR:|error:|× |.*No solution found)", output, re.MULTILINE)
     return output[start.start() :] if start else ""

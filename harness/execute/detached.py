@@ -1,4 +1,5 @@
-"""Execution of submissions. Runs are submitted to an executor (``--detach``), and a later command stores their results.
+"""Execution of submissions. Runs are submitted to an executor (``--detach``), and a later command stores
+their results.
 
 The files of a submission are written before the runs are submitted, and removed after the results of all runs have been
 stored. No results are therefore lost if a command is killed. The caller holds the lock of the results directory's
@@ -130,7 +131,7 @@ def collect_all(
 ) -> tuple[list[RunRecord], Counter[str]]:
     """Store the results of all submissions in a results directory.
 
-    Return the stored records, and a mapping from the key of each of `specs` to the number of its runs that are still
+    Return the stored records, and a mapping from the key of each spec to the number of its runs that are still
     running or waiting.
 
     If `wait` is true, this function waits for submissions that contain runs of `specs`. If `rerun` is true, the

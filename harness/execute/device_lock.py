@@ -33,7 +33,7 @@ def measuring_on(
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
     other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in
-    the cache directory, and are released when the process ends. If the cache directory is not writable, no locks are
+    the cache directory, and are released when the process exits. If the cache directory is not writable, no locks are
     held.
 
     If another process holds a lock and `wait` is false, a `harness.BusyError` is raised. The error message identifies
@@ -68,7 +68,7 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
             if not wait:
                 raise BusyError(
                     f"{holder} is measuring on this device, and simultaneous measurements would affect each other; "
-                    "wait until it ends, or pass --wait"
+                    "wait until it finishes, or pass --wait"
                 ) from None
             if not announced:
                 say(f"waiting for {holder}, which is measuring on this device")

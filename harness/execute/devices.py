@@ -17,7 +17,7 @@ from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef
 
 PROBE_LIMIT_S = 120.0
-"""Time limit of a probe, in seconds."""
+"""Time limit for a probe, in seconds."""
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,11 +88,11 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
 
 
 def interpreter_of(lock: str) -> tuple[str, str]:
-    """Return the command of the Python interpreter with the minor version in a lock file, such as ``python3.12``, and a
+    """Return the command for a Python interpreter with the minor version in a lock file, such as ``python3.12``, and a
     warning.
 
     The command is empty if the interpreter of this process has this version. The command is also empty if no such
-    interpreter is installed. In this case, the warning states the difference. Otherwise, the warning is empty.
+    interpreter is installed. In this case, the warning describes the difference. Otherwise, the warning is empty.
     """
     version = re.match(r"# CPython (3\.\d{1,3})\.\d", lock)
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -101,4 +101,4 @@ def interpreter_of(lock: str) -> tuple[str, str]:
     command = f"python{version[1]}"
     if shutil.which(command) is not None:
         return command, ""
-    return "", f"{command} is not installed, so Python {here} is used, for which other versions may be needed"
+    return "", f"{command} is not installed, so Python {here} is used, for which other package versions may be needed"

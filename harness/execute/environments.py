@@ -42,7 +42,7 @@ from harness.records.locations import environments_dir
 from harness.records.store import write_json
 
 INSTALL_LIMIT_S = 3600.0
-"""Time limit of an installation, in seconds. Frameworks are large."""
+"""Time limit for an installation, in seconds. Frameworks are large."""
 _SHORT_LIMIT_S = 300.0
 CONSTRAINTS = "constraints.txt"
 """File in an environment's directory with the constraints that were used."""
@@ -104,10 +104,10 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    The environment contains the distributions in `requirements`, which contains the lines of a requirements file. The
+    The environment contains the distributions in `requirements`, a list of lines of a requirements file. The
     environment also contains harness and the plugin distributions, which are installed from the sources used in this
-    process's environment. If `upgrade` is ``only-if-needed``, packages that `requirements` does not name have the same
-    versions as in this process's environment, except those whose versions conflict with the requirements. If `upgrade`
+    process's environment. If `upgrade` is ``only-if-needed``, packages not named in `requirements` have the same
+    versions as in this process's environment, unless these versions conflict with the requirements. If `upgrade`
     is ``eager``, all packages have the newest suitable versions. If `inherit` is true, only `requirements` and their
     dependencies are installed. All other packages are imported from this process's environment. If `replace` is true,
     an existing environment is replaced.
@@ -202,7 +202,7 @@ def _locked(root: Path, name: str) -> Iterator[None]:
         with filelock.FileLock(root / f".{name}.lock", timeout=0):
             yield
     except filelock.Timeout:
-        raise UsageError(f"another command is changing environment {name!r}; wait until it ends") from None
+        raise UsageError(f"another command is changing environment {name!r}; wait until it finishes") from None
 
 
 def _check_requirement(line: str) -> None:
@@ -283,7 +283,8 @@ def _build(
 def _install(
     installer: Installer, command: Sequence[str], file: Path, given: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Run an installer with as many of the constraints `given` as possible, which are written to `file`.
+    """Run an installer with all constraints in `given` that do not cause a conflict, and write these constraints to
+    `file`.
 
     If the installer fails and names constraints as the reason, it is run again without these constraints. An installer
     may name more constraints than necessary, for example those that conflict with different versions of a requirement.
@@ -342,7 +343,8 @@ def _own_arguments() -> list[str]:
 
 
 class _ProgramError(HarnessError):
-    """Error raised if a program fails. `output` is its whole output, of which the message contains the last lines."""
+    """Error raised if a program fails. `output` is the program's whole output; the message contains only its last
+    lines."""
 
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)

@@ -28,7 +28,7 @@ class Estimate:
 def estimates(
     specs: Sequence[RunSpec], runs: Iterable[StoredRun], *, quality_only: bool = False
 ) -> list[Estimate | None]:
-    """Return an estimate for each spec, which is the median over the most similar successful runs.
+    """Return an estimate for each spec: the median over the most similar successful runs.
 
     Only runs with the same `quality_only` value are considered.
 

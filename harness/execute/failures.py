@@ -25,7 +25,7 @@ LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 
 @dataclass(frozen=True)
 class Ended:
-    """Exit status, duration and output of a process that has ended."""
+    """Exit status, duration and output of a process that has exited."""
 
     status: int
     """Exit status, or the negated number of the signal that terminated the process."""
@@ -49,7 +49,7 @@ class Ended:
     def how(self) -> str:
         """Description of the exit status for use in an error message."""
         if self.status >= 0:
-            return f"ended with status {self.status}"
+            return f"exited with status {self.status}"
         try:
             return f"killed by {signal.Signals(-self.status).name}"
         except ValueError:  # Most real-time signals have no name.
@@ -57,7 +57,7 @@ class Ended:
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Return a failure with the kind of an exception and the first line of its message.
+    """Return a failure with the type of an exception and the first line of its message.
 
     For an exception that harness does not raise deliberately, the message ends with the location in the plugin's code.
     The traceback is written to the log.
@@ -77,7 +77,7 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
 
 
 def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option: str = "") -> Failure:
-    """Return the failure of a child that ended without a result.
+    """Return the failure of a child that exited without a result.
 
     `oom` is true if the kernel killed a process for lack of memory while the child was running. `limit_option` is the
     command-line option that sets `timeout_s`.
@@ -98,7 +98,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
     elif ended.status < 0:
         message = ended.how
     elif ended.status == 0:
-        message = "ended with status 0 but returned no result"
+        message = "exited with status 0 but returned no result"
     else:
         lines = [line for line in log_tail.splitlines() if line.strip()]
         kind, message = "error", lines[-1][:500] if lines else ended.how

@@ -1,4 +1,4 @@
-"""Descriptions of machines for determining whether runs on different machines are comparable."""
+"""Descriptions of machines, used to determine whether runs on different machines are comparable."""
 
 from __future__ import annotations
 

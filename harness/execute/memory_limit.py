@@ -2,8 +2,8 @@
 
 The parent process reads the resident memory of each process in the child's process group, and of their descendants,
 from ``/proc`` (proc_pid_stat(5)). The parent terminates the group when the sum exceeds the limit. The descendants
-include the other processes of a run on several devices. These processes are in separate process groups, and end when
-the child ends. The kernel's own limits are less suitable:
+include the other processes of a run on several devices. These processes are in separate process groups, and exit when
+the child exits. The kernel's own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but creating one requires root access or a delegated hierarchy.
   Most containers and batch systems provide neither root access nor such a hierarchy.
@@ -13,7 +13,7 @@ the child ends. The kernel's own limits are less suitable:
 
 The limit is not exact. A process group can exceed the limit between two measurements. Pages shared by several processes
 are counted once per process. A process that leaves the group (setsid(2)) is not terminated with the group, and is no
-longer counted after its parent has ended.
+longer counted after its parent has exited.
 """
 
 from __future__ import annotations

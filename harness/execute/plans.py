@@ -67,7 +67,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
     submission: str = ""
-    """Name of the submission if the runs continue after the command has ended, or an empty string; see
+    """Name of the submission if the runs continue after the command has exited, or an empty string otherwise; see
     `harness.execute.detached`."""
     jobs: int = 1
     """Number of runs executed at the same time."""
@@ -89,7 +89,7 @@ class Progress:
     left: list[PlannedRun]
     """Runs that have no record yet or were interrupted, including the current run, in execution order."""
     seconds_left: float
-    """Total expected duration of those runs in `left` whose duration can be estimated."""
+    """Total expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int
     """Number of runs in `left` whose duration cannot be estimated."""
 

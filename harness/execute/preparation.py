@@ -137,7 +137,7 @@ def _model_source(
     folder, notes = executable(spec, catalog)
 
     def build(*_: Any) -> Network:
-        raise PluginError(f"backend {spec.backend!r} executes exported models and builds no networks")
+        raise PluginError(f"backend {spec.backend!r} executes exported models and does not build networks")
 
     return build, folder, notes
 
@@ -158,7 +158,7 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
     """Fit the session's model if the backend does not train in steps.
 
-    A model of such a backend must be fitted before it can predict.
+    Without training steps, a model must be fitted before it can predict.
     """
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
@@ -242,7 +242,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but are not in the cache; otherwise return True."""
+    """Return False if the prepared data can be cached but are not in the cache; otherwise, return True."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -311,8 +311,8 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Let the task prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns an
-    object of the wrong type.
+    """Call the task to prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns
+    an object of the wrong type.
     """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))
@@ -444,7 +444,8 @@ def weights_of(session: Session, prepared: Preparation) -> dict[str, Any]:
     """Return the weights of the session.
 
     The dictionary is empty if the model is fitted in one call, has no canonical parameters, and its network does not
-    set `harness.NetworkRef.fitted_weights`. The arrays of such a session may not be sufficient to restore the model.
+    set `harness.NetworkRef.fitted_weights`. In this case, the session's arrays may not be sufficient to restore the
+    model.
     """
     network = prepared.catalog.network(prepared.model.name, prepared.backend.name)
     canonical = prepared.request.parameters or prepared.backend.trains_by_steps

@@ -1,7 +1,7 @@
 """Processes that train a model on several devices: the worker, which has rank 0, and its child processes.
 
 Each process uses a separate device and separate cores. All processes load the same data and start from the same
-weights, and each process computes its part of every batch. The framework sums the gradients, so that all processes have
+weights, and each process computes its part of every batch. The framework sums the gradients, so all processes have
 the same weights after each step. Only the worker measures, predicts and scores.
 
 The worker controls each of the other processes through a pipe. Before a training step, the worker writes the batch
@@ -9,8 +9,8 @@ number and the learning rate to the pipes. Between training steps, the other pro
 using CPU time. A closed pipe means that the run has ended.
 
 If a process fails, the other processes also fail or wait forever in a collective operation. The first failure is
-recorded. However, the failure of a killed process takes precedence, because other processes may notice the end of this
-process before the worker does. The time of a failure is the time at which the exception was raised. The exception is
+recorded. However, the failure of a killed process takes precedence, because other processes may notice its termination
+before the worker does. The time of a failure is the time at which the exception was raised. The exception is
 raised before the session is closed. Closing the session can take some time, and can cause the other processes to fail.
 """
 
@@ -242,7 +242,7 @@ class Ranks(Group):
             self._events[number].put(event)
 
     def _ended(self, number: int, future: Future[RankEnd | Failure]) -> None:
-        """Record the end of a process. This method is called in the thread that monitors the process."""
+        """Record that a process has exited. This method is called in the thread that monitors the process."""
         error = future.exception()
         result = Failure(kind="error", message=str(error)) if error is not None else future.result()
         if isinstance(result, Failure) and not self._noticed.is_set():

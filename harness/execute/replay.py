@@ -24,7 +24,8 @@ _BEFORE_TRAINING = ("import", "prepare", "data", "build")
 
 
 def replay(run: StoredRun, catalog: Catalog) -> None:
-    """Call the event hooks of the selected trackers (`Catalog.listeners`) as during the run, but with estimated times.
+    """Call the event hooks of the selected trackers (`Catalog.listeners`) in the same way as during the run, but with
+    estimated times.
 
     Raises `harness.PluginError` if a hook raises an exception, and `harness.RecordError` if the raw samples do not
     match the record. If the raw samples are missing or unreadable, no steps are replayed.

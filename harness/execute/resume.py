@@ -305,7 +305,7 @@ def describe(decisions: Iterable[Decision], titles: Mapping[str, str] = {}) -> l
 
 
 def _explanation(decision: Decision) -> tuple[str, str]:
-    """Return one word for the action that is taken for a planned run, and the reason for it."""
+    """Return one word that describes the action taken for a planned run, and the reason for this action."""
     if decision.stored is not None:
         return "skip", decision.reason
     if decision.resumed:

@@ -174,7 +174,7 @@ def run_all(
     tuning cost to be stored in the records of their runs. `checkpoints` contains the checkpoint plan of each spec, or
     None for a run without checkpoints.
 
-    Logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
+    Teacher logits that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. Exceptions raised by the
     listener are ignored, and the listener is not called again.
@@ -305,7 +305,7 @@ def check_limit(timeout_s: float) -> None:
 
 
 class BudgetUsedUpError(Exception):
-    """Exception raised when the plan's time budget is used up.
+    """Exception raised when the plan's time budget is exhausted.
 
     `RunCoordinator.start` raises this exception. An executor that catches the exception must complete its open attempts
     and then raise the exception again.
@@ -376,7 +376,7 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             for lost in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
                 self._lose(self._open.pop(lost))
-                self.message(f"{run.spec.title}: an attempt was lost; the run will be started again")
+                self.message(f"{run.spec.title}: an attempt was lost; the run will be restarted")
             self._listener.run_started(run.index, run.total, run.spec)
         try:
             return self._start(run, attempt_id)

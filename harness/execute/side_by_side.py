@@ -88,7 +88,7 @@ def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
 
 
 Turn = list[int]
-"""Numbers of the runs that one lane executes one after another."""
+"""Numbers of the runs that one lane executes in sequence."""
 
 
 def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
@@ -142,7 +142,7 @@ class SideBySide(Executor):
     prunes = True
 
     def __init__(self, lanes: Sequence[Lane], turns: Sequence[Turn], checked_at: str = "") -> None:
-        """Create an executor with these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
+        """Create an executor with the given lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
         self._lanes, self._turns, self._checked_at = tuple(lanes), turns, checked_at
         self._machine_cores = available_cores()
 

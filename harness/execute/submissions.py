@@ -1,8 +1,8 @@
 """Storage of submissions.
 
-A submission consists of planned runs that continue after the command that submitted them has ended.
+Submissions: planned runs that continue after the command that submitted them has exited.
 
-A submission has two files. The file in the results directory contains all information that is needed to store the
+A submission has two files. The file in the results directory contains all information needed to store the
 results. The file in the user's state directory contains the options that the executor needs to find the submission,
 such as the address of a cluster. A results directory may have been written by another user, so options are never read
 from it. Otherwise, a command that shows the progress could connect to an address chosen by that user.
@@ -109,7 +109,7 @@ def locked(store: Store, *, create: bool = False, wait: bool = False) -> Iterato
     except Timeout:
         raise BusyError(
             "another harness command is submitting or collecting the detached runs of this results directory; wait "
-            "until it ends, or pass --wait"
+            "until it finishes, or pass --wait"
         ) from None
     except OSError as error:
         raise RecordError(f"{folder / LOCK}: cannot be locked: {error.strerror}") from None

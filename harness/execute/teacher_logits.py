@@ -31,8 +31,7 @@ def is_distilled(spec: RunSpec) -> bool:
 def logits_path(teacher: TrainedWeights) -> Path:
     """Return the path of a teacher's logits in the cache.
 
-    The file name is a digest of the run, its backend, its weights, and the prepared data (including their
-    preprocessing).
+    The file name is a digest of the run, its backend, its weights, the prepared data, and the preprocessing.
     """
     identity = [teacher.run, teacher.backend, teacher.digest, teacher.dataset_digest]
     return cache_dir() / "teachers" / f"{hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32]}.npz"
@@ -43,8 +42,8 @@ def with_logits(data: PreparedData, spec: RunSpec) -> PreparedData:
 
     If the run has no teacher, return the data unchanged.
 
-    Raises `harness.DataError` if the logits are not in the cache, or if the teacher was trained on other examples or
-    classes.
+    Raises `harness.DataError` if the logits are not in the cache, or if the teacher was trained on different examples
+    or classes.
     """
     if not is_distilled(spec) or spec.teacher is None:
         return data

@@ -89,8 +89,8 @@ def class_weights(recipe: Recipe, info: DataInfo) -> tuple[float, ...] | None:
 
     The weights are scaled such that the mean weight of the training examples is 1.
 
-    Raises `harness.UsageError` if the data have no classes or a different number of classes, or if a class has no
-    training examples.
+    Raises `harness.UsageError` if the data have no classes, if the number of weights differs from the number of
+    classes, or if a class has no training examples.
     """
     if recipe.class_weights is None:
         return None

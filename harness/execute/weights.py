@@ -1,8 +1,8 @@
-"""Canonical weights, which are numpy arrays with the parameter names that a model lists.
+"""Canonical weights: numpy arrays with the names of a model's parameters.
 
 The arrays are identical for every framework.
 
-Initial values are determined by the seed and the parameter's name. The values depend on neither the framework nor the
+Initial values are determined by the seed and the parameter's name. The values do not depend on the framework or on the
 order in which a model lists its parameters.
 """
 
@@ -186,7 +186,7 @@ def _read_all(folder: Path) -> dict[str, Array]:
 
 
 def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
-    """Read the arrays in `wanted` from a file. If `wanted` is empty, read all arrays."""
+    """Read the arrays named in `wanted` from a file. If `wanted` is empty, read all arrays."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -3,7 +3,8 @@ record.
 
 `carry_out` returns the record. The function also writes ``arrays.npz`` and, if requested, the weights to the call's
 directory. The parent assigns the run's name and repeat number. If an exception is raised, the record contains the
-information collected before the exception. If the process ends without a record, the parent creates the record.
+information collected before the exception. If the process exits without returning a record, the parent creates the
+record.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Scored:
     arrays: dict[str, NDArray[Any]]
     """Targets and outputs of the splits, to be stored. The dictionary is empty if all metrics are streaming."""
     batches: dict[int, NDArray[Any]]
-    """Predictions that were kept for batches of the test split while inference was timed."""
+    """Predictions kept for batches of the test split during timed inference."""
     evaluated_weights_digest: str
     """Digest of the session's weights after prediction. The digest is empty for a model without canonical weights."""
     device_memory: DeviceMemory | None
@@ -554,7 +555,7 @@ def _predicted(
     """Compute the predictions for a split.
 
     If all metrics are streaming, the split and its slices by `groups` are scored batch by batch, and only the
-    predictions of the batches `wanted` are kept, unless the protocol requests the outputs.
+    predictions for the batches in `wanted` are kept, unless the protocol requests the outputs.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
 

@@ -1,6 +1,6 @@
 """Classes that plugins implement, with one module for each kind of plugin, and the arrays that plugins exchange.
 
-Importing a plugin's module must take only milliseconds. Numpy, scikit-learn and the frameworks must therefore be
+Importing a plugin's module must take only a few milliseconds. Numpy, scikit-learn and the frameworks must therefore be
 imported inside functions.
 """
 

@@ -28,7 +28,7 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     """Name of the device: ``cpu``, or a device type and an index, such as ``cuda:0``. The index of a CUDA device is its
-    number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
+    number in the CUDA driver, so ``cuda:N`` refers to the same GPU in every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
@@ -47,7 +47,7 @@ class DeviceGroup(Struct, frozen=True, kw_only=True):
     """
 
     rank: int
-    """Rank of this process, counted from 0. The process with rank 0 measures the run and computes the predictions."""
+    """Rank of this process; ranks start at 0. The process with rank 0 measures the run and computes the predictions."""
     addresses: tuple[str, ...]
     """Addresses of the processes, in rank order, such as ``127.0.0.1:41234``. Each process may accept connections from
     the other processes on its address."""
@@ -90,7 +90,7 @@ class SessionRequest:
     Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
     """Weight of each class, as determined by `Recipe.class_weights`. The loss of an example or position is multiplied
-    by the weight of its class. None for no weights."""
+    by the weight of its class. None if the classes are not weighted."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
@@ -110,9 +110,9 @@ class RooflineKernels:
 
     A GPU that reaches its power limit computes faster with constants than with random numbers. The inputs of both
     kernels are therefore drawn from a standard normal distribution. Every backend uses the same inputs:
-    ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)``, called once for each matrix, and
-    converted to the dtype of the precision. A kernel must not use its output as its next input, because the numbers
-    would overflow or vanish.
+    ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)`` is called once for each matrix, and the
+    result is converted to the dtype of the precision. A kernel must not use its output as its next input, because the
+    numbers would overflow or vanish.
     """
 
     matrix: Callable[[int], Callable[[], Any]]
@@ -215,8 +215,8 @@ class Session(ABC):
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
 
-        When the context exits, training continues with the original weights and the optimizer's state. No training
-        steps are executed within this context.
+        When the context exits, training continues with the original weights and optimizer state. No training steps are
+        executed within this context.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
@@ -266,7 +266,7 @@ class Session(ABC):
         """Wait until the device has finished all submitted work."""
 
     def state(self) -> dict[str, Array]:
-        """Return a copy of the state that determines the session's further training steps, for a checkpoint.
+        """Return a copy of the state that determines the session's subsequent training steps.
 
         The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
         random number generators, the loss scale, and the moving average of the weights. The core calls this method
@@ -454,16 +454,16 @@ class Backend(ABC):
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``. The sessions of this backend are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Formats that `Session.export` writes, such as ``onnx``. Modules that a format requires in addition to `requires`,
-    by format. Each module is mapped to the requirement or command that installs it."""
+    """Mapping from each format that `Session.export` writes, such as ``onnx``, to the modules that the format requires
+    in addition to `requires`. Each module is mapped to the requirement or command that installs it."""
     attributions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Methods of `Session.attributions`, such as ``integrated-gradients``. Modules that a method requires in addition
-    to `requires`, by method, in the format of `exports`."""
+    """Mapping from each method that `Session.attributions` supports, such as ``integrated-gradients``, to the modules
+    that the method requires in addition to `requires`. The modules are specified in the format of `exports`."""
     executes: ClassVar[str] = ""
     """Format of the exported models that the backend executes, such as ``onnx``. The string is empty if the backend
-    builds networks. Such a backend cannot train (`trains` is False) and does not require networks. The sessions of such
-    a backend are instances of `ExportedSession`. The core exports the trained model with another backend, in a separate
-    process."""
+    builds networks. A backend that executes exported models cannot train (`trains` is False) and does not require
+    networks. The sessions of such a backend are instances of `ExportedSession`. The core exports the trained model with
+    another backend, in a separate process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
     the exported model without conversion."""
@@ -584,5 +584,5 @@ class Backend(ABC):
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return True if an exception indicates that the framework ran out of memory."""
+        """Return whether an exception indicates that the framework ran out of memory."""
         return isinstance(error, MemoryError)

@@ -24,9 +24,9 @@ class Batch(NamedTuple):
     for token classification."""
     weight: float = 1.0
     """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
-    session, the batch is the part of the whole batch that one process uses. The weight is the fraction of the whole
-    batch's targets that belong to this part. The loss of the whole batch is the sum of the weighted losses of its
-    parts."""
+    session, a `Batch` contains only the part of the whole batch that one process uses. The weight is the fraction of
+    the whole batch's targets that belong to this part. The loss of the whole batch is the sum of the weighted losses of
+    its parts."""
     example_weights: Array | None = None
     """Weight of each example ``[B]``, float32, or None. The loss of the example or of its positions is multiplied by
     the weight before averaging. Only sessions of backends with `Backend.example_weights` receive weights."""
@@ -34,8 +34,8 @@ class Batch(NamedTuple):
     """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`. The
     logits are float32 ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
     validation: Split | None = None
-    """Prepared validation split, for early stopping. Only sessions of backends that fit the whole training split in one
-    call (`Backend.trains_by_steps` is False) receive the split."""
+    """Prepared validation split, for early stopping. The split is passed only to backends that fit the whole training
+    split in one call (`Backend.trains_by_steps` is False)."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Split the batch for gradient accumulation.

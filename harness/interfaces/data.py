@@ -56,13 +56,13 @@ class Split:
     splits, the examples of each group stay together, unless groups of this kind are divided between the published test
     split and the other splits."""
     rows: Array | None = None
-    """Origin of each example ``[N]``: either the row in the source file (int64, counted from 1) or the path of the
-    example's file (str). The value is None if the dataset does not identify its examples. The core copies the array to
-    the prepared split."""
+    """Origin of each example ``[N]``: either the row number in the source file (int64, starting at 1) or the path of
+    the example's file (str). The value is None if the dataset does not identify its examples. The core copies the array
+    to the prepared split."""
     weights: Array | None = None
-    """Weight of each example in the training loss ``[N]``, at least 0. If None, all examples have the same weight. The
-    core divides the weights by their mean over the training split, and copies them to the prepared split as float32.
-    Scores are computed without weights."""
+    """Weight of each example in the training loss ``[N]``. Weights must be non-negative. If None, all examples have the
+    same weight. The core divides the weights by their mean over the training split, and copies them to the prepared
+    split as float32. Scores are computed without weights."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation. The logits are float32 ``[N, C]`` or, for token classification,
     ``[N, L, C]``. The core sets this attribute for the training split. None without distillation."""
@@ -116,13 +116,13 @@ class RawData:
     """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
     printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns in a table's ``features``, for finding the columns in new files. The tuple is empty if the
+    """Names of the columns in a table's ``features``, used to find the columns in new files. The tuple is empty if the
     columns have no names."""
     category_names: tuple[str, ...] = ()
     """Names of the columns in a table's ``categories``, in the format of `feature_names`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """Description of how files were read, such as the number format of each column, as JSON values. The core sets this
-    attribute for the user's files and uses it to read new files in the same way."""
+    attribute for the user's files and uses it to read new files in the same way as the original files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class PreparedData:
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Empty set of options, for plugins that have no options."""
+    """Empty set of options, for plugins without options."""
 
 
 class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,7 +212,7 @@ class Dataset(ABC, Generic[OptionsT]):
     citation: ClassVar[str] = ""
     """BibTeX entry or plain-text reference."""
     notes: ClassVar[str] = ""
-    """Limitations to mention when a result is published, such as withheld labels."""
+    """Limitations to mention when publishing a result, such as withheld labels."""
     examples: ClassVar[Mapping[str, int]] = {}
     """Number of examples in each of the splits ``train``, ``validation`` and ``test``.
 
@@ -225,10 +225,10 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices. For regression, the names of the targets."""
     metric: ClassVar[str] = ""
-    """Name of the metric that publications report for this dataset. ``harness list metrics`` need not list this
-    metric."""
+    """Name of the metric that publications report for this dataset. The metric may be missing from ``harness list
+    metrics``."""
     target: ClassVar[float | None] = None
-    """Target value of the task's primary metric on the validation split, for measuring the time-to-target. The value is
+    """Target value of the task's primary metric on the validation split, for measuring time-to-target. The value is
     None if there is no target.
     """
     splits: ClassVar[Sequence[int]] = ()
@@ -293,9 +293,10 @@ class Task(ABC, Generic[OptionsT]):
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
     min_steps: ClassVar[int] = 300
-    """Minimum number of optimizer steps for the user's own data. For small data, the number of epochs is raised until
-    training has this number of steps. The number of epochs is not raised if the user sets the length of the training,
-    or if the recipe limits the length of the training or changes the learning rate after given epochs."""
+    """Minimum number of optimizer steps for the user's own data. For small datasets, the number of epochs is increased
+    until training has at least this number of steps. The number of epochs is not increased if the user sets the length
+    of the training, or if the recipe limits the length of the training or changes the learning rate after given
+    epochs."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
@@ -371,7 +372,7 @@ class Task(ABC, Generic[OptionsT]):
         return None
 
     def count(self, split: Split, info: DataInfo) -> Array:
-        """Return the size of each prepared example in the unit `counts`, such as the number of tokens.
+        """Return the size of each prepared example in the unit specified by `counts`, such as the number of tokens.
 
         The core calls this method if `counts` is set. Only real content is counted, not padding.
 
@@ -385,9 +386,9 @@ class Task(ABC, Generic[OptionsT]):
         Returns
         -------
         ndarray of shape (N,)
-            Integers or floats, at least 0.
+            Non-negative integers or floats.
         """
-        raise NotImplementedError(f"{type(self).__name__} sets counts, but does not implement the method count")
+        raise NotImplementedError(f"{type(self).__name__} sets counts, but does not implement the count method")
 
     def transform(
         self,
@@ -491,8 +492,8 @@ class Task(ABC, Generic[OptionsT]):
     ) -> dict[str, Array]:
         """Augment the inputs of one training batch. The default implementation returns the inputs unchanged.
 
-        The core calls this method before it passes the batch to a backend. Every backend is therefore trained on the
-        same arrays. The time spent in this method counts as training time.
+        The core calls this method before it passes the batch to a backend. Every backend therefore receives the same
+        arrays. The time spent in this method counts as training time.
 
         Parameters
         ----------

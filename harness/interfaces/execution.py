@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.records import CheckpointPlan, Environment, Event, Failure, PluginRef, RunRecord, RunSpec
 
 EXECUTOR_NOTE = "executor"
-"""Key in `Provenance.notes` for a remark that an executor adds to a record, such as a node failure."""
+"""Key in `Provenance.notes` for a remark that an executor adds to a record, for example about a node failure."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     """True if `harness.StepsEnded` events must be sent, because an event listener handles these events."""
     checkpoints: CheckpointPlan | None = None
     """Directory and interval of checkpoints. The value is None if no checkpoints are written. Only runs on this machine
-    can have checkpoints."""
+    can write checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     environment: Environment
     """Description of the machine, in the format of the records of its runs."""
     harness_digest: str
-    """Digest of the code of `harness`."""
+    """Digest of the `harness` code."""
     plugin_digests: dict[str, str]
     """Digest of each plugin's code, keyed by plugin name. The digest is empty if the plugin is not installed."""
 
@@ -89,7 +89,7 @@ class Attempt:
     run: PlannedRun
     directory: Path
     """Directory on this machine for the run's files. When the attempt has finished, this directory becomes the run's
-    directory in the results directory. When the attempt is lost, the directory is removed."""
+    directory in the results directory. If the attempt is lost, the directory is removed."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error
@@ -195,26 +195,26 @@ class Coordinator(ABC):
         Parameters
         ----------
         text : str
-            The message, on one line.
+            One-line message.
         """
 
 
 class Executor(ABC):
-    """A way to execute planned runs, selected with ``harness run --executor NAME``.
+    """A component that executes planned runs, selected with ``harness run --executor NAME``.
 
     Notes
     -----
     An executor follows these rules:
 
-    - Each run is executed by `harness.execute_run`, on this or another machine. On every machine, this function starts
-      the same child process, with the time limit and memory limit of the run. The child process ends when the process
-      that called `harness.execute_run` ends.
+    - Each run is executed by `harness.execute_run`, on this or another machine. On every machine, `harness.execute_run`
+      starts the same kind of child process, with the time and memory limits of the run. The child process terminates
+      when the process that called `harness.execute_run` exits.
     - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the executor
       copies the files in the run's directory to `Attempt.directory`, and passes the record to `Coordinator.finish`.
       Remote machines never write to the results directory.
     - A run in a named environment uses the environment with this name on the machine that executes the run. The
-      environment must exist on that machine, with the same lock file and the same code of `harness` and the plugins.
-      Otherwise, the run fails.
+      environment must exist on that machine, with the same lock file, `harness` code and plugin code as on this
+      machine. Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
       each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
@@ -226,7 +226,8 @@ class Executor(ABC):
       has separate cores and a separate device.
     - When `execute` returns, every run has finished. If `execute` raises an exception, open attempts are recorded as
       failed (or as interrupted after KeyboardInterrupt), and the remaining runs are not executed. Before `execute`
-      returns or raises an exception, it stops all runs that it started. It does not use the coordinator afterwards.
+      returns or raises an exception, it stops all runs that it started. After that, `execute` does not use the
+      coordinator.
     """
 
     name: ClassVar[str]
@@ -249,7 +250,7 @@ class Executor(ABC):
     locked."""
 
     def configured(self, options: Mapping[str, str]) -> Executor:
-        """Return the executor configured with these options. The default implementation returns this executor.
+        """Return the executor configured with the given options. The default implementation returns this executor.
 
         Parameters
         ----------
@@ -303,11 +304,11 @@ class Executor(ABC):
             The runs. Runs that are compared with each other are adjacent in this sequence. The order should therefore
             be preserved if possible.
         coordinator : Coordinator
-            Receiver of attempts, events and results.
+            Coordinator that receives the attempts, events and results.
         """
 
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        """Submit runs that continue after this process ends, as in ``harness run --detach``.
+        """Submit runs that continue after this process exits, as in ``harness run --detach``.
 
         Later processes call `collect` with the same `submission` until all runs have finished, and then call `cancel`.
 
@@ -326,7 +327,7 @@ class Executor(ABC):
         Raises
         ------
         harness.UsageError
-            If the executor cannot execute runs after this process has ended.
+            If the executor cannot execute runs after this process has exited.
         """
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
@@ -346,7 +347,7 @@ class Executor(ABC):
         runs : sequence of PlannedRun
             Runs passed to `submit`.
         coordinator : Coordinator
-            Receiver of attempts, events and results.
+            Coordinator that receives the attempts, events and results.
         wait : bool
             True to wait until all runs have finished. False to report only the results that are already known.
 

@@ -25,7 +25,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array. If there are Hugging Face checkpoints for the architecture, this is the name of the array in
+    """Name of the array. If there are Hugging Face checkpoints for the architecture, the array has the same name in
     these checkpoints."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
@@ -33,7 +33,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Initializer: ``zeros``, ``ones``, ``constant``, ``normal``, ``truncated_normal``, ``uniform`` or
     ``orthogonal``."""
     scale: float = 1.0
-    """Argument of the initializer. This is the value of ``constant``, the standard deviation of ``normal``, the
+    """Argument of the initializer. The argument is the value of ``constant``, the standard deviation of ``normal``, the
     standard deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform``
     on [-b, b], or the gain of ``orthogonal``."""
     trainable: bool = True
@@ -158,9 +158,9 @@ class NetworkRef:
     """Location of the function in the form ``"module:callable"``. The signature of the function is ``build(config,
     info, dropout) -> Network``. The module may import the framework."""
     fitted_weights: bool = False
-    """True if the backend fits in one call (`Backend.trains_by_steps`), and `Session.get_weights` returns arrays from
-    which `Session.set_weights` restores the fitted model exactly. The names and shapes of the arrays need not be those
-    of `Model.parameters`. Such a model can predict new data."""
+    """True if the backend fits the model in one call (`Backend.trains_by_steps` is False), and `Session.get_weights`
+    returns arrays from which `Session.set_weights` restores the fitted model exactly. The names and shapes of the
+    arrays need not match those of `Model.parameters`. Such a model can be applied to new data."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Binding:
         Returns
         -------
         ndarray
-            Array in the shape of the variable, which may share memory with `canonical`.
+            Array with the shape of the variable, which may share memory with `canonical`.
 
         Raises
         ------
@@ -206,14 +206,14 @@ class Binding:
         Parameters
         ----------
         own : ndarray
-            Array in the shape of the variable.
+            Array with the shape of the variable.
         shape : tuple of int
             Canonical shape.
 
         Returns
         -------
         ndarray
-            Array in the canonical shape, which may share memory with `own`.
+            Array with the canonical shape, which may share memory with `own`.
 
         Raises
         ------

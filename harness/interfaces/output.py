@@ -51,13 +51,13 @@ class Metric:
     """Title of the metric's column in tables, without the unit. The default is `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True if the comparison table has a column for the metric even if it is not the task's primary metric."""
+    """True if the comparison table has a column for the metric even if the metric is not the task's primary metric."""
     per_example: str = ""
     """Location of a function that returns the value of each example, in the form ``"module:callable"``. The string is
     empty if the metric is not a mean over examples. The function is called with the same arguments as `function` and
-    returns a float array ``[N]`` of finite numbers. The mean of the numbers must be the value of the metric. A metric
-    with this function has confidence intervals, and two runs can be compared example by example. For a streaming
-    metric, the function is called for each batch."""
+    returns a float array ``[N]`` of finite numbers. The mean of the numbers must be the value of the metric. If the
+    function is specified, confidence intervals are available for the metric, and two runs can be compared example by
+    example. For a streaming metric, the function is called for each batch."""
     streaming: bool = False
     """True if `function` returns an object that computes the metric batch by batch; see Notes."""
 

@@ -15,8 +15,9 @@ from harness.errors import PluginError
 class RemoteFile(Struct, frozen=True, kw_only=True):
     """A file on a publisher's server, with checksums for verifying the download.
 
-    Declare `sha256` if possible. Declare `members` instead if the publisher regenerates the archive such that its bytes
-    change but its contents do not. A file without checksums is installed with a warning that it cannot be verified.
+    Declare `sha256` if possible. Declare `members` instead if the publisher regenerates the archive in a way that
+    changes its bytes but not its contents. A file without checksums is installed with a warning that it cannot be
+    verified.
     """
 
     url: str

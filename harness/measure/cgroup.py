@@ -43,7 +43,7 @@ def cpu_quota(groups: Groups) -> float | None:
 
 
 def quota_throttled_s(groups: Groups) -> float | None:
-    """Return the total time for which the groups with a quota have been throttled, in seconds.
+    """Return the total time, in seconds, for which the groups with a quota have been throttled.
 
     Returns 0 if no group has a quota. Returns None if there are no groups or a counter cannot be read.
     """
@@ -97,7 +97,7 @@ def _directories(
 ) -> tuple[Path, ...]:
     """Return the directories of a group and its ancestors.
 
-    If several mounts contain the group, the mount in which the most ancestors are visible is used.
+    If several mounts contain the group, use the mount in which the most ancestors are visible.
     """
     group = PurePosixPath(path)
     found: list[tuple[bool, tuple[Path, ...]]] = []

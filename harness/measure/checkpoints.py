@@ -54,7 +54,7 @@ class Checkpoints:
     """
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
-        """Create the checkpoints of a run.
+        """Set up the checkpoints of a run.
 
         `started_at` is the start time of this process, as stored in the run's record.
         """
@@ -68,11 +68,11 @@ class Checkpoints:
 
     @property
     def every_steps(self) -> int | None:
-        """Number of steps between checkpoints, or None if the interval is not a number of steps."""
+        """Number of steps between checkpoints, or None if the interval is not given in steps."""
         return int(self._every.count) if self._every.unit == "steps" else None
 
     def use(self) -> CheckpointUse:
-        """Return the description of the checkpoints for the record."""
+        """Return the description of the checkpoints to store in the run's record."""
         return CheckpointUse(
             every=self._every,
             written=self._written,
@@ -95,7 +95,7 @@ class Checkpoints:
                 return time.perf_counter() - self._last_s >= self._every.count
 
     def write(self, session: Session, training: Loop) -> None:
-        """Write a checkpoint. If the file system prevents the write, report the problem and continue."""
+        """Write a checkpoint. If the file cannot be written, report the problem and continue."""
         start = time.perf_counter()
         with self._phases.aside(PHASE):
             checkpoint = Checkpoint(
@@ -186,11 +186,11 @@ def encoded_readings(readings: list[Reading]) -> NDArray[np.float64]:
 
 
 def decoded_readings(array: NDArray[np.float64]) -> list[Reading]:
-    """Return the readings that `encoded_readings` encoded."""
+    """Decode readings from the format of `encoded_readings`."""
     rows: list[list[Any]] = array.tolist()
     return [Reading._make(None if np.isnan(value) else value for value in row) for row in rows]
 
 
 def decoded_windows(batches: NDArray[Any], seconds: NDArray[Any]) -> list[Window]:
-    """Return windows with these numbers of batches and durations."""
+    """Return the windows with these numbers of batches and durations."""
     return [Window(*pair) for pair in zip(batches.tolist(), seconds.tolist(), strict=True)]

@@ -77,7 +77,7 @@ def _cpu_name() -> str:
 
 
 def _sysctl(name: str) -> str | None:
-    """Return a string that the macOS kernel reports (sysctlbyname(3)). Return None on other systems."""
+    """Return a string reported by the macOS kernel (sysctlbyname(3)). Return None on other systems."""
     size = ctypes.c_size_t()
     with contextlib.suppress(AttributeError):
         query = ctypes.CDLL(None).sysctlbyname

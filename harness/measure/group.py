@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Group:
-    """A group that consists of one process.
+    """A group that consists of a single process.
 
-    A subclass adds other processes. Each process computes a part of every batch.
+    Subclasses add more processes. Each process computes a part of every batch.
     """
 
     rank = 0

@@ -39,8 +39,8 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
 
 def predict_batches(session: Session, split: Split, batch_size: int, outputs: int) -> Iterator[NDArray[Any]]:
-    """Yield the predictions of each batch of the split, as in `predict`, without keeping those of other batches in
-    memory."""
+    """Yield the predictions of each batch of the split, as in `predict`, without keeping the predictions of other
+    batches in memory."""
     for part in _batches(session, split, batch_size, outputs):
         predictions = np.asarray(part, np.float32)
         _check_finite(predictions)
@@ -71,7 +71,7 @@ def _check_finite(predictions: NDArray[Any]) -> None:
 
 
 def most_kept(batch: tuple[int, ...]) -> int:
-    """Return the number of batches whose predictions can be kept within `MAX_BYTES`, at least 1 and at most `MAX_KEPT`.
+    """Return the number of batches whose predictions fit in `MAX_BYTES`, at least 1 and at most `MAX_KEPT`.
 
     `batch` is the shape of the predictions of a batch.
     """
@@ -106,8 +106,8 @@ def measure(
 ) -> Inference:
     """Measure inference time while cycling over the full batches of the split (at most the first 256 MiB).
 
-    Examples that do not fill a batch are not timed. An incomplete batch would have to be padded, and padding must not
-    be counted as examples. The batch size is at most the number of examples in the split.
+    Examples that do not fill a batch are not timed, because an incomplete batch would have to be padded, and padding
+    must not be counted as examples. The batch size is at most the number of examples in the split.
 
     Throughput is measured over windows in which batches are submitted without waiting for their results. The latency of
     a batch is the time from inputs in host memory to outputs in host memory. Batches are processed one at a time. The

@@ -1,4 +1,4 @@
-"""Losses that a session returns."""
+"""Validation of the losses returned by a session."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def fetched_loss(session: Session, handle: Any) -> float:
         found = type(fetched).__name__ if shape is None else f"an array of shape {shape}"
         raise PluginError(
             f"Session.fetch returned {found} for the result of Session.train_step; it must return the mean loss of the "
-            "batch, a number"
+            "batch as a number"
         ) from None

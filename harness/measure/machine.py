@@ -18,9 +18,9 @@ from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Maximum average number of cores that other processes may use before a flag is set."""
+"""A flag is set if other processes used more than this number of cores on average."""
 THROTTLED_FRACTION = 0.01
-"""Maximum fraction of the time for which the run may be throttled before a flag is set."""
+"""A flag is set if the run was throttled for more than this fraction of the time."""
 
 
 class Reading(NamedTuple):
@@ -82,7 +82,7 @@ class Machine:
         self.gpu_others = 0
 
     def add_group(self, pids: Sequence[int]) -> None:
-        """Treat the CPU time of the processes with these ids as CPU time of this process.
+        """Count the CPU time of the processes with these ids as CPU time of this process.
 
         The other processes use the same cores as this process.
         """
@@ -163,7 +163,7 @@ class Machine:
         self.gpu_others = max(self.gpu_others, use.others)
 
     def _own_s(self) -> float | None:
-        """Return the CPU time of this process and its group. Return None if a process of the group has ended."""
+        """Return the CPU time of this process and its group. Return None if a process of the group has exited."""
         own, tick = time.process_time(), os.sysconf("SC_CLK_TCK")
         for pid in self._group:
             try:
@@ -205,7 +205,7 @@ class Rapl:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Energy, in microjoules, that is added to the counter of each zone to account for earlier wraparounds."""
+        """Energy, in microjoules, added to the counter of each zone to account for earlier wraparounds."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):

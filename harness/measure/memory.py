@@ -1,7 +1,7 @@
 """Peak host memory of this process in each phase, as reported by the kernel.
 
 On Linux, the peak is ``VmHWM`` in ``/proc/self/status``, which is reset by writing 5 to ``/proc/self/clear_refs``
-(proc(5)). If the reset is not permitted, peaks are cumulative, and the record states this. On other systems, the peak
+(proc(5)). If the reset is not permitted, peaks are cumulative, which is noted in the record. On other systems, the peak
 is ``ru_maxrss`` (getrusage(2)), which cannot be reset. The unit of ``ru_maxrss`` is kilobytes on BSD and bytes on
 macOS. ``ru_maxrss`` is not used on Linux, where it is preserved across ``exec`` and would include the peak of the
 parent process.
@@ -19,8 +19,8 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak_bytes() -> int:
-    """Return the peak resident memory of the process since it started or since the last call to `reset_peak`, in
-    bytes."""
+    """Return the peak resident memory of the process, in bytes, since it started or since the last call to
+    `reset_peak`."""
     peak = _high_water(_STATUS) if _STATUS.exists() else None
     if peak is not None:
         return peak
@@ -77,7 +77,7 @@ class PhaseMemory:
 
     @property
     def counter(self) -> str:
-        """Name of the counter that the peaks are read from, as stored in the record."""
+        """Name of the counter from which the peaks are read, as stored in the record."""
         if not _STATUS.exists():
             return "ru_maxrss, cumulative"
         return "VmHWM, reset at each phase" if self._resettable else "VmHWM, cumulative"

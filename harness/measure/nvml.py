@@ -15,13 +15,13 @@ from harness.measure.cuda_devices import find_device, listed_devices
 from harness.records import Gpu
 
 GpuProcesses = Mapping[str, frozenset[int]]
-"""IDs of the processes that compute on each GPU or MIG device, keyed by device UUID."""
+"""IDs of the processes that use each GPU or MIG device for computing, keyed by device UUID."""
 
 _STATUS = Path("/proc/self/status")
 
 
 class GpuUse(NamedTuple):
-    """Usage of a GPU at one point in time."""
+    """GPU usage at one point in time."""
 
     own_bytes: int | None
     """GPU memory used by this process, in bytes, including the CUDA context. None if the memory is unknown."""
@@ -90,10 +90,10 @@ class NvmlDevice:
     def use(self) -> GpuUse:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the process IDs of the host, which this process cannot determine. This
-        process is then one of the processes that have appeared since the CUDA context was created. If several processes
-        have appeared before the first call, the memory usage of this process is unknown until the other processes have
-        ended. The number of other processes is nevertheless exact.
+        In a container, the driver may report host process IDs, which this process cannot determine. This process is
+        then assumed to be one of the processes that have appeared since the CUDA context was created. If several
+        processes have appeared before the first call, the memory usage of this process is unknown until the other
+        processes have exited. The number of other processes is nevertheless exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -127,7 +127,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
 
     Return None if the memory is unknown.
 
-    Drivers report an unknown size as zero or as not available.
+    Drivers report an unknown size as zero or "not available".
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     if listed is None:  # drivers older than R510 support only this version

@@ -16,7 +16,7 @@ class Phases:
     """Duration and peak memory of each phase.
 
     ``with phases("data"):`` measures a phase and reports its start. If a phase is entered repeatedly, its durations are
-    added.
+    added up.
     """
 
     def __init__(self, emit: Emit) -> None:

@@ -37,7 +37,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) ->
 
 
 def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
-    """Return the number of times the schedule has reduced the learning rate after a number of completed epochs.
+    """Return how many times the schedule has reduced the learning rate after a number of completed epochs.
 
     Parameters
     ----------
@@ -67,6 +67,6 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
 
 
 def planned_steps(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Return the number of training steps without early stopping and without the limit `Recipe.max_seconds`."""
+    """Return the number of training steps, assuming no early stopping and no time limit (`Recipe.max_seconds`)."""
     steps = steps_per_epoch * recipe.epochs
     return steps if recipe.max_steps is None else min(steps, recipe.max_steps)

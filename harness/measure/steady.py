@@ -19,8 +19,7 @@ SIGNIFICANT = 0.01
 RELEVANT = 0.02
 """Minimum drift, or minimum distance between two modes, for which a flag is set, as a fraction of the median."""
 MAX_TESTED = 1000
-"""Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
-tested."""
+"""Maximum number of windows tested for drift and bimodality. In longer series, evenly spaced windows are tested."""
 
 
 class Window(NamedTuple):
@@ -61,8 +60,8 @@ def median_interval(values: Array) -> tuple[float, float] | None:
     k-th largest of n values. The interval contains the median with probability 1 - 2 P(X < k), where X ~ binomial(n,
     1/2) (Conover 1999, Practical Nonparametric Statistics, section 3.2).
 
-    The windows of one run are not independent. For the windows of one run, the interval is therefore only a measure of
-    spread, called the within-run range.
+    The windows of one run are not independent. For these windows, the interval is therefore only a measure of spread,
+    called the within-run range.
     """
     n = len(values)
     if n < 6:
@@ -126,7 +125,7 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
         flags.append(("drift", f"throughput changed by {drift:+.1%} from the first window to the last"))
     modes = _modes(rates)
     if modes is not None:
-        flags.append(("bimodal", f"window throughputs form two groups that are {modes:.1%} apart"))
+        flags.append(("bimodal", f"the throughput values of the windows form two groups that are {modes:.1%} apart"))
     return flags
 
 

@@ -30,7 +30,7 @@ class StepEvents:
         self._sent_s = time.perf_counter()
 
     def skip(self, steps: int) -> None:
-        """Omit the first `steps` steps of a run, because an earlier process executed them."""
+        """Skip the first `steps` steps of a run, which an earlier process executed."""
         self._sent = steps
 
     def add(self, epoch: int, losses: Sequence[float], steps: int, seconds: float, reductions: int) -> None:

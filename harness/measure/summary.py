@@ -1,4 +1,4 @@
-"""Conversion of raw measurements to the medians, percentiles and flags in a record."""
+"""Conversion of raw measurements into the medians, percentiles and flags in a record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class MeasuredThroughput(NamedTuple):
-    """A measured throughput, with the changes in the machine's counters during the measurement."""
+    """A throughput measurement, with the changes in the machine's counters during the measurement."""
 
     samples_per_s: float
     steady: Steady
@@ -129,7 +129,7 @@ def latency(timed: Inference) -> Latency:
 
 
 NOT_COUNTED = ("prepare", "checkpoint")
-"""Phases that are excluded from a run's peak memory because some runs do not have them."""
+"""Phases excluded from a run's peak memory, because not all runs have these phases."""
 
 
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:

@@ -28,7 +28,7 @@ class Timed:
         self.readings.append(difference(self._before, self._meter()))
 
     def restore(self, windows: Sequence[Window], readings: Sequence[Reading]) -> None:
-        """Replace all windows and readings with those that an earlier process measured."""
+        """Replace all windows and readings with those measured by an earlier process."""
         self.windows, self.readings = list(windows), list(readings)
 
     def passed(self, start: int) -> Reading:

@@ -45,7 +45,7 @@ class WindowLength:
         self.steps = 1
 
     def learn(self, steps: int, seconds: float, first: bool) -> None:
-        """Set the length of the next window, given the number of steps in the last window and its duration."""
+        """Set the length of the next window, given the number of steps and the duration of the last window."""
         if (
             first or steps < self.steps
         ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
@@ -274,11 +274,11 @@ class Training:
             self._checkpoints.write(self._session, self)
 
     def progress(self) -> Progress:
-        """Return the state of the loop for a checkpoint, except for the arrays."""
+        """Return the state of the loop to store in a checkpoint, except for the arrays."""
         return Progress(curves=self.curves, window_steps=self._length.steps, ended=self.ended)
 
     def arrays(self) -> dict[str, Any]:
-        """Return the losses and the timed windows for a checkpoint."""
+        """Return the losses and the timed windows to store in a checkpoint."""
         return {
             "losses": np.array(self.losses, np.float64),
             "window_steps": np.array([window.batches for window in self.timed.windows], np.int64),
@@ -289,7 +289,7 @@ class Training:
         }
 
     def restore(self, progress: Progress, arrays: dict[str, Any], best: dict[str, Any], scorer: Scorer) -> None:
-        """Continue from a state returned by `progress` and `arrays`, with the weights `best`."""
+        """Continue from a state returned by `progress` and `arrays`, with `best` as the weights of the best epoch."""
         self.losses = arrays["losses"].tolist()
         if self._step_events is not None:
             self._step_events.skip(len(self.losses))
@@ -318,7 +318,7 @@ class Training:
                 if not self._by_steps:
                     advice = "Session.train_step must return the mean training loss of the fitted model"
                 elif len(self.losses) == 1:  # The recipe has no effect on the loss of the first step.
-                    advice = "check the network's outputs, initial weights and inputs, which no update has changed yet"
+                    advice = "no update has been applied yet; check the network's outputs, initial weights and inputs"
                 else:
                     advice = "try a lower recipe.learning_rate, or recipe.clip_norm=1"
                 raise BadResultError(f"the training loss became {self.losses[-1]} at step {len(self.losses)}; {advice}")
@@ -358,7 +358,7 @@ def train(
     is given, checkpoints are written, and a resumed run continues from its last checkpoint.
 
     After training, the session contains the weights to be evaluated. The evaluated weights are those of the best or
-    last epoch, or their moving average if the recipe specifies one. Training is measured as the phase ``train`` and
+    last epoch, or a moving average if the recipe specifies one. Training is measured as the phase ``train`` and
     validation as the phase ``validate``. Raises `harness.BadResultError` if a loss is not finite, and
     `harness.RecordError` if a checkpoint cannot be restored.
     """

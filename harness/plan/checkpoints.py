@@ -71,7 +71,7 @@ def checked_interval(
 def _check(spec: RunSpec, catalog: Catalog) -> None:
     if spec.weights is not None:
         raise CombinationError(
-            f"--checkpoint-every has no effect with --weights, because nothing is trained; {_ADVICE}"
+            f"--checkpoint-every has no effect with --weights, because no model is trained; {_ADVICE}"
         )
     if not catalog.backend(spec.backend).checkpoints:
         raise CombinationError(

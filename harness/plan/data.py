@@ -25,7 +25,7 @@ class DataPlan:
     settings: DataSettings
     """Settings of the selected split or, if none is selected, of the first fold or random split."""
     splits: Sequence[DataSettings]
-    """Settings of every fold or random split, or of the only split."""
+    """Settings of all folds or random splits, or of the only split."""
     task_options: dict[str, Any]
 
 

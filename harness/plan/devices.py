@@ -12,7 +12,7 @@ from harness.records import Gpu, RunSpec
 from harness.records.spec import MAX_DEVICES
 
 MAX_THREADS = 1024
-"""Maximum number of threads. Some libraries cannot start pools with more threads."""
+"""Maximum number of threads. Some libraries cannot start larger thread pools."""
 
 
 def device_counts(selection: Selection) -> tuple[int, ...]:

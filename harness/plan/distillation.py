@@ -93,7 +93,7 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
 def student_selections(
     teacher: StoredRun, student: str, chosen: Selection, catalog: Catalog, *, alpha: float, temperature: float
 ) -> tuple[Selection, Selection]:
-    """Return the selections for training the student without and with the teacher.
+    """Return the selections for training the student without the teacher and with the teacher.
 
     The student has the same task, data and options as the teacher. By default, the student is trained by the teacher's
     backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used, and

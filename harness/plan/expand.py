@@ -309,8 +309,8 @@ def _is_excluded(
 def _primary_metric(name: str | None, task: Task, catalog: Catalog) -> str:
     """Return the name of the chosen primary metric, or an empty string for the task's primary metric.
 
-    Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the task has
-    another objective.
+    Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the metric
+    does not match the task's objective.
     """
     if name is None or name == task.metric:
         return ""

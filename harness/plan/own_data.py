@@ -19,12 +19,12 @@ changes."""
 
 
 def model_by_size(task: Task, training_examples: int) -> str:
-    """Return the default model of `task` for user data with this number of training examples."""
+    """Return the default model of `task` for user data with the given number of training examples."""
     return [task.default_model, *(model for least, model in _sizes(task) if training_examples >= least)][-1]
 
 
 def model_note(task: Task, training_examples: int) -> str:
-    """Return a sentence that states the default model and the numbers of training examples for which it is used. The
+    """Return a sentence that describes the default model and the dataset sizes for which it is used. The
     sentence is empty if the default model does not depend on the number of examples.
     """
     sizes = _sizes(task)
@@ -40,7 +40,7 @@ def model_note(task: Task, training_examples: int) -> str:
 
 
 def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with at least as many epochs as are needed for `Task.min_steps` steps.
+    """Return the recipe, with enough epochs for at least `Task.min_steps` steps.
 
     The recipe is returned unchanged if the user set the number of epochs (a key of `changes`), if the recipe limits the
     length of the training, or if it specifies epochs at which the learning rate changes.
@@ -54,7 +54,7 @@ def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, change
 
 
 def epochs_note(task: Task, model: str, before: Recipe, after: Recipe) -> str:
-    """Return a sentence that states that the number of epochs was raised, or an empty string if it was not."""
+    """Return a sentence saying that the number of epochs was raised, or an empty string if it was not."""
     if before.epochs == after.epochs:
         return ""
     return (

@@ -94,7 +94,8 @@ def check_recipe(
 def _check_range(recipe: Recipe) -> None:
     """Raise `harness.CombinationError` if float32 cannot represent a number that training uses.
 
-    In float32, a number that is too small is zero or loses digits, and a number that is too large is infinite.
+    In float32, a number that is too small becomes zero or loses precision, and a number that is too large becomes
+    infinite.
     """
     temperature = recipe.distillation_temperature
     values = {
@@ -114,7 +115,9 @@ def _check_range(recipe: Recipe) -> None:
         )
     for name in ("beta1", "beta2"):
         if getattr(recipe, name) > 1 - 2.0**-24:  # the largest float32 number below 1
-            raise CombinationError(f"recipe.{name}={getattr(recipe, name)} is 1 in float32; choose a smaller number")
+            raise CombinationError(
+                f"recipe.{name}={getattr(recipe, name)} rounds to 1 in float32; choose a smaller number"
+            )
     if not recipe.epsilon and recipe.optimizer not in ("sgd", "lion"):
         raise CombinationError(
             f"with recipe.epsilon=0, the optimizer {recipe.optimizer} divides zero by zero if all gradients of a "

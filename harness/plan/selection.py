@@ -96,7 +96,8 @@ class Selection:
         default=(),
         metadata=_option(
             "env",
-            "Environment in which the run is executed: current, or the name of an environment in `harness env list`.",
+            "Environment in which the run is executed: current, or the name of an environment listed by "
+            "`harness env list`.",
             default="current",
             several=True,
             shared=True,
@@ -111,8 +112,8 @@ class Selection:
         default=(),
         metadata=_option(
             "devices",
-            "Number of devices for training a model. One process is started for each device. Each number is used in a "
-            "separate run.",
+            "Number of devices for training a model. One process is started for each device. A separate run is "
+            "executed for each number.",
             default="1",
             kind=int,
             several=True,
@@ -182,7 +183,7 @@ class Selection:
         hash=False,
         metadata=_option(
             "weights",
-            "Measure inference with the saved weights of these runs (quality, speed, latency and memory), without "
+            "Measure inference (quality, speed, latency and memory) with the saved weights of these runs, without "
             "training. These runs determine the task, data and model. Folders written by `harness export` are also "
             "accepted.",
             several=True,
@@ -208,7 +209,7 @@ class Selection:
             "split",
             "Number of a published split of the dataset, counted from 0, or of a fold or random split, counted from 1. "
             "Each split is used in a separate run.",
-            default="the first published split, or all folds and random splits",
+            default="the first published split; for folds and random splits, all of them",
             kind=int,
             least=0,
             several=True,
@@ -216,8 +217,8 @@ class Selection:
             metavar="all|N[,N]",
         ),
     )
-    """Numbers of published splits, folds or random splits. An empty tuple selects the split in the dataset options or,
-    if there is none, all folds or random splits."""
+    """Numbers of published splits, folds or random splits. An empty tuple selects the split given in the dataset
+    options or, if none is given, all folds or random splits."""
     metric: str | None = field(
         default=None,
         metadata=_option(
@@ -255,8 +256,8 @@ class Selection:
         default=None,
         metadata=_option(
             "repeat",
-            "Number of repeats of each run. Repeats are interleaved. `harness compare` needs at least 3 repeats to "
-            "compare speed.",
+            "Number of repeats of each run. Repeats are interleaved. `harness compare` requires at least 3 repeats "
+            "to compare speed.",
             default="1, or 5 with --protocol publish",
             kind=int,
             metavar="N",

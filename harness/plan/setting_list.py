@@ -102,7 +102,7 @@ def _training_examples(data: Dataset) -> tuple[int | None, str]:
     a plugin, the number is None.
 
     If the user's data cannot be read with the default options, for example because the target column cannot be
-    inferred, return None and a remark on the listed defaults.
+    inferred, return None and a remark about the listed defaults.
     """
     if not isinstance(data, UserDataset):
         return None, ""

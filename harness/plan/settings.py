@@ -91,7 +91,7 @@ class TrainingSettings:
     model_options: dict[str, Any]
     task_options: dict[str, Any]
     defaults: tuple[str, ...] = ()
-    """Sentences that state the settings that were chosen because of the size of the user's own data."""
+    """Sentences about the settings chosen based on the size of the user's own data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class ComparisonSettings:
 
     @property
     def training_examples(self) -> int | None:
-        """Number of training examples of the user's own data, or None if it is not known or does not matter."""
+        """Number of training examples of the user's own data, or None if it is unknown or irrelevant."""
         return next((each.source.training_examples for each in self.data if each.source is not None), None)
 
     @property
@@ -201,7 +201,7 @@ class ComparisonSettings:
 def plain(options: Struct) -> dict[str, Any]:
     """Return the options converted to JSON types.
 
-    A spec that is written to JSON and read again is then equal to the original.
+    A spec that is written to JSON and read back is then equal to the original.
     """
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

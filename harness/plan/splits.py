@@ -16,8 +16,8 @@ from harness.plan.overrides import merge
 from harness.plan.settings import DataSettings, plain
 
 Selected = Sequence[int] | Literal["all"]
-"""Numbers of the selected splits. If empty, the split in the options is used or, if there is none, every fold or random
-split."""
+"""Numbers of the selected splits. If empty, the split given in the options is used or, if none is given, every fold or
+random split."""
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any], selected: Selected = ()) -> list[DataSettings]:
@@ -38,7 +38,7 @@ def data_settings(dataset: Dataset, overrides: Mapping[str, Any], selected: Sele
     if foreign:
         names = ", ".join(f"dataset.{key}" for key in foreign)
         raise UsageError(
-            f"dataset {dataset.name!r} does not support {names}, because such options apply only to your own data "
+            f"dataset {dataset.name!r} does not support {names}, because these options apply only to your own data "
             f"files; remove {', '.join('--' + key.replace('_', '-') for key in foreign)}, or pass the path of an "
             "existing file or directory as the dataset"
         )
@@ -104,7 +104,7 @@ def _resampled(
     if clashing := [name for name in PooledResampling.__struct_fields__ if name in dataset.Options.__struct_fields__]:
         names = ", ".join(f"dataset.{name}" for name in clashing)
         raise CombinationError(
-            f"dataset {dataset.name!r} defines {names}, which clashes with the options for folds and random splits; "
+            f"dataset {dataset.name!r} defines {names}, which conflicts with the options for folds and random splits; "
             "remove --folds or --random-splits, or rename the option in the dataset's plugin"
         )
     base = _published(dataset, own).dataset_options

@@ -68,7 +68,7 @@ def load(path: Path) -> Suite:
     except RecordError as error:
         raise UsageError(str(error)) from None
     except RecursionError:
-        raise UsageError(f"{path}: not a valid suite: its values are nested too deeply") from None
+        raise UsageError(f"{path}: not a valid suite: the values are nested too deeply") from None
     except ValueError as error:  # not UTF-8, not TOML, or a number with too many digits
         raise UsageError(f"{path}: not a valid TOML file: {error}") from None
     return _Reader(path, text, content).suite()
@@ -168,7 +168,7 @@ class _Reader:
         for key, value in matrix.items() if isinstance(matrix, dict) else ():
             if not isinstance(value, list) or not value:
                 advice = f"write a list, such as {key} = [1, 2], or move a setting with one value to set"
-                self._fail(f"{key!r} in matrix needs a list of values; {advice}", (*place, "matrix", key))
+                self._fail(f"{key!r} in matrix requires a list of values; {advice}", (*place, "matrix", key))
 
     def _check_rule(self, rule: Mapping[str, Any], dimensions: Mapping[str, Sequence[Any]], place: Place) -> None:
         """Raise `harness.UsageError` if a combination in ``exclude`` cannot match any run of the entry."""
@@ -358,7 +358,7 @@ _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget
 _BUDGET = _field(
     "budget_hours",
     Annotated[float, Meta(gt=0)],
-    "Number of hours after which no further run is started. To execute the remaining runs, repeat the command.",
+    "Number of hours after which no further runs are started. To execute the remaining runs, run the command again.",
 )
 _Budget = msgspec.defstruct("_Budget", [_BUDGET])
 _Values = Annotated[list[Any], Meta(min_length=1)]
@@ -386,7 +386,7 @@ _Run = msgspec.defstruct(
         _field(
             "exclude",
             _Combinations,
-            "Combinations that are not executed. A run is excluded if it matches all keys of a combination.",
+            "Combinations to exclude. A run is excluded if it matches all keys of a combination.",
         ),
         _field(
             "include",

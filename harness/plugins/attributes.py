@@ -1,6 +1,6 @@
 """Check the types of the attributes that describe a plugin's objects.
 
-Python does not check these types, and a wrong type is often accepted without an error: the string ``"fp32"`` is an
+Python does not check these types, and a wrong type often causes no error. For example, the string ``"fp32"`` is an
 iterable of four names.
 """
 
@@ -15,10 +15,10 @@ from harness.errors import PluginError
 
 
 def check_attributes(value: Any, kind: type[Any]) -> None:
-    """Raise `harness.PluginError` if an attribute that `kind` declares has another type.
+    """Raise `harness.PluginError` if an attribute that `kind` declares has the wrong type.
 
-    Attributes are checked if they are declared as str, bool, a `Literal`, or a sequence, collection or mapping of
-    these.
+    Attributes are checked if they are declared as str, bool, a `Literal`, or a sequence, collection or mapping of these
+    types.
     """
     for name, hint in _hints(kind).items():
         if not hasattr(value, name):
@@ -32,7 +32,7 @@ def misspelled_attributes(value: Any, kind: type[Any]) -> dict[str, str]:
     """Return the attributes of an object that look like a misspelled attribute or method of `kind`, such as
     ``train_by_steps``, with the correct names.
 
-    An attribute is not misspelled if the object also defines the attribute with the similar name.
+    An attribute is not considered misspelled if the object also defines the similar attribute of `kind`.
     """
     own = {name for base in type(value).__mro__ if base not in kind.__mro__ for name in vars(base)}
     known = {name for name in (*dir(kind), *_hints(kind)) if not name.startswith("_")}
@@ -53,7 +53,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 
 def _mismatch(value: Any, hint: Any) -> str:
-    """Return instructions if a value does not have the type `hint`, or an empty string if it has or may have."""
+    """Return instructions if a value does not have the type `hint`, or an empty string if no mismatch is found."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is ClassVar:
         return _mismatch(value, arguments[0])

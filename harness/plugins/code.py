@@ -159,8 +159,8 @@ def _refuse_other_version(source: Path | None) -> None:
 
 
 def _check(declared: Any) -> None:
-    """Raise `harness.PluginError` unless the declared version has the same major version as `API_VERSION`, and no
-    larger minor version, because each minor version adds names that the plugin may use."""
+    """Raise `harness.PluginError` unless the declared version has the same major version as `API_VERSION`, and the same
+    or a lower minor version. Each minor version adds names that the plugin may use."""
     version = _VERSION.fullmatch(declared) if isinstance(declared, str) else None
     if version is None:
         raise PluginError(

@@ -38,8 +38,8 @@ MAX_LOCK_BYTES = 2**20
 
 Installer = Literal["pip", "uv"]
 UpgradeStrategy = Literal["only-if-needed", "eager"]
-"""Packages that may have other versions than in the current environment: those whose versions conflict with the
-requirements, or all packages."""
+"""Packages whose versions may differ from those in the current environment: packages whose current versions conflict
+with the requirements, or all packages."""
 
 
 class EnvironmentFile(Struct, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ def interpreter_in(directory: Path) -> Path:
 
 
 def check_name(name: str) -> None:
-    """Raise `harness.UsageError` if this is not a valid environment name."""
+    """Raise `harness.UsageError` if `name` is not a valid environment name."""
     if name == CURRENT:
         raise UsageError(f"an environment cannot have the name {CURRENT!r}, which refers to the current environment")
     if not ENV_NAME.fullmatch(name):
@@ -231,7 +231,7 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 def check(name: str, refs: Collection[PluginRef]) -> None:
     """Raise `harness.UsageError` if an environment cannot be used.
 
-    The environment must contain the same code of harness and of the plugins in `refs` as this process.
+    The code of harness and of the plugins in `refs` must be the same in the environment as in this process.
 
     If `name` is empty, do nothing.
     """
@@ -276,7 +276,7 @@ def locked_packages(lock: str) -> dict[str, str]:
 
 
 def differing_packages(names: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Return the packages that are installed in all of the environments, but not with the same version.
+    """Return the packages that are installed in all of the environments, but in different versions.
 
     Each item contains the name of a package and its versions in the order of `names`. An empty name denotes the current
     environment.

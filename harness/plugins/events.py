@@ -29,9 +29,9 @@ class Events:
     """Dispatcher that sends events to all plugins and to the selected trackers in a catalog.
 
     `notify` returns immediately. `drain` waits until the events have been delivered. If the dispatcher is used as a
-    context manager, it delivers the remaining events on exit. Loading a plugin and calling a hook have the same time
-    limit. If a hook exceeds the limit, a message is printed to stderr, and the plugin receives no further events. If a
-    hook raises an exception, a message is also printed, but the plugin continues to receive events.
+    context manager, it delivers the remaining events on exit. The same time limit applies to loading a plugin and to
+    calling a hook. If a hook exceeds the limit, a message is printed to stderr, and the plugin receives no further
+    events. If a hook raises an exception, a message is also printed, but the plugin continues to receive events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -57,7 +57,7 @@ class Events:
         self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Queue a call to a hook, with the current time, for every plugin that implements it."""
+        """Queue a call to a hook, with the current time, for every plugin that implements the hook."""
         arguments["time_s"] = time.time()
         for delivery in self._deliveries:
             delivery.put(hook, arguments)
@@ -134,7 +134,7 @@ class _Delivery:
                 self._dropped = 0
 
     def close(self) -> None:
-        """Stop the thread after the hook that is running, if any."""
+        """Stop the thread after the current hook, if any, has returned."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

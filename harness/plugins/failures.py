@@ -29,12 +29,12 @@ class PluginFailure:
     ref: PluginRef
     message: str
     solution: str = ""
-    """Instructions for loading the plugin. The string is empty if the message already contains instructions or none are
-    known."""
+    """Instructions for loading the plugin. The string is empty if the message already contains instructions, or if no
+    instructions are known."""
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the plugins in `wanted` that are missing or are loaded in a different version.
+    """Return instructions for loading the plugins in `wanted` that are missing or whose loaded version differs.
 
     Return "" if all of them are loaded.
     """

@@ -27,8 +27,8 @@ CORE = {
     "core-formats": "harness.report.builtin",
     "core-executors": "harness.execute.builtin",
 }
-"""Core plugins, which are part of every catalog. Core plugins are listed here, and are not declared as entry points,
-because every child process loads them and looking up entry points is slow."""
+"""Core plugins, which are part of every catalog. Core plugins are listed here instead of being declared as entry
+points, because every child process loads them and looking up entry points is slow."""
 
 
 def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure]]:

@@ -28,7 +28,7 @@ GROUP = "harness"
 
 API_VERSION = "1.2"
 """Version of the plugin API, which consists of the hooks and `harness.__all__`. The major version is incremented for
-changes that may break plugins, and the minor version for additions. A plugin declares in ``HARNESS_API_VERSION`` the
+changes that may break plugins, and the minor version for additions. In ``HARNESS_API_VERSION``, a plugin declares the
 version for which it was written."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -233,8 +233,8 @@ def harness_steps_ended(spec: RunSpec, steps: StepsEnded, attempt_id: str, time_
     """Handle the end of one or more training steps of an epoch, before validation.
 
     If a listener implements this hook, the run's child process sends the losses and learning rates of all steps at the
-    end of each epoch. In a longer epoch, the values are also sent every 10 seconds, but never within a timed window.
-    The run continues while this hook is running. If the hook is too slow, events are dropped.
+    end of each epoch. During epochs longer than 10 seconds, the values are also sent every 10 seconds, but never within
+    a timed window. The run continues while this hook is running. If the hook is too slow, events are dropped.
 
     Parameters
     ----------
@@ -289,8 +289,8 @@ def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, ti
     ----------
     record : RunRecord
         Record of the run, as stored. The outcome of the record is a `harness.Success`, a `harness.Failure` or, for a
-        trial of ``harness tune``, a `harness.Trial`. A run that was stopped with Ctrl-C has a failure of the kind
-        ``interrupted``.
+        trial of ``harness tune``, a `harness.Trial`. The outcome of a run that was stopped with Ctrl-C is a failure of
+        the kind ``interrupted``.
     directory : Path
         Absolute path of the run's directory, which contains the record, the raw samples and the log.
     attempt_id : str

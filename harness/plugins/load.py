@@ -25,8 +25,8 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of a function, such as `harness.execute.trial.crashing`, that returns the plugins whose loading crashes a
-process.
+"""Type of a function, such as `harness.execute.trial.crashing`, that returns the plugins that crash the process when
+they are loaded.
 """
 
 
@@ -112,7 +112,7 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise `harness.PluginError` if a function is marked as a hook but its name is not that of a hook, or vice
+    """Raise `harness.PluginError` if a function is marked as a hook but does not have the name of a hook, or vice
     versa."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():

@@ -121,7 +121,7 @@ RESERVED = frozenset(
 
 
 _RATE = re.compile("(train|inference)_.+_per_s")
-"""Pattern of further reserved names: throughputs in the unit that a task counts (`harness.Task.counts`)."""
+"""Pattern of additional reserved names: throughput in the unit that a task counts (`harness.Task.counts`)."""
 
 
 def _check_metric(metric: Metric) -> None:

@@ -1,4 +1,4 @@
-"""Selection of experiment trackers. Trackers receive the events of runs, as plugins do."""
+"""Selection of experiment trackers. Trackers, like plugins, receive the events of runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return the options of each tracker, by tracker name.
 
     Each choice is a name or has the form ``NAME:OPTION=VALUE``. If several choices have the same name, the tracker is
-    used only once. Raises `harness.UsageError` if a choice does not have this form or sets an option twice.
+    used only once. Raises `harness.UsageError` if a choice is malformed or sets an option twice.
     """
     chosen: dict[str, dict[str, str]] = {}
     for choice in choices:
@@ -67,7 +67,7 @@ def check(catalog: Catalog, choices: Iterable[str], results: Path) -> None:
 
 
 def with_trackers(catalog: Catalog, choices: Iterable[str], results: Path) -> Catalog:
-    """Return a copy of the catalog whose `listeners` are those of the selected trackers; see `parse`.
+    """Return a copy of the catalog in which `listeners` contains the listeners of the selected trackers; see `parse`.
 
     Raises the same errors as `check`, and `harness.UsageError` if the value of an option is not valid. Raises
     `harness.PluginError` if a tracker cannot be used for any other reason.

@@ -1,4 +1,4 @@
-"""Frozen records, which include specifications, events and run records. Field names include units.
+"""Frozen data types, such as specifications, events and run records. Field names include units.
 
 All data stored on disk as JSON are instances of `msgspec.Struct`, and are validated when they are read. The JSON Schema
 for run records is in ``docs/reference/record.schema.json``.

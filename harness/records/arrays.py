@@ -30,7 +30,7 @@ EXPANSION = 20
 """Maximum ratio of array size to file size. Arrays are saved without compression, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Total size of arrays, in bytes, that is always accepted, even if the file itself is much smaller."""
+"""Total size of the arrays, in bytes, that is always accepted, even if the file itself is much smaller."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz`` file without unpickling objects.
 
     Raises `harness.RecordError` if the file is damaged, is not a regular file, or exceeds this module's limits, or if
-    the file or its directory is a symbolic link. The message names the file.
+    the file or its directory is a symbolic link. The error message names the file.
     """
     import zipfile
 
@@ -69,7 +69,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
-                raise RecordError(f"{path}: the arrays have {declared} bytes in total; the limit is {limit}")
+                raise RecordError(f"{path}: the total size of the arrays is {declared} bytes; the limit is {limit}")
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
@@ -112,7 +112,7 @@ def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):
-            raise ValueError(f"{member.filename} does not have its declared size")
+            raise ValueError(f"{member.filename} does not have the declared size")
     return content
 
 

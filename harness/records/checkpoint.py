@@ -99,7 +99,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     write_s: float
     """Time spent on writing checkpoints so far, in seconds. The current checkpoint is not included."""
     phases_s: dict[str, float]
-    """Total duration of the phases ``train`` and ``validate`` so far, in seconds, over all processes."""
+    """Total duration of the phases ``train`` and ``validate`` so far, in seconds, summed over all processes."""
     resumed_at: list[int]
     """Number of completed training steps each time training was resumed."""
     progress: Progress
@@ -132,7 +132,7 @@ def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
 
 
 def describe(directory: Path, checkpoint: Checkpoint) -> None:
-    """Replace the description of the checkpoint in a directory. The digest of the description is replaced.
+    """Replace the description of the checkpoint in a directory. The digest in the description is recomputed.
 
     Raises `OSError` if the description cannot be written.
     """

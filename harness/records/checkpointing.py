@@ -62,7 +62,7 @@ class CheckpointPlan(Struct, frozen=True, kw_only=True):
     resume: bool = False
     """True to continue from the checkpoint in `directory`."""
     machine_cores: int | None = None
-    """Number of available cores of the machine. With ``--jobs``, each run uses only some of these cores."""
+    """Number of cores available on the machine. With ``--jobs``, each run uses only some of these cores."""
 
 
 class CheckpointUse(Struct, frozen=True, kw_only=True):

@@ -33,14 +33,14 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     weights_digest: str
     """SHA-256 (hex) of the canonical weights."""
     preprocessing_digest: str = ""
-    """SHA-256 (hex) of ``preprocessing.json``. Empty for models in the cache and for models exported by earlier
-    versions."""
+    """SHA-256 (hex) of ``preprocessing.json``. The digest is an empty string for models in the cache and for models
+    exported by earlier versions."""
     exporter: str
     """Backend that exported the model."""
     packages: dict[str, str]
     """Versions of the packages used for the export."""
     inputs: dict[str, Any]
-    """Shape of one example and dtype of each input. The batch axis comes first and can have any size."""
+    """Shape (for one example) and dtype of each input. The batch axis comes first and can have any size."""
     outputs: str
     """Meaning of the outputs."""
     examples: int
@@ -78,7 +78,8 @@ def is_export(folder: Path) -> bool:
 def read_export(folder: Path) -> Export:
     """Read the description of an exported model and verify the files.
 
-    Raises `harness.RecordError` if the description cannot be read, its version is newer, or a file has changed.
+    Raises `harness.RecordError` if the description cannot be read or was written by a newer version of harness, or if a
+    file has changed.
     """
     path = folder / DESCRIPTION
     made = decode(read_stored(path, MAX_JSON_BYTES), Export, path)

@@ -29,9 +29,9 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
 
     If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a directory
     from an untrusted source may contain a link to a file that must not be overwritten. The directory is opened only
-    once, so that a link cannot replace it while the file is written. Raises `OSError` if the file cannot be written, or
-    if `path` is a link, a pipe, a device or a directory. Also raises `OSError` if `linked_folder` is false and the
-    directory of `path` is a link.
+    once, so that it cannot be replaced with a link while the file is being written. Raises `OSError` if the file cannot
+    be written, or if `path` is a link, a pipe, a device or a directory. Also raises `OSError` if `linked_folder` is
+    false and the directory of `path` is a link.
     """
     folder = _open_folder(path.parent, linked_folder)
     scratch = _sibling(path).name

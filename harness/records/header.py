@@ -1,6 +1,6 @@
 """The parts of a record that determine whether a planned run must be executed. Results are not included.
 
-Decoding these fields takes a fraction of the time needed to decode a whole record.
+Decoding only these fields takes a fraction of the time needed to decode an entire record.
 `harness.records.store.Store.headers` returns the fields only for records that have been validated.
 """
 

@@ -27,7 +27,7 @@ from harness.records.reading import read_stored
 from harness.records.record import RunRecord
 
 SMALLEST = 1000
-"""Minimum number of directories for which an index is used. Reading fewer records takes less than 0.2 s."""
+"""Minimum number of directories required to use an index. Reading fewer records takes less than 0.2 s."""
 SETTLED_NS = 2 * 10**9
 """Minimum age of a file in the index, in nanoseconds. If a file changes twice within the resolution of its timestamps,
 the second change may not be detected."""

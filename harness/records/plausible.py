@@ -63,7 +63,7 @@ def halved(size: int) -> list[int]:
 def _numbers(record: RunRecord) -> list[Any]:
     """Return the numbers that reports use in computations. Some elements may be None or strings.
 
-    Other values are not checked, because a check of all values would take half as long as decoding the record.
+    Other values are not checked, because checking all values would take half as long as decoding the record.
     """
     spec = record.spec
     numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]
@@ -153,5 +153,5 @@ def _of_slice(one: SliceScore, classes: int) -> str:
     if any(wrong - hits > one.support - right for hits, right, wrong in zip(correct, support, predicted, strict=True)):
         return "a slice of the test split has more wrong predictions of a class than examples of other classes"
     if sum(support) != one.support or sum(predicted) != one.support:
-        return "the counts of the classes in a slice of the test split do not add up to its number of examples"
+        return "the class counts in a slice of the test split do not add up to the number of examples in the slice"
     return ""

@@ -26,10 +26,10 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
     """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling ends when the
-    range is narrower than this or the time limit is reached. The range measures the spread over windows."""
+    range is narrower than this limit or the time limit is reached. The range measures the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
     """Time limit for sampling, in seconds. The limit applies to all inference windows. In training, the limit applies
-    only to the windows after the recipe's steps."""
+    only to the windows measured after all steps of the recipe."""
     latency_batches: int = 662
     """Number of batches timed individually to measure latency. The 99th percentile requires 662 batches. Fewer batches
     are timed if `latency_budget_s` is exceeded."""

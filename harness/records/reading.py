@@ -1,7 +1,7 @@
 """Read files that may come from untrusted sources, such as an archive of results created by another person.
 
-Links are not followed, because a link could publish the content of another file in a report. Only regular files of
-limited size are opened. A named pipe, a device or a huge file could otherwise block a command.
+Links are not followed, because the content of another file could be published in a report through a link. Only regular
+files of limited size are opened. A named pipe, a device or a huge file could otherwise block a command.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
 
     The file and its directory must not be symbolic links. Raises `harness.RecordError` if the path is a link, or if the
     file is not a regular file, is larger than `limit` bytes or cannot be opened. If the file or directory does not
-    exist, ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
+    exist, the ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
     """
     try:
         folder = os.open(path.parent, _NO_LINK | os.O_DIRECTORY)
@@ -46,7 +46,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
             if place.is_symlink():
                 raise RecordError(
                     f"{place}: this is a symbolic link, which is not followed within a results directory; replace it "
-                    f"with the {kind} to which it points"
+                    f"with the {kind} it points to"
                 ) from None
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
     except ValueError as error:  # raised if the path contains a null character

@@ -71,7 +71,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epsilon: float = 1e-8
     """Constant added to the denominator of the step in ``rmsprop``, ``adam``, ``adamw``, ``adagrad`` and ``lamb``."""
     weight_decay: float = 0.0
-    """Weight decay. The decay is added to the gradient, except in ``adamw``, ``lion`` and ``lamb``, where it is
+    """Weight decay. The decay term is added to the gradient, except in ``adamw``, ``lion`` and ``lamb``, where it is
     decoupled from the moments."""
     schedule: Schedule = "constant"
     """Learning rate schedule after warm-up. With ``linear`` and ``cosine`` (Loshchilov and Hutter 2017), the learning
@@ -103,8 +103,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Class weights. The loss of each example or position is multiplied by the weight of its class before averaging
     over the batch. With ``balanced``, the weight of a class is N / (C n), where n is the number of training examples in
     the class, N is the number of training examples, and C is the number of classes. Weights given as numbers are
-    divided by their mean over the training examples. None for no weights. Supported only for classification. Validation
-    losses do not include the weights."""
+    divided by their mean over the training examples. None for no weights. Supported only for classification. The
+    weights are not applied to validation losses."""
     ema_decay: float | None = None
     """Decay d of the exponential moving average of the weights. The averaged weights are evaluated instead of the
     trained weights. After step t, average += (1 - d) / (1 - d^t) (weights - average). The division by 1 - d^t corrects
@@ -112,16 +112,16 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     average."""
     loss_scale: float | None = None
     """Fixed loss scale for precision ``fp16``, or None for a dynamic scale. The dynamic scale starts at 65536, doubles
-    after 2000 steps without overflow, and halves when gradients overflow (Micikevicius et al. 2018). With a fixed or a
-    dynamic scale, a step is skipped if its gradients overflow."""
+    after 2000 steps without overflow, and halves when gradients overflow (Micikevicius et al. 2018). With either a
+    fixed or a dynamic scale, a step is skipped if its gradients overflow."""
     frozen: tuple[str, ...] = ()
     """Patterns for the canonical names of parameters that are not trained, such as ``bert.embeddings.*``. Running
     statistics are still updated."""
     layer_decay: float = 1.0
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
-    rate of a parameter is multiplied by this factor to the power of k, the number of layers closer to the output.
-    Parameters belong to the same layer if their names agree up to the first number. For names without a number, the
-    first two components are compared. The layers have the same order as the model's parameters."""
+    rate of a parameter is multiplied by this factor to the power of k, the number of layers that are closer to the
+    output. Parameters belong to the same layer if their names agree up to the first number. For names without a number,
+    the first two components are compared. The layers have the same order as the model's parameters."""
     distillation_alpha: float = 0.0
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
     loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)). H is the cross-entropy
@@ -131,8 +131,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
     targets at the same scale for all temperatures."""
     early_stopping: int | None = None
-    """Number of consecutive epochs without a new best validation score before training ends. If None, all epochs are
-    trained. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
+    """Number of consecutive epochs without a new best validation score before training ends. If None, training runs for
+    all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated. If False, the weights of the last
     epoch are evaluated. `monitor` selects the score. In case of a tie, the earliest epoch is used. The default for user
@@ -141,10 +141,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of training steps. Learning-rate schedules that decay until the end of
     training are shortened accordingly."""
     max_seconds: float | None = None
-    """Training time in seconds, excluding validation, after which training ends. None for no limit. With a limit, the
-    number of steps depends on the machine's speed, so the run is not bitwise reproducible."""
+    """Training time in seconds, excluding validation, after which training ends. None for no limit. With a time limit,
+    the number of steps depends on the machine's speed, so the run is not bitwise reproducible."""
     step_size: int | None = None
-    """Number of epochs between reductions for the ``step`` schedule."""
+    """Number of epochs between learning rate reductions in the ``step`` schedule."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the ``step`` schedule reduces the learning rate, in increasing order. Replaces `step_size`."""
     gamma: float = 0.1
@@ -181,7 +181,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
             raise ValueError(f"decoupled_decay cannot be combined with {self.optimizer}: {advice}")
         if self.schedule == "step" and (self.step_size is None) == (not self.milestones):
-            raise ValueError("schedule 'step' needs either step_size or milestones, in epochs")
+            raise ValueError("schedule 'step' requires either step_size or milestones, in epochs")
         for name in ("step_size", "plateau_patience", "accumulation_steps", "early_stopping", "max_steps"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -191,7 +191,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not 0 < self.gamma < 1:
             raise ValueError(f"gamma must be between 0 and 1 (both exclusive), got {self.gamma}")
         if self.schedule == "one_cycle" and not 0 < self.warmup_fraction < 1:
-            raise ValueError("schedule 'one_cycle' needs warmup_fraction between 0 and 1, such as 0.3")
+            raise ValueError("schedule 'one_cycle' requires warmup_fraction between 0 and 1, such as 0.3")
 
     def _check_values(self) -> None:
         """Raise `ValueError` if the value of a newer option, such as `ema_decay`, is out of range."""
@@ -245,7 +245,7 @@ def without_added_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_loop_fields(recipe: Recipe) -> Recipe:
-    """Return a copy of a recipe in which `LOOP_FIELDS` have their default values."""
+    """Return a copy of a recipe in which the fields in `LOOP_FIELDS` have their default values."""
     defaults = Recipe()
     return msgspec.structs.replace(recipe, **{name: getattr(defaults, name) for name in LOOP_FIELDS})
 

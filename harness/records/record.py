@@ -61,12 +61,12 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     score: float | None
     """Primary metric, or None if the metric is undefined for these examples."""
     class_support: list[int] = []
-    """Number of examples of each class in the slice. The list is empty in older records, if the objective is not
-    classification, and if the metrics were computed batch by batch."""
+    """Number of examples of each class in the slice. The list is empty in older records, for objectives other than
+    classification, and for metrics computed batch by batch."""
     class_predicted: list[int] = []
-    """Number of examples in the slice for which each class is predicted, in the format of `class_support`."""
+    """Number of examples in the slice for which each class is predicted, in the same format as `class_support`."""
     class_correct: list[int] = []
-    """Number of correctly classified examples of each class in the slice, in the format of `class_support`."""
+    """Number of correctly classified examples of each class in the slice, in the same format as `class_support`."""
 
 
 class MetricInfo(Struct, frozen=True, kw_only=True):
@@ -120,7 +120,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Properties of each metric, by name, or an empty dictionary in older records."""
     streamed: bool = False
     """True if all metrics were computed batch by batch (`harness.Metric.streaming`). In this case, the targets and the
-    outputs are not stored, and there are no scores by class or target, and no class counts of slices."""
+    outputs are not stored, and there are no scores by class or target, and no class counts for slices."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
@@ -225,8 +225,9 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare`` and ``checkpoint``. In ``prepare``, the first of several
-    runs prepares the data for the other runs. In ``checkpoint``, checkpoints are written and read."""
+    """Peak resident memory over all phases except ``prepare`` and ``checkpoint``. In the ``prepare`` phase, the first
+    of several runs prepares the data for the other runs. The ``checkpoint`` phase covers the reading and writing of
+    training checkpoints."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -299,8 +300,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     """The end of training, and the epoch whose weights were evaluated. `Success.curves` contains all epochs."""
 
     ended: Ended
-    """Recipe setting that ended training. A run that ended with ``max_seconds`` is not bitwise reproducible, because
-    the number of steps depends on the speed of the machine."""
+    """Recipe setting that ended training. A run that was stopped by ``max_seconds`` is not bitwise reproducible,
+    because the number of steps depends on the speed of the machine."""
     monitor: str
     """Name of the validation score that determines the best epoch."""
     best_epoch: int
@@ -391,15 +392,15 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
     """Outcome of a ``harness tune`` trial, which is trained and scored without the test split."""
 
     state: Literal["complete", "pruned"]
-    """``complete`` if all epochs were trained, or ``pruned`` if training was stopped because the trial was unlikely to
-    become the best one."""
+    """``complete`` if training ran for all epochs, or ``pruned`` if training was stopped because the trial was unlikely
+    to become the best one."""
     metric: str
     """Name of the task's primary metric."""
     curves: list[EpochEnded]
     """Learning curves, with one entry per epoch. The curves of a pruned trial end with its last epoch."""
     validation: dict[str, float | None] = {}
-    """Value of each metric on the validation split after training, by name. The dictionary is empty for a pruned trial,
-    whose scores are in `curves`."""
+    """Value of each metric on the validation split after training, by name. The dictionary is empty for a pruned trial;
+    its scores are in `curves`."""
     train_samples_per_s: float | None = None
     """Training throughput, or None if it was not measured."""
     model: ModelInfo | None = None
@@ -483,7 +484,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. A remark
-    by the executor, for example on a node failure, is stored under the key ``executor``."""
+    by the executor, for example about a node failure, is stored under the key ``executor``."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -513,7 +514,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend with which the run's backend was compared. The backend's name is followed by the named environment, if
+    """Backend that the run's backend was compared with. The backend's name is followed by the named environment, if
     any, as in ``torch in old``."""
     passed: bool
     """True if all stages of the check passed."""
@@ -523,8 +524,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
     """Reason why the check covered only part of the computation. The reason is an empty string if the check was
-    complete. Older records have the default value, because the checks at that time did not compare training steps or
-    dropout.
+    complete. Older records have the default value, because earlier versions of the check did not compare training steps
+    or dropout.
     """
 
     @property
@@ -565,8 +566,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``. The value is an empty string if all GPUs were
     visible."""
     checked_at: str = ""
-    """UTC time (ISO 8601) of the check that simultaneous and sequential runs have the same speed on this machine. The
-    value is an empty string for a quality-only run."""
+    """UTC time (ISO 8601) of the check that found no difference in speed between simultaneous and sequential runs on
+    this machine. The value is an empty string for a quality-only run."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):

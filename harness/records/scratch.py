@@ -1,7 +1,7 @@
 """Directories for unfinished runs.
 
-A directory is locked while in use, and is removed after the process that owns it has ended. If the results directory is
-not writable, the contents are copied to another directory.
+A directory is locked while in use, and is removed after the process that owns it has exited. If the results directory
+is not writable, the contents are copied to another directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESCUED = "harness-rescued-"
 def scratch(results: Path) -> Iterator[Path]:
     """Create a hidden, locked directory in `results`, and remove it on exit if it still exists. Raises OSError.
 
-    The lock (flock) is released when this process ends, and `sweep` then removes the directory.
+    The lock (flock) is released when this process exits, and `sweep` then removes the directory.
     """
     results.mkdir(parents=True, exist_ok=True)
     path, lock = _create(results)
@@ -116,7 +116,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
 
 
 def sweep(results: Path) -> None:
-    """Remove the scratch and spare directories in `results` if the process that owned them has ended."""
+    """Remove the scratch and spare directories in `results` if the process that owned them has exited."""
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):

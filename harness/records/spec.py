@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Objective = Literal["classification", "regression", "token_classification"]
-"""Training objectives. In ``token_classification``, each position of an example has a class, such as each word of a
-sentence."""
+"""Training objectives. In ``token_classification``, each position of an example, such as each word of a sentence, has a
+class."""
 
 IGNORED = -100
 """Target for positions without a class in token classification, such as padding. These positions are excluded from the
@@ -88,7 +88,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of training examples, on which default settings depend. The number is the same for all folds or random
     splits, although their sizes may differ slightly. The value is None in older records."""
     defaults: tuple[str, ...] = ()
-    """Sentences about the settings that were chosen because of the number of training examples."""
+    """Sentences about the settings chosen based on the number of training examples."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -121,7 +121,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Only a process that imports the framework can list the available devices. The worker therefore resolves the
     requested device; see `harness.execute.preparation.choose_device`. In a record, the specification contains the
-    resolved device, from which its key is computed.
+    resolved device, and the key is computed with this device.
     """
     precision: Precision = "fp32"
     """Numeric precision of training and inference."""
@@ -142,11 +142,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
-    """Checkpoint from which training starts. If None, the initial weights are drawn with the seed."""
+    """Checkpoint from which training starts. If None, the initial weights are sampled with the seed."""
     task_options: dict[str, Any] = {}
-    """Options of the task, by name."""
+    """Options of the task, keyed by name."""
     dataset_options: dict[str, Any] = {}
-    """Options of the dataset, by name."""
+    """Options of the dataset, keyed by name."""
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     metric: str = ""
@@ -155,8 +155,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
     """Trained weights used to measure inference, or None for a run that trains a model. If trained weights are
-    specified, the run does not train a model. In this case, `recipe` is the recipe with which the weights were trained,
-    and only its batch size is used."""
+    specified, the run does not train a model. In this case, `recipe` is the recipe used to train the weights, and only
+    its batch size is used."""
     teacher: TrainedWeights | None = None
     """Trained weights of the teacher in knowledge distillation (`Recipe.distillation_alpha`), or None for training
     without a teacher."""
@@ -169,7 +169,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         have their default values, so that the keys of older runs remain valid. These parts are the newer fields of
         `Recipe`, `Protocol.save_outputs`, the checkpoint, the named environment, the number of devices, the primary
         metric, the trained weights and the teacher. User-provided data are identified by a digest of their content,
-        which is a dataset option, and not by a name or path.
+        which is a dataset option, rather than by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -223,7 +223,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def stem_without_dataset(self) -> str:
-        """Beginning of the run's id, as it was before ids contained the dataset; see `stem`."""
+        """Beginning of the run's id in older records, whose ids do not contain the dataset; see `stem`."""
         return "-".join(part for part in (self.task, self.model, self.backend, self.env) if part)
 
     @property
@@ -329,7 +329,7 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     """Number of examples."""
     classes: tuple[int, ...] = ()
     """Number of examples in each class, in the order of `DataInfo.label_names`. For token classification, positions are
-    counted. Empty for regression."""
+    counted instead of examples. Empty for regression."""
     repeated: int = 0
     """Number of examples with the same prepared inputs as an earlier example in the split."""
     shared: int = 0

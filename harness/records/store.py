@@ -325,9 +325,9 @@ class Store:
             repeat += 1
 
     def _has_repeat(self, ending: str) -> bool:
-        """Return True if the name of a file or directory has this ending.
+        """Return True if the name of a file or directory ends with `ending`.
 
-        The beginnings of the names of equal specifications can differ: earlier ids do not contain the name of the
+        The names of runs with equal specifications may begin differently: earlier ids do not contain the name of the
         dataset, and the user's data may have been renamed.
         """
         with os.scandir(self.path) as entries:
@@ -336,9 +336,9 @@ class Store:
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return the readable runs for which `wanted` returns True, or all readable runs if `wanted` is None.
 
-        Unreadable records and additional copies of a run do not raise an exception. Unreadable records and additional
-        copies are listed in `Loaded.problems`. A record is not read if the index has a valid entry for it (see
-        `harness.records.index`) and `wanted` returns False for this entry.
+        Unreadable records and additional copies of a run are listed in `Loaded.problems`, and do not raise an
+        exception. A record is not read if the index has a valid entry for it (see `harness.records.index`) and `wanted`
+        returns False for this entry.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -434,7 +434,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return the names of the directories that may contain a run. The value is True for a symbolic link."""
+        """Return the names of the directories that may contain a run, mapped to True for symbolic links."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}

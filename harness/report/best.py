@@ -15,7 +15,7 @@ def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
     A value ties with the best value if both are displayed identically, or if the 95% confidence interval for the
     difference includes zero. The interval for the difference is computed from the intervals of the two values, under
     the assumption that the values are independent. Only rows with the same dataset are compared. The result is empty if
-    fewer than two rows have a value, if the rows have different primary metrics, or if the column does not state
+    fewer than two rows have a value, if the rows have different primary metrics, or if the column does not specify
     whether higher or lower values are better.
     """
     if column.kind != "number":

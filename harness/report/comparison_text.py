@@ -45,7 +45,7 @@ def notes(compared: Sequence[Compared]) -> list[str]:
     comparisons = [comparison for pair in compared for comparison in pair.comparisons]
     judged = sum(comparison.low is not None for comparison in comparisons)
     if not judged:
-        promise = "No comparison has a confidence interval; the column 'evidence' gives the reason."
+        promise = "No comparison has a confidence interval; see the 'evidence' column for the reasons."
     elif all(comparison.interleaved for comparison in comparisons):
         promise = (
             f"The probability of a false difference in any of {judged} comparisons is at most 1% (Bonferroni "

@@ -6,7 +6,7 @@ from harness.analysis.groups import class_names
 from harness.records import Success
 
 MATRIX_CLASSES = 12
-"""Maximum number of classes for which the whole matrix is shown as text."""
+"""Maximum number of classes for which the full matrix is shown as text."""
 MISTAKES = 12
 """Maximum number of mistakes shown."""
 

@@ -71,7 +71,7 @@ def _measured(record: RunRecord, flags: list[tuple[str, str]]) -> Iterator[Secti
     speed, latency = outcome.speed, outcome.latency
     training: list[tuple[str, object]]
     if record.spec.weights is not None:
-        training = [(TRAIN_THROUGHPUT.part, "none: the run used trained weights")]
+        training = [(TRAIN_THROUGHPUT.part, "none; the run used trained weights")]
     elif fitted_in_one_call(record):
         training = [_throughput(FIT_THROUGHPUT, record, speed.train)]
     else:
@@ -190,7 +190,7 @@ def _checkpoints(use: CheckpointUse) -> list[tuple[str, object]]:
     interruptions = f"{len(use.resumed_at)}, resumed after {resumed} steps" if resumed else "none"
     rows: list[tuple[str, object]] = [
         ("interval", use.every.text),
-        ("written", f"{use.written}, in {use.write_s:.2f} s, which are not part of the training time"),
+        ("written", f"{use.written}, in {use.write_s:.2f} s (not counted as training time)"),
         ("interruptions", interruptions),
     ]
     rows += [(f"{phase}, earlier processes", f"{seconds:.2f} s") for phase, seconds in use.earlier_s.items()]

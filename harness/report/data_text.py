@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from harness.records import DataInfo
 
 CLASSES = 12
-"""Maximum number of classes that a section lists."""
+"""Maximum number of classes listed in a section."""
 ROWS = 50
 """Maximum number of rows in a table."""
 
 
 def data_section(info: DataInfo, examples: Mapping[str, int]) -> Section:
-    """Return a section with all recorded information on the data.
+    """Return a section with all recorded information about the data.
 
     `examples` contains the number of examples in each split. This argument is used for records without
     `DataInfo.splits`.
@@ -51,7 +51,7 @@ def _by_split(counts: Mapping[str, int]) -> str:
 
 
 def _classes(info: DataInfo) -> str:
-    """Return the names of the classes. If known, the number of training examples follows each name."""
+    """Return the names of the classes. Each name is followed by the number of training examples, if known."""
     names = info.label_names or tuple(map(str, range(info.outputs)))
     counts = info.splits["train"].classes if "train" in info.splits else ()
     if not counts:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
 _SHARED = ("device", "precision", "compile", "threads", "epochs", "batch")
-"""Columns that are replaced by a line above the table if all runs have the same value."""
+"""Columns that are replaced by a line above the table if their value is the same for all runs."""
 _EXECUTED = ("run", "redo", "resume")
 """States of runs that would be executed."""
 _UNAVAILABLE = "unavailable"
@@ -55,7 +55,7 @@ def plan_text(
     """Determine which of `specs` would be executed, and return the plan; see `render`.
 
     The settings must be valid; see `harness.api.checked_settings`. `every` is the interval between checkpoints.
-    `reasons` contains the reason why a run cannot be executed on this machine, keyed by the run's key. Without an
+    `reasons` contains the reasons why runs cannot be executed on this machine, keyed by the key of the run. Without an
     `executor`, the runs are executed on this machine.
     """
     from harness.analysis.differences import titles
@@ -100,8 +100,8 @@ def render(
 
     The text also contains the expected duration and disk usage of the runs that would be executed.
 
-    `unavailable` contains the reason why a run cannot be executed on this machine, keyed by the run's key. `jobs` is
-    the number of runs that are executed at the same time.
+    `unavailable` contains the reasons why runs cannot be executed on this machine, keyed by the key of the run. `jobs`
+    is the number of runs that are executed at the same time.
     """
     from tabulate import tabulate
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LARGE_DELTA = 0.05
 """Convergence delta, relative to the difference between the outputs, above which more steps are recommended."""
 MOST_TOKENS = 12
-"""Maximum number of tokens of an example that are listed as text."""
+"""Maximum number of tokens listed as text for each example."""
 
 
 def importance_table(found: PermutationImportance) -> tuple[list[str], list[list[str | float | None]]]:
@@ -76,7 +76,7 @@ def attributions_note(found: Attributions) -> str:
     """Return a sentence that describes how the attributions were computed."""
     return (
         f"Integrated gradients with {found.steps} steps ({found.backend} on {found.device}). Positive values increase "
-        "the output of the class, compared with a baseline without content. The values add up to the difference "
+        "the output of the class, relative to a neutral baseline. The values add up to the difference "
         "between the two outputs, except for the convergence delta."
     )
 

@@ -84,7 +84,7 @@ def gaps_table(found: Groups) -> tuple[list[str], list[list[str | int]]]:
 def notes(found: Groups) -> Iterator[str]:
     """Yield sentences about the tables."""
     if len(found.classes) == 1:
-        yield f"The rates are those of the class {found.classes[0]!r}."
+        yield f"The rates are for the class {found.classes[0]!r}."
     yield (
         "Brackets contain 95% intervals over test examples. The intervals of the gaps in a rate hold simultaneously "
         "for all groups and classes."

@@ -42,7 +42,7 @@ def comparisons(pairs: Sequence[Compared], warnings: Sequence[str]) -> str:
 
 
 def preformatted(text: str) -> str:
-    """Return text as HTML that keeps its line breaks and spaces."""
+    """Return text as HTML that preserves its line breaks and spaces."""
     return f"<pre>{escape(clean(text))}</pre>"
 
 

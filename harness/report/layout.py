@@ -30,9 +30,9 @@ class Block:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
-    """Name of each row, which contains the fields that differ between the rows of the block."""
+    """Name of each row, composed of the fields that differ between the rows of the block."""
     flags: tuple[str, ...]
-    """Notes on flagged values: one for each row with flagged values, or one for all rows if the notes are equal."""
+    """Notes on flagged values: one for each row with flagged values, or one for all rows if the notes are identical."""
     failures: tuple[str, ...]
     """Notes on failed runs, one for each row with failed runs."""
 
@@ -110,8 +110,8 @@ def _label(row: Row, shared: dict[str, str]) -> str:
 
 
 def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Return True if the column has values. If there is only one backend, a column of ratios counts as informative only
-    if the ratios differ."""
+    """Return True if the column has values. If there is only one backend, the ratios in a ratio column must also
+    differ."""
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1

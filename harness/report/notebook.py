@@ -28,8 +28,7 @@ def listener_for(progress: bool | None, warned: Sequence[str] = ()) -> Listener:
     """Return a listener that shows the progress of runs in a notebook, or on stderr outside of notebooks.
 
     If `progress` is None, progress is shown only in notebooks. Warnings about the data are always shown unless
-    `progress` is False. `warned` contains warnings that were raised before the start of the runs. These warnings are
-    shown first.
+    `progress` is False. `warned` contains warnings that were raised before the runs started, which are shown first.
     """
     if progress is False:
         return Listener()

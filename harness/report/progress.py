@@ -22,10 +22,10 @@ from harness.records import (
 )
 
 MAX_PACKAGES = 20
-"""Maximum number of packages that a note on the differences between environments lists."""
+"""Maximum number of packages listed in a note about differences between environments."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals between two lines for epochs and for downloads, in seconds."""
+"""Minimum intervals, in seconds, between output lines about epochs and about downloads."""
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
@@ -36,7 +36,7 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def planned_notes(specs: Sequence[RunSpec]) -> list[str]:
-    """Return one line of output for each setting that was chosen because of the size of the user's own data, and a line
+    """Return one line of output for each setting that was chosen based on the size of the user's own data, and a line
     about packages that differ between the named environments of the runs."""
     sources = [(spec.dataset, spec.source) for spec in specs if spec.source]
     chosen = [f"Note: {name}: {choice}" for name, source in sources for choice in source.defaults]

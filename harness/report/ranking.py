@@ -109,13 +109,19 @@ def rows(found: Standings) -> list[list[str]]:
 
 def tests(found: Standings) -> str:
     """Return a sentence with the result of Friedman's test and Nemenyi's critical difference."""
-    if found.friedman_chi2 is None or found.friedman_p is None or found.critical_difference is None:
+    if found.friedman_chi2 is None or found.friedman_p is None:
         return "Friedman's test and the critical difference need at least two datasets."
     p = "<0.001" if found.friedman_p < 0.001 else f"= {found.friedman_p:.3f}"
-    return (
-        f"Friedman's test: chi2 = {found.friedman_chi2:.2f}, p {p}. Mean ranks differ significantly if they differ by "
-        f"at least {found.critical_difference:.2f} (Nemenyi's critical difference, 5%)."
-    )
+    if found.critical_difference is None:
+        nemenyi = (
+            f"With {found.datasets} datasets, no difference between mean ranks is significant (Nemenyi's test, 5%)."
+        )
+    else:
+        nemenyi = (
+            f"Mean ranks differ significantly if they differ by at least {found.critical_difference:.2f} (Nemenyi's "
+            "critical difference, 5%)."
+        )
+    return f"Friedman's test: chi2 = {found.friedman_chi2:.2f}, p {p}. {nemenyi}"
 
 
 def ties_note(ranking: Ranking, placement: Placement) -> str:

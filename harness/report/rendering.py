@@ -1,4 +1,4 @@
-"""Calls of report formats, with error messages that name the format and the faulty line."""
+"""Calls to report formats, with error messages that name the format and the faulty line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harness.report.report import Report
 def render_text(reporter: Reporter, report: Report, options: Mapping[str, str]) -> str:
     """Return the text that a format with ``output="text"`` renders.
 
-    Raises `harness.PluginError` if the format's function fails or does not return a str. A `harness.HarnessError` of
-    the function is passed on.
+    Raises `harness.PluginError` if the format's function fails or does not return a str. A `harness.HarnessError`
+    raised by the function is propagated.
     """
     with _failures_named(reporter):
         text = _call(reporter, report, options)
@@ -33,8 +33,8 @@ def render_text(reporter: Reporter, report: Report, options: Mapping[str, str]) 
 def render_files(reporter: Reporter, report: Report, options: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     """Yield the files that a format with ``output="directory"`` renders, as pairs of a relative path and the content.
 
-    Raises `harness.PluginError` if the format's function fails or yields something else. A `harness.HarnessError` of
-    the function is passed on.
+    Raises `harness.PluginError` if the format's function fails or yields anything else. A `harness.HarnessError` raised
+    by the function is propagated.
     """
     with _failures_named(reporter):
         files = _call(reporter, report, options)

@@ -33,10 +33,10 @@ class Report:
     all_ratios : bool, default=False
         If True, the table also shows ratios for rows that failed the parity check.
     price_per_hour : float or None, default=None
-        Price of the machine per hour, used to compute the price per million samples. If None, the table does not show
+        Hourly price of the machine, used to compute the price per million samples. If None, the table does not show
         prices.
     metrics : tuple of str, default=()
-        Names of metrics that have a column in the table in addition to the default ones.
+        Names of metrics shown in additional columns of the table.
     title : str, default="Benchmark results"
         Title of the report.
     problems : tuple of str, default=()
@@ -57,7 +57,7 @@ class Report:
 
     @cached_property
     def table(self) -> Table:
-        """Comparison table, built on first access. Each run is in exactly one row."""
+        """Comparison table, built on first access. Each run belongs to exactly one row."""
         from harness.analysis.comparison_table import build_table
 
         return build_table(

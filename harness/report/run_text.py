@@ -54,7 +54,7 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 
 
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
-    """Return a list with one line that states how many values are omitted. The list is empty if there are at most
+    """Return a list with one line that gives the number of omitted values. The list is empty if there are at most
     `MOST_ROWS` values."""
     more = len(values) - MOST_ROWS
     return [f"  ... and {more} more {kind} (see `harness show --format json`)"] if more > 0 else []
@@ -148,8 +148,8 @@ def run_section(record: RunRecord) -> Section:
 
 
 def _used_recipe(record: RunRecord) -> dict[str, Any]:
-    """Return the fields of the recipe that the run used. If a run did not train, or fitted the model in one call, it
-    used only the batch size, and only for predictions."""
+    """Return the fields of the recipe that the run used. A run that did not train, or that fitted the model in one
+    call, used only the batch size, and only for predictions."""
     trained = record.spec.weights is None
     at_once = trained and isinstance(record.outcome, Success) and fitted_in_one_call(record)
     fields = _fields(record.spec.recipe)
@@ -250,7 +250,7 @@ def _quality(outcome: Success) -> list[str]:
 
 
 def _groups(record: RunRecord) -> list[str]:
-    """Return the rates by group and the largest gaps as text, if the run has such rates."""
+    """Return the run's rates by group and the largest gaps as text, if available."""
     found = groups.summary(record)
     if found is None:
         return []

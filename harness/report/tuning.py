@@ -56,8 +56,8 @@ def _values(trial: TrialSummary, count: int) -> list[str]:
 
 
 def short_names(study: Study) -> dict[str, str]:
-    """Return the name that is shown in tables for each tuned setting. The section, such as ``recipe``, is omitted if
-    the names remain unambiguous."""
+    """Return the name shown in tables for each tuned setting. The section, such as ``recipe``, is omitted if the names
+    remain unambiguous."""
     names = [text.partition("=")[0] for text in study.search]
     short = [name.partition(".")[2] for name in names]
     return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))
@@ -94,7 +94,7 @@ def importance(study: Study) -> dict[str, float]:
 
 
 def cost(study: Study) -> list[str]:
-    """Return the lines that report the cost of the study."""
+    """Return the lines that describe the cost of the study."""
     states = ", ".join(f"{study.count(state)} {state}" for state in ("complete", "pruned", "failed"))
     repeated = sum(each.repeated for each in study.trials)
     again = f"; {repeated} not executed, because their settings had already been tried" if repeated else ""

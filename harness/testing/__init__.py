@@ -2,8 +2,8 @@
 
 Each ``...Suite`` is a test class for pytest. In a test module, subclass a suite and set `name` to the name of the
 object to test. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run in child
-processes, so that the pytest process does not import a framework. `SessionSuite` is an exception: it opens sessions in
-the pytest process. This package also contains functions that check individual properties.
+processes, so that pytest itself does not import a framework. `SessionSuite` is an exception: it opens sessions in the
+pytest process. This package also contains functions that check individual properties.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def assert_parity(
     precision : str, default: "fp32"
         Precision used by both backends.
     overrides : iterable of str, default: ()
-        Settings to change, in the same format as for ``--set``, such as ``"model.hidden=64"``.
+        Settings to change, in the format of ``--set``, such as ``"model.hidden=64"``.
     steps : int, default: 50
         Number of training steps to compare.
 

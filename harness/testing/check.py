@@ -31,7 +31,7 @@ LIMIT_S = 900.0
 """Time limit for checking all rules for one object, in seconds."""
 
 PARITY_STEPS = 20
-"""Number of training steps when a network is compared with another backend. The number is small to keep the check
+"""Number of training steps in the comparison of a network with another backend. The number is small to keep the check
 short. ``harness parity`` compares more steps."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
@@ -70,9 +70,9 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called before each object is checked, with a text such as ``network vit/torch (2 of 3)``. If the
-    plugin fails to load, the only finding contains the reason. If the plugin provides networks of a model for two
-    backends, the networks are compared only once.
+    `progress` is called before each object is checked, with a string such as ``network vit/torch (2 of 3)``. If the
+    plugin fails to load, a single finding gives the reason. If the plugin provides networks for a model on two
+    backends, the two networks are compared only once.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -157,7 +157,7 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
         rule = rules[len(findings)]
         seen = failure.message if failure else "the check returned no result"
         findings.append(Finding(rule=rule.name, subject=str(subject), passed=False, seen=seen, fix=rule.fix))
-        reason = f"the process ended while checking {rule.name}"
+        reason = f"the process exited while checking {rule.name}"
         findings += [_not_checked(left.name, subject, reason) for left in rules[len(findings) :]]
     return findings
 
@@ -175,8 +175,8 @@ def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
 
 
 def parity(subject: Subject, catalog: Catalog, progress: Progress = lambda text: None) -> Finding:
-    """Compare a network with the same model on another installed backend. `progress` is called when a part of the
-    comparison begins."""
+    """Compare a network with the same model on another installed backend. `progress` is called at the start of each
+    part of the comparison."""
     from harness.checks.parity.check import check as compare
     from harness.checks.parity.check import specs_to_check
     from harness.checks.parity.text import render
@@ -206,8 +206,7 @@ def parity(subject: Subject, catalog: Catalog, progress: Progress = lambda text:
 
 
 def rival(subject: Subject, catalog: Catalog) -> str | None:
-    """Return the installed backend with which a network is compared, or None if no other backend trains the model in
-    steps."""
+    """Return the installed backend to compare a network with, or None if no other backend trains the model in steps."""
     model, _, backend = subject.name.rpartition("/")
     return next(
         (
@@ -259,7 +258,7 @@ def apply_rules(subject: Subject, catalog: Catalog) -> Iterator[Finding]:
         if finding.passed is False:
             first = reported.setdefault(finding.seen, finding.rule)
             if first != finding.rule:
-                finding = _not_checked(rule.name, subject, f"the check fails with the same error as {first}")
+                finding = _not_checked(rule.name, subject, f"the check failed with the same error as {first}")
         yield finding
 
 

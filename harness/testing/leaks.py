@@ -78,7 +78,7 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
 
 
 def same(old: NDArray[Any], new: NDArray[Any]) -> bool:
-    """Return True if two arrays are equal element by element. NaN values are considered equal."""
+    """Return True if two arrays are equal in every element. NaN values are treated as equal."""
     import numpy as np
 
     return bool(np.array_equal(old, new, equal_nan=old.dtype.kind == new.dtype.kind == "f"))

@@ -1,4 +1,4 @@
-"""Parity checks of sessions with planted faults, which show that the check finds errors in a backend."""
+"""Parity checks of sessions with planted faults, to show that the check detects errors in a backend."""
 
 from __future__ import annotations
 
@@ -84,8 +84,7 @@ def _correct(selection: Selection) -> tuple[Evidence, dict[str, Any]]:
 def _computed(
     selection: Selection, open_session: OpenSession | None, late: Callable[[], dict[str, Any]] | None
 ) -> tuple[Evidence, dict[str, Any]]:
-    """Return the evidence of a backend, whose sessions may be replaced, and the weights that this backend reached after
-    training."""
+    """Return the results of a backend, whose sessions may be replaced, and the backend's weights after training."""
     (spec,) = expand(selection, _catalog())
     job = ParityJob(spec=spec, plugins=_catalog().refs_for(spec), steps=_STEPS)
     prepared = prepare(spec, job.plugins)

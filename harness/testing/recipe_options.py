@@ -143,7 +143,7 @@ class OptionTests:
 
     @pytest.mark.parametrize(("alpha", "parts"), [(1.0, 1), (0.3, 1), (0.3, 4)])
     def test_soft_targets_are_added_to_the_true_classes(self, alpha: float, parts: int) -> None:
-        """Without the factor T^2, the gradients of the soft targets would vanish at a high temperature T."""
+        """Without the factor T^2, the gradients from the soft targets would vanish at a high temperature T."""
         self.implements("distillation_alpha")
         options = {"class_weights": WEIGHTS, "label_smoothing": 0.2} if alpha < 1 else {}
         weights = {name: options.pop(name) for name in ("class_weights",) if name in options}

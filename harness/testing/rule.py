@@ -29,7 +29,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     follows the rule.
     """
     fix: str = ""
-    """Suggestion for fixing the violation. The string is empty if there is none, or if `seen` already contains one."""
+    """Suggestion for fixing the violation. The string is empty if there is no suggestion or if `seen` already contains
+    one."""
 
     def __str__(self) -> str:
         """Return the finding as text, with the suggested fix on a second line."""
@@ -50,13 +51,13 @@ class NotChecked(Exception):  # noqa: N818  # a finding, not an error
 def _described(error: Exception, fix: str) -> tuple[str, str]:
     """Describe an exception that a rule's check did not expect, and suggest a fix.
 
-    The suggestion of the rule is for violations of the rule, and would be misleading for an error that the core raised
-    deliberately. The message of such an error already states what to do.
+    The suggestion of a rule applies to violations of that rule, and would be misleading for an error that the core
+    raised deliberately. The message of such an error already states what to do.
     """
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
     if place(error):
-        return described_with_place(error), "fix this line or the values that are passed to it"
+        return described_with_place(error), "fix this line or the values that it uses"
     return described_with_place(error), "" if isinstance(error, HarnessError) else fix
 
 

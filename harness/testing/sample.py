@@ -44,7 +44,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
     Parameters
     ----------
     directory : Path
-        Empty folder to write the records to.
+        Empty folder to which the records are written.
     catalog : Catalog, default: None
         Loaded plugins. If None, the installed plugins are discovered.
 

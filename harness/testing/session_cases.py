@@ -63,7 +63,7 @@ class SessionCases:
 
     backend_name: str
     models: Mapping[str, tuple[str, Mapping[str, Any]]]
-    """Model name, and options that make the model small, by case name."""
+    """Model name and the options that make the model small, keyed by case name."""
     threads: int = 1
 
     @cached_property

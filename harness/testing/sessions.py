@@ -133,7 +133,7 @@ class SessionSuite(OptionTests, StateTests):
     """Case for testing losses, optimizers and seeds. The model of this case must accept ``features`` and have dropout
     layers. Weight decay must not apply to the model's biases."""
     slow: ClassVar[Collection[str]] = ()
-    """Cases whose tests are marked ``slow``. Tests without training and prediction are never marked as slow."""
+    """Cases whose tests are marked ``slow``. Tests that neither train nor predict are never marked as slow."""
     positions: ClassVar[BuildNetwork | None] = None
     """Static method that builds a network for token classification. The network is a dense layer from ``features``
     ``[B, L, 2]`` to ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the
@@ -253,7 +253,7 @@ class SessionSuite(OptionTests, StateTests):
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
-        """Check that each example is weighted in the loss by the number of its positions with a target."""
+        """Check that the loss weights each example by its number of positions with a target."""
         session, batch = self.open_positions(recipe=Recipe(optimizer="sgd", label_smoothing=smoothing)), POSITIONS_BATCH
         counted = batch.targets != IGNORED
         logits = session.fetch(session.predict(batch.inputs))

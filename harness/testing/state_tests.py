@@ -70,7 +70,7 @@ class StateTests:
 
     def check_state(self, case: str, changes: dict[str, Any], *, average: bool = False) -> None:
         """Check that a session with different weights takes the same further steps as the original session after a call
-        of `set_state`."""
+        to `set_state`."""
         self.supports_checkpoints()
         batch = self.cases.batch(case)
 

@@ -88,7 +88,7 @@ class Workbench:
     @cached_property
     def _opened_spec(self) -> RunSpec:
         """Spec of the sessions. If the backend executes exported models, the initial weights are saved in a temporary
-        folder, to which the spec refers."""
+        folder that the spec refers to."""
         if not self.backend.executes:
             return self.spec
         from harness.execute.weights import save
@@ -158,7 +158,7 @@ class Workbench:
         return initial_weights(tuple(self.model.parameters(config, self.data.info)), 0)
 
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
-        """Return consecutive examples from the shuffled training split, with the same validation split as in a run."""
+        """Return consecutive examples from the shuffled training split, using the same validation split as in a run."""
         import numpy as np
 
         order = np.random.default_rng(0).permutation(len(self.data.train))  # The examples may be sorted by class.

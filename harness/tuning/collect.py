@@ -30,7 +30,7 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
     merged into `target` before this function is called. Return the number of copied studies, and a message for each
     study or file that was not copied.
 
-    `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. In the
+    `ids` maps the path that each run had before the merge to the run's id in `target`. In the
     copied studies, the former ids are replaced by the new ids. A study is not copied if `target` contains a different
     study with the same name. Raises `harness.RecordError` if `target` cannot be written.
     """

@@ -104,7 +104,7 @@ def _locked(
                     lock.acquire(timeout=0)
                 except Timeout:
                     if not settings.wait:
-                        raise BusyError(f"{busy}; wait until it ends, or pass --wait") from None
+                        raise BusyError(f"{busy}; wait until it finishes, or pass --wait") from None
                     say(f"waiting, because {busy}")
                     lock.acquire()
             except OSError as error:

@@ -164,7 +164,7 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
     """Return the range of learning rates in which the loss decreased, or None if the loss did not decrease. The range
-    begins at the step where the moving average has completed the fraction `DECREASE` of its total decrease. The range
+    begins at the step where the moving average has fallen by the fraction `DECREASE` of its total decrease. The range
     ends at the minimum of the moving average.
     """
     if not smoothed:

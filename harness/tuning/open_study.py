@@ -28,7 +28,7 @@ from harness.tuning.study import DEFAULT, JOURNAL, STUDY, TRIALS, Objective, Stu
 from harness.tuning.summaries import learned, summary
 
 _OF_EXECUTOR = re.compile("the executor '.*' failed: ")
-"""Prefix of the messages of executor failures. In older records, the phase of such a failure is a phase of the run
+"""Prefix of messages about executor failures. In older records, the phase of an executor failure is a phase of the run
 instead of ``executor``.
 """
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
@@ -46,7 +46,7 @@ class Settings:
     """True to start new studies even if studies with the same settings exist."""
     wait: bool = False
     checked_at: str = ""
-    """Time of the check that permits measuring the speed of simultaneous trials; see `harness.records.Placement`."""
+    """Time of the check that permitted measuring the speed of simultaneous trials; see `harness.records.Placement`."""
 
 
 class OpenStudy:
@@ -100,7 +100,8 @@ class OpenStudy:
         self._update()
 
     def _check_storage(self) -> None:
-        """Raise `harness.UsageError` if trials in ``study.json`` are missing from the storage or differ there.
+        """Raise `harness.UsageError` if trials in ``study.json`` are missing from the storage or differ from the stored
+        ones.
 
         ``study.json`` is written after the storage. If the storage is empty, the study is repeated with the stored
         records of the trials.
@@ -129,8 +130,8 @@ class OpenStudy:
     def execute_trials(self, count: int) -> None:
         """Execute trials at the same time until `count` trials are finished, and store their results.
 
-        The results are stored when all of these trials have ended, in the order of the trials. Therefore, the next
-        suggestions do not depend on which trial ends first.
+        The results are stored when all of these trials have finished, in the order of the trials. Therefore, the next
+        suggestions do not depend on which trial finishes first.
         """
         first = self.finished == 0
         asked: list[Asked] = []
@@ -328,7 +329,7 @@ class OpenStudy:
 
 
 class _Numbered(Listener):
-    """A listener that forwards the events of trials with their numbers in the study.
+    """A listener that forwards the events of trials, together with the trials' numbers in the study.
 
     `numbers` contains the number of each trial, counted from 1, and `total` is the number of trials in the study.
     """
@@ -360,7 +361,7 @@ def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) ->
 
 
 def _is_interrupted(record: RunRecord) -> bool:
-    """Return True if a trial must be repeated because it was ended by the user or by an executor failure."""
+    """Return True if a trial must be repeated because it was stopped by the user or by an executor failure."""
     failure = record.outcome
     return isinstance(failure, Failure) and (
         failure.kind == "interrupted" or failure.phase == EXECUTOR_PHASE or bool(_OF_EXECUTOR.match(failure.message))
@@ -369,7 +370,7 @@ def _is_interrupted(record: RunRecord) -> bool:
 
 def _other_class(study: Study, machine: Environment) -> str | None:
     """Return the difference between a machine and the machine of the first trial, or None if the machines belong to the
-    same class or no trial was executed."""
+    same class or no trial has been executed."""
     if study.machine is None:
         return None
     return machine_difference(study.machine, machine, on_gpu=study.spec.device != "cpu")

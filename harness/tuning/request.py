@@ -28,7 +28,7 @@ from harness.tuning.study import Objective
 
 OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
-"""Objectives that have a value after each epoch. Pruning requires such an objective."""
+"""Objectives that have a value after each epoch, as required for pruning."""
 MAX_CHECKED = 1000
 """Maximum number of combinations of settings that are checked before a study starts."""
 MAX_TRIALS = 10_000
@@ -74,7 +74,7 @@ class StudyPlan:
     executor: Executor
     """Executor of the trials and of the runs that confirm the settings."""
     checked: tuple[RunSpec, ...]
-    """Specifications with the listed values and the ends of the ranges."""
+    """Specifications for the listed values and the bounds of the ranges."""
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class StudyPlan:
         or if the user's data have changed."""
         (spec,) = expand(with_overrides(self.selection, overrides(settings)), catalog)
         if spec.dataset_options != self.spec.dataset_options:
-            raise UsageError(f"the data of {self.spec.dataset!r} changed during the study; start the command again")
+            raise UsageError(f"the data of {self.spec.dataset!r} changed during the study; run the command again")
         return spec
 
     def default_settings(self, catalog: Catalog) -> dict[str, Value] | None:
@@ -155,7 +155,7 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
 
 def base_specs(selection: Selection, catalog: Catalog, *, jobs: int = 1) -> tuple[Selection, tuple[RunSpec, ...]]:
     """Return the selection for the runs with the default settings, and the specification for each backend. The runs use
-    the same seed as the trials. By default, each run uses all available cores, divided by `jobs`.
+    the same seed as the trials. By default, each run uses the number of available cores divided by `jobs`.
 
     Raises `harness.UsageError` if the selection contains more than one run per backend.
     """
@@ -205,8 +205,8 @@ def _check_numbers(request: Tuning) -> None:
     if request.pruner not in ("", "none"):
         if len(request.objectives) > 1:
             raise CombinationError(
-                f"pruning with several objectives is not supported by Optuna; remove --pruner {request.pruner}, or all "
-                "but one --objective"
+                f"pruning with several objectives is not supported by Optuna; remove --pruner {request.pruner}, or "
+                "pass a single --objective"
             )
         if request.objectives[0] not in LEARNED:
             raise CombinationError(
@@ -289,7 +289,7 @@ def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[
 
 
 def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalog: Catalog) -> list[RunSpec]:
-    """Return the specifications for the listed values and the ends of the ranges.
+    """Return the specifications for the listed values and the bounds of the ranges.
 
     Raises `harness.UsageError` if a specification is invalid, or if a setting has no effect. If there are too many
     combinations, settings are varied one at a time, with all other settings at their default values.
@@ -307,7 +307,7 @@ def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalo
         if len({spec.key for spec in specs}) < len(specs):
             raise UsageError(
                 f"invalid search {dimension.text!r}: two of the values have the same effect with backend "
-                f"{selection.backends[0]!r}; remove one of them, or the setting"
+                f"{selection.backends[0]!r}; remove one of the values, or do not search this setting"
             )
         found += specs
     combined = grid(dimensions, MAX_CHECKED) if len(dimensions) > 1 else None

@@ -30,7 +30,7 @@ REQUIRES = {"optuna": "ml-harness[tune]"}
 SAMPLERS = ("tpe", "random", "gp", "nsga2")
 PRUNERS = ("median", "hyperband", "none")
 POPULATION = 10
-"""Population size of ``nsga2``. Optuna's default of 50 is larger than the number of trials in most studies of a model,
+"""Population size of ``nsga2``. Optuna's default of 50 is larger than the number of trials in most studies,
 so all trials would be random."""
 MIN_TRIALS_OF_IMPORTANCE = 4
 """Minimum number of complete trials required to compute the importance of settings."""
@@ -72,7 +72,7 @@ class Asked:
     def finish(self, summary: TrialSummary, *, diverged: bool = False) -> None:
         """Store the result of the trial.
 
-        A trial that diverged is stored as pruned in Optuna. Samplers then avoid its settings, such as a high learning
+        A trial that diverged is stored as pruned in Optuna, so samplers avoid its settings, such as a high learning
         rate. Samplers ignore failed trials.
         """
         with _failures_of(self._storage):
@@ -82,7 +82,8 @@ class Asked:
             _end_trial(self._study, self.number)
 
     def drop(self) -> None:
-        """Mark the trial as interrupted, unless it is finished. Its settings are used by the next trial.
+        """Mark the trial as interrupted, unless it is finished. The next trial uses the settings of an interrupted
+        trial.
 
         If the storage fails, the trial is marked when the study is continued.
         """
@@ -251,7 +252,8 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _drop_incomplete_line(path: Path) -> None:
-    """Remove the last line of a journal if the process was killed, or the disk was full, while the line was written.
+    """Remove the last line of a journal if the process was killed, or the disk was full, while the line was being
+    written.
 
     Otherwise, Optuna would append the next line to the incomplete one, and could not read the journal again.
     """

@@ -33,15 +33,15 @@ class Dimension(Struct, frozen=True, kw_only=True):
     choices: tuple[Value, ...] = ()
     """Values of a list. Values that are lists or mappings are written in JSON."""
     low: float = 0.0
-    """Lower end of a range (inclusive)."""
+    """Lower bound of a range (inclusive)."""
     high: float = 0.0
-    """Upper end of a range (inclusive)."""
+    """Upper bound of a range (inclusive)."""
     log: bool = False
     """True if the numbers in a range are drawn uniformly on a logarithmic scale."""
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """All values in a list, or both ends of a range."""
+        """All values in a list, or both bounds of a range."""
         return self.choices or tuple(self.number(end) for end in (self.low, self.high))
 
     def number(self, value: float) -> int | float:
@@ -64,7 +64,7 @@ class Dimension(Struct, frozen=True, kw_only=True):
 
 
 def as_text(value: Value) -> str:
-    """Return the text of a value in an override."""
+    """Return the text that represents a value in an override."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -95,7 +95,7 @@ def parse(searches: Sequence[str], fields: Mapping[str, type[Struct]]) -> tuple[
     """
     if not searches:
         raise UsageError(
-            "the search space is empty; pass --search, such as --search recipe.learning_rate=log:1e-4:1e-2"
+            "the search space is empty; pass --search, for example --search recipe.learning_rate=log:1e-4:1e-2"
         )
     found: dict[str, Dimension] = {}
     for text in searches:
@@ -136,7 +136,7 @@ def _dimension(text: str, name: str, space: str, hint: Any) -> Dimension:
             f"{high}; use --set for a fixed value"
         )
     if written["log"] and low <= 0:
-        raise UsageError(f"invalid search {text!r}: the lower end of a logarithmic range must be positive, got {low}")
+        raise UsageError(f"invalid search {text!r}: the lower bound of a logarithmic range must be positive, got {low}")
     kind: Literal["int", "float"] = "int" if number is int else "float"
     return Dimension(name=name, kind=kind, low=low, high=high, log=bool(written["log"]))
 
@@ -159,7 +159,7 @@ def _end(text: str, name: str, end: str, number: type[int] | type[float]) -> flo
         kind = "an integer" if number is int else "a number"
         raise UsageError(f"invalid search {text!r}: {end.strip()!r} is not {kind}, but {name} must be {kind}") from None
     if not math.isfinite(value):
-        raise UsageError(f"invalid search {text!r}: the ends of a range must be finite")
+        raise UsageError(f"invalid search {text!r}: the bounds of a range must be finite")
     return value
 
 
@@ -174,8 +174,8 @@ def _choices(text: str, name: str) -> tuple[Value, ...]:
 
 
 def grid(dimensions: Iterable[Dimension], most: int) -> list[dict[str, Value]] | None:
-    """Return all combinations of the values in lists and the ends of ranges. Return None if there are more than `most`
-    combinations."""
+    """Return all combinations of the values in lists and the bounds of ranges. Return None if there are more than
+    `most` combinations."""
     combined: list[dict[str, Value]] = [{}]
     for dimension in dimensions:
         combined = [{**settings, dimension.name: value} for settings in combined for value in dimension.ends]

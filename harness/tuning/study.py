@@ -62,14 +62,14 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     run_id: str
     """Id of the run in the study's directory. The id is an empty string if the settings were invalid."""
     repeated: bool = False
-    """True if the result was taken from an earlier trial with the same settings. Such a trial has 0 steps and a
-    duration of 0 seconds."""
+    """True if the result was taken from an earlier trial with the same settings. In this case, the number of steps and
+    the duration are 0."""
     message: str = ""
     """Reason for a failure."""
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """A study, that is, the trials of one backend with one search space."""
+    """A study: the trials of one backend with one search space."""
 
     schema_version: Literal[1] = 1
     name: str

@@ -66,7 +66,7 @@ def values_of(trial: Trial, objectives: Sequence[Objective]) -> list[float | Non
 
 
 def learned(objective: Objective, epoch: EpochEnded) -> float | None:
-    """Return the value of an objective after an epoch, or None if it is known only after training."""
+    """Return the value of an objective after an epoch, or None if the value is known only after training."""
     if objective.name == "loss":
         return epoch.validation.get("loss")
     if objective.name != "quality":

@@ -28,8 +28,8 @@ class Baseline:
     """A scikit-learn estimator and a function that computes its features."""
 
     features: Callable[[Mapping[str, Any]], Any]
-    """Function that converts the prepared inputs to the input of `estimator`. The inputs are arrays ``[N, ...]`` by
-    name. The function is not fitted to data."""
+    """Function that converts the prepared inputs to the input of `estimator`. The inputs are arrays of shape ``[N,
+    ...]`` in a dict, keyed by input name. The function is not fitted to data."""
     estimator: Any
     """Unfitted scikit-learn classifier or regressor."""
 

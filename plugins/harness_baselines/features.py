@@ -34,7 +34,7 @@ MAX_CATEGORIES = 255
 class NativeColumns:
     """Columns of a table, restored from its encoded columns.
 
-    A number is NaN if it was missing, that is, if its indicator is 1. The value of a categorical column is a category
+    Missing numbers, which have an indicator of 1, are restored as NaN. The value of a categorical column is a category
     number, or NaN if the category does not occur in the training split. A column with more than `MAX_CATEGORIES`
     categories remains one-hot encoded.
     """
@@ -101,7 +101,7 @@ class Mfcc:
     """Statistics of mel-frequency cepstral coefficients (MFCCs; Davis and Mermelstein 1980) of waveforms.
 
     The frames of a clip are divided into `parts` equal parts. The features are the mean and standard deviation of each
-    coefficient within each part, ``[N, 2 coefficients parts]``.
+    coefficient within each part, ``[N, 2 * coefficients * parts]``.
 
     Frames are 25 ms long with a hop of 10 ms and a Hann window. Triangular filters are equally spaced on the mel scale,
     2595 log10(1 + f / 700), from 0 to half the sample rate. The logarithms of their energies are transformed with an

@@ -31,7 +31,7 @@ PADDING = -1
 
 
 def arrays_of(fitted: Any) -> Arrays:
-    """Return the arrays that determine the predictions of a fitted pipeline, by step and attribute.
+    """Return the arrays that determine the predictions of a fitted pipeline, keyed by step and attribute.
 
     The result is empty if a step of the pipeline is not a `TfidfVectorizer` of token ids or a type in `ATTRIBUTES`.
     """

@@ -66,7 +66,7 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
     ngrams: int = 2
     """Maximum length of the n-grams used as terms, in tokens."""
     min_examples: int = 2
-    """Minimum number of examples that must contain a term. Rarer terms are ignored."""
+    """Number of examples in which a term must occur to become a feature. Rarer terms are ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,7 +98,7 @@ class Logreg(_Baseline):
     variants = {"logreg": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """Return the FLOPs of one example, ``2 F outputs`` for an input of F elements."""
+        """Return the FLOPs of one example, ``2 * F * outputs`` for an input of F elements."""
         return 2.0 * _elements(info) * info.outputs
 
 
@@ -156,7 +156,7 @@ class Ridge(_Baseline):
     variants = {"ridge": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """Return the FLOPs of one example, ``2 F outputs`` for an input of F elements."""
+        """Return the FLOPs of one example, ``2 * F * outputs`` for an input of F elements."""
         return 2.0 * _elements(info) * info.outputs
 
 

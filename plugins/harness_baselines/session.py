@@ -28,7 +28,7 @@ class BaselineSession(harness.Session):
 
     Baselines have no canonical weights. `get_weights` returns the arrays of the fitted estimator, or an empty
     dictionary if the estimator is not fitted or cannot be stored as arrays; see `harness_baselines.fitted`.
-    `set_weights` restores an estimator from these arrays, or discards the fitted estimator if there are none.
+    `set_weights` restores an estimator from these arrays, or discards the fitted estimator if the dictionary is empty.
     """
 
     def __init__(self, request: SessionRequest) -> None:

@@ -26,8 +26,8 @@ class CldrLangid(Dataset):
 
     Each language is split into 80% training, 10% validation and 10% test names. The split of a name is determined by
     its SHA-256 digest. The splits therefore depend only on the names, and most names stay in the same split across CLDR
-    releases. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but each name
-    is in only one split.
+    releases. The names of the same item in different languages, such as ``Greece`` and ``Kreikka``, may be in different
+    splits, but each name is in only one split.
 
     With babel 2.18, the dataset contains 15,734 names: 12,586 for training and 1,574 each for validation and test. Each
     language has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the most frequent
@@ -101,8 +101,8 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _distinct(names: Iterator[str]) -> list[str]:
-    """Return the names without duplicates. Of several names with the same sequence of letters, the first is kept. Names
-    with fewer than three letters are excluded.
+    """Return the names without duplicates. If several names have the same sequence of letters, only the first is kept.
+    Names with fewer than three letters are excluded.
     """
     first: dict[str, str] = {}
     for name in names:

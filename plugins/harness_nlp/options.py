@@ -14,15 +14,15 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of tokens in the vocabulary, including special tokens. The vocabulary must have at least 16
     tokens."""
     vocabulary: Literal["wordpiece", "word"] = "wordpiece"
-    """Kind of vocabulary to learn on the training split. ``wordpiece``: pieces of words. ``word``: whole words that
+    """Type of vocabulary to learn from the training split. ``wordpiece``: pieces of words. ``word``: whole words that
     occur at least twice. All other words become ``[UNK]``."""
     word_dropout: float = 0.0
     """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
     3.1). The fraction must be at least 0 and below 1. Special tokens are never replaced."""
     max_length: int | None = None
     """Number of tokens per example, including ``[CLS]`` and ``[SEP]``. At least 3 tokens are required. If None, the
-    length is sufficient for 99% of the training texts. The default length is rounded up to a multiple of 8, and is at
-    most 512 or the checkpoint's number of positions."""
+    length is chosen to fit 99% of the training texts. This default is rounded up to a multiple of 8, and is limited to
+    512 tokens and to the checkpoint's number of positions."""
     lowercase: bool = True
     """True to lowercase texts before tokenization."""
     tokenizer: str | None = None

@@ -1,4 +1,4 @@
-"""The ``nlp`` task: text classification with a vocabulary learned on the training split."""
+"""The ``nlp`` task: text classification with a vocabulary learned from the training split."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LONGEST = 512
 class TextClassification(Task[NlpOptions]):
     """Text classification.
 
-    Texts are cleaned, tokenized with a vocabulary learned on the training split, and truncated or padded to a common
+    Texts are cleaned, tokenized with a vocabulary learned from the training split, and truncated or padded to a common
     length.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
@@ -44,8 +44,8 @@ class TextClassification(Task[NlpOptions]):
     - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``.
     - ``truncated_share``: fraction of training texts that were truncated.
     - ``unknown_share``: fraction of validation tokens, before truncation, that are ``[UNK]``.
-    - ``truncated_share_*`` and ``unknown_share_*``: the same fractions for the other splits, such as
-    ``unknown_share_test``.
+    - ``truncated_share_*`` and ``unknown_share_*``: fractions of truncated texts and unknown tokens in the other
+      splits, such as ``unknown_share_test``.
     - ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``: number of texts without known tokens.
     """
 
@@ -163,7 +163,7 @@ class TextClassification(Task[NlpOptions]):
         info: DataInfo,
         options: NlpOptions,
     ) -> dict[str, NDArray[Any]]:
-        """Tokenize new texts with the tokenizer of the training data. ``fitted["tokenizer"]`` contains its
+        """Tokenize new texts with the same tokenizer as the training data. ``fitted["tokenizer"]`` contains its
         ``tokenizer.json``."""
         _check_texts("new", inputs["text"])
         tokenizer, vocabulary = text.stored_tokenizer(fitted["tokenizer"])
@@ -192,8 +192,8 @@ class TextClassification(Task[NlpOptions]):
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
-                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the tokenizer that the "
-                "checkpoint was trained with into this folder"
+                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the checkpoint's "
+                "original tokenizer into this folder"
             )
         return {"tokenizer": str(folder)}
 
@@ -232,7 +232,7 @@ def _longest(options: NlpOptions) -> int:
 
 
 def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = LONGEST) -> int:
-    """Return the shortest length that is sufficient for the fraction `share` of the examples (nearest rank).
+    """Return the shortest length that fits the fraction `share` of the examples (nearest rank).
 
     The length is rounded up to a multiple of 8 and is at most `limit`.
     """

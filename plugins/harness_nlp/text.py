@@ -72,7 +72,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
 def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int = 2) -> tuple[str, ...]:
     """Learn a vocabulary of whole words and punctuation marks that occur at least `least` times.
 
-    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, and then the words in descending order of
+    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, followed by the words in descending order of
     frequency. Every other word becomes ``[UNK]``.
     """
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
@@ -96,7 +96,8 @@ def serialized(tokenizer: Any) -> dict[str, Any]:
 
 
 def deserialized(content: Any) -> Any:
-    """Return the tokenizer for an output of `serialized`. Raises `harness.DataError` if the content is not valid."""
+    """Return the tokenizer whose ``tokenizer.json`` was returned by `serialized`. Raises `harness.DataError` if the
+    content is not valid."""
     from tokenizers import Tokenizer
 
     try:
@@ -110,9 +111,9 @@ _read: list[tuple[Any, Any, tuple[str, ...]]] = []
 
 
 def stored_tokenizer(content: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return the tokenizer for the output of `serialized`, and its vocabulary.
+    """Return the tokenizer whose ``tokenizer.json`` was returned by `serialized`, and the tokenizer's vocabulary.
 
-    The last tokenizer is cached. A service prepares many small batches with the same content, and reading a tokenizer
+    The last tokenizer is cached. A service prepares many small batches with the same tokenizer, and reading a tokenizer
     takes much longer than tokenizing a text. Raises `harness.DataError` if the content is not valid.
     """
     for known, tokenizer, vocabulary in _read:
@@ -150,7 +151,7 @@ def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list
 
 
 def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
-    """Return the vocabulary of the tokenizer in `folder`. Unused ids have empty strings.
+    """Return the vocabulary of the tokenizer in `folder`. Unused ids map to empty strings.
 
     Raises the same errors as `pretrained_tokenizer`.
     """
@@ -158,7 +159,7 @@ def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
 
 
 def vocabulary_of(tokenizer: Any, name: str) -> tuple[str, ...]:
-    """Return the pieces of a tokenizer, indexed by id. Unused ids have empty strings.
+    """Return the pieces of a tokenizer, indexed by id. Unused ids map to empty strings.
 
     Raises `harness.DataError` if the tokenizer does not have BERT's special tokens.
     """
@@ -188,7 +189,7 @@ def _pretrained(folder: Path) -> Any:
     if mixed is not None:  # read_lines() removes the carriage returns if all lines end with one
         raise DataError(
             f"{folder / 'vocab.txt'}: line {mixed} ends with a carriage return, unlike other lines, so its token would "
-            "never be found in a text; use the same line ending in every line"
+            "never match any text; use the same line ending on every line"
         )
     lowercase = bool(settings.get("do_lower_case", True))
     return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, published=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PRODUCTS = ["MatMul", "Gemm"]
 """Operators that are quantized in every model."""
 BATCH = 32
-"""Number of examples per batch in calibration."""
+"""Number of examples per calibration batch."""
 LARGEST_ERROR = 0.1
 """Maximum difference between the outputs of a quantized model and those of the fp32 model (norm-wise, relative)."""
 
@@ -33,8 +33,8 @@ def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dic
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
     In models with convolutions, the weights and activations of `PRODUCTS` and of the convolutions are quantized. The
-    ranges of the activations are determined from half of the examples (static quantization). In models without
-    convolutions, or if the outputs for the other half of the examples differ too much from those of the fp32 model,
+    ranges of the activations are determined from half of the examples (static quantization). If the model has no
+    convolutions, or if its outputs for the other half of the examples differ too much from those of the fp32 model,
     only `PRODUCTS` are quantized, and the ranges of their activations are computed for each batch (dynamic
     quantization). All other operators compute in fp32. The weights are quantized per channel to 7 bits
     (``reduce_range``), because processors without VNNI instructions add products of two 8-bit numbers with saturation.
@@ -64,7 +64,7 @@ def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dic
     described = _described(source, target, error)
     if not error <= LARGEST_ERROR:
         raise harness.UnsupportedError(
-            f"for training examples, the outputs of the quantized model differ from those of the fp32 model by "
+            f"on training examples, the outputs of the quantized model differ from those of the fp32 model by "
             f"{100 * error:.0f}% (norm-wise; allowed: {100 * LARGEST_ERROR:.0f}%); use --precision fp32"
         )
     return notes | described
@@ -84,7 +84,7 @@ def _static(source: Path, target: Path, examples: Mapping[str, Array]) -> dict[s
     )
     count = len(next(iter(examples.values())))
     return {
-        "quantization": f"static, activation ranges from {count} training examples",
+        "quantization": f"static, with activation ranges from {count} training examples",
         "quantized_operators": ", ".join(["Conv", *PRODUCTS]),
     }
 
@@ -102,8 +102,8 @@ def _dynamic(source: Path, target: Path) -> dict[str, str]:
 
 
 def _described(source: Path, target: Path, error: float) -> dict[str, str]:
-    """Return the fraction of quantized weights and the difference of the outputs. Raises `harness.UnsupportedError` if
-    no weights are quantized."""
+    """Return the percentage of weights that are quantized, and the error of the outputs, as text. Raises
+    `harness.UnsupportedError` if no weights are quantized."""
     quantized = _size(target, onnx.TensorProto.INT8, dimensions=2)  # arrays with one dimension are zero points
     if not quantized:
         raise harness.UnsupportedError("the model contains no matrix products whose weights can be quantized")

@@ -27,9 +27,9 @@ class RayExecutor(harness.Executor):
     summary = "the nodes of a Ray cluster, one run per node or GPU"
     requires = {"ray": "ml-harness[ray]"}
     options = {
-        "address": "address of the Ray cluster, such as 10.0.0.1:6379; auto (the default) for the one on this machine",
+        "address": "address of the Ray cluster, such as 10.0.0.1:6379, or auto (default) for the local cluster",
         "lost_after": "seconds without a report after which an attempt is repeated on another node (default: 60)",
-        "node_timeout": "seconds to wait for a node that can execute a run before the run fails (default: 300)",
+        "node_timeout": "seconds to wait for a suitable node before a run fails (default: 300)",
     }
     remote = True
     prunes = True

@@ -1,4 +1,4 @@
-"""The supervisor's data about attempts, and the messages from the supervisor to a command."""
+"""Data classes for attempts, and for messages from the supervisor to a command."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Running:
     started: bool = False
     """True after the first report. Before that, the task may be waiting for the resources of its node."""
     silent_s: float = 0.0
-    """Time without a report, in seconds. Time in which the supervisor was suspended is not counted."""
+    """Time without a report, in seconds. Time during which the supervisor was suspended is not counted."""
     files: dict[str, int] | None = None
-    """Size of each file, by file name. The dictionary is None until the attempt has finished. The files include
+    """Size of each file, by file name. The value is None until the attempt has finished. The files include
     `harness_ray.node.RESULT`."""
     pruned: bool = False
     """True if the run is a trial that the command has pruned."""
@@ -38,7 +38,7 @@ class Update:
     events: list[bytes]
     """New events, as JSON."""
     files: dict[str, int] | None
-    """Size of each file, by file name. The dictionary is None until the attempt has finished."""
+    """Size of each file, by file name. The value is None until the attempt has finished."""
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,4 @@ class News:
     """New messages that are not related to a specific run."""
     running: list[int]
     waiting: list[int]
-    """Indices of the runs that are being executed and of those that have not started."""
+    """Indices of the runs that are being executed and of the runs that have not started."""

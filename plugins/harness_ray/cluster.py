@@ -23,7 +23,7 @@ NAMESPACE = "harness"
 CONNECT_S = 10.0
 """Time limit for opening a connection to the port of the head node, in seconds."""
 CONNECTION_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
-"""Environment variable with the number of Ray's attempts to connect to the head node."""
+"""Environment variable that sets how many times Ray tries to connect to the head node."""
 DESCRIBE_S = 120.0
 """Time limit for describing a node, in seconds. The limit includes the time to start a worker process."""
 OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
@@ -68,7 +68,7 @@ def connect(address: str) -> str:
 
 
 def _check_port(address: str) -> None:
-    """Raise `harness.UsageError` if no process listens on ``HOST:PORT``. Without this check, Ray would wait for
+    """Raise `harness.UsageError` if no process listens on ``HOST:PORT``. Without this check, Ray would wait for several
     minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address or not port.isdigit():
@@ -94,7 +94,7 @@ def _unreachable(address: str, reason: str) -> harness.UsageError:
 def _one_attempt() -> Iterator[None]:
     """Make Ray try only once to connect to the head node, unless the user has set the number of attempts.
 
-    By default, Ray tries 20 times. If a program other than Ray listens on the port, this takes a quarter of an hour.
+    By default, Ray tries 20 times, which takes 15 minutes if a program other than Ray listens on the port.
     """
     if CONNECTION_ATTEMPTS in os.environ:
         yield
@@ -137,9 +137,9 @@ def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequ
 def described(
     node: Mapping[str, Any], description: Any, here: Machine, *, timeout_s: float = DESCRIBE_S
 ) -> Node | str | None:
-    """Return a node or, if the node cannot execute runs, the reason. Return None if the node is no longer alive.
+    """Return a node, or the reason why the node cannot execute runs. Return None if the node is no longer alive.
 
-    `description` is the result of `begin_description`. `timeout_s` is the time to wait for it.
+    `description` is the result of `begin_description`, and `timeout_s` is the maximum time to wait for the description.
     """
     try:
         machine: Machine = ray.get(description, timeout=timeout_s)

@@ -22,8 +22,8 @@ from harness_ray.supervisor import Supervisor
 WAIT_S = 1.0
 """Maximum duration of one request for new reports, in seconds."""
 ANSWER_S = 120.0
-"""Time limit for a response from the supervisor, in seconds. The limit includes the time in which Ray starts its
-process, or starts it again."""
+"""Time limit for a response from the supervisor, in seconds. The limit includes the time that Ray takes to start or
+restart the supervisor's process."""
 HEAD = "node:__internal_head__"
 """Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot continue
 if that node fails.
@@ -180,4 +180,4 @@ def _call(answer: Any) -> Any:
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[-1] if any(line.startswith("File ") for line in lines) else lines[0]  # skip the traceback
-        raise harness.UsageError(f"the supervisor of the runs in the Ray cluster does not answer: {reason}") from None
+        raise harness.UsageError(f"the supervisor in the Ray cluster does not respond: {reason}") from None

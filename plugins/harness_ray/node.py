@@ -22,8 +22,8 @@ from harness_ray.placement import shares_node
 PREFIX = "harness-ray-attempt-"
 """Name prefix of the directories for temporary files."""
 CHUNK_BYTES = 64 * 2**10
-"""Size of the chunks in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
-process. Larger values are kept in the object store of a node, and are lost if the node's raylet exits."""
+"""Size of the chunks in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the
+receiving process. Larger values are kept in the object store of a node, and are lost if the node's raylet exits."""
 REPORT_S = 0.5
 """Minimum interval between reports of events, in seconds."""
 ANSWER_S = 60.0
@@ -62,7 +62,7 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
 def scratch() -> Iterator[str]:
     """Create a locked directory for temporary files, and remove it on exit.
 
-    The lock (flock) is released when this process ends. Unlocked directories of the same user belong to processes that
+    The lock (flock) is released when this process exits. Unlocked directories of the same user belong to processes that
     were killed, and are removed first.
     """
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
@@ -101,10 +101,10 @@ def _locked(folder: Path) -> int | None:
 
 
 def devices(spec: harness.RunSpec) -> tuple[str, ...]:
-    """Return the devices of a run, which `harness.execute_run` locks.
+    """Return the devices that `harness.execute_run` locks for a run.
 
-    On a GPU, these are the devices that Ray has assigned to the task. If the run may use the CPU, the lock excludes all
-    other runs on the node, even those of other commands.
+    For a run on a GPU, these are the GPUs that Ray has assigned to the task. If the run may use the CPU, the lock
+    excludes all other runs on the node, even those of other commands.
     """
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return tuple(f"cuda:{gpu}" for gpu in gpus) if gpus and shares_node(spec) else ("cpu",)
@@ -123,10 +123,10 @@ def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:
 
 
 def _answer(reference: Any) -> Any:
-    """Return the supervisor's answer to a call.
+    """Return the supervisor's response to a call.
 
-    `ray.get` is not used for two reasons. While waiting, `ray.get` releases the task's CPUs, so that Ray could start
-    another task on them. In addition, `ray.get` terminates this process if the raylet has exited.
+    `ray.get` is not used for two reasons. While waiting, `ray.get` releases the task's CPUs, so Ray could start another
+    task on these CPUs. In addition, `ray.get` terminates this process if the raylet has exited.
     """
     return reference.future().result(ANSWER_S)
 

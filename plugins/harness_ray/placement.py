@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from harness import Environment, Machine, RunSpec, machine_difference
 
 Group = tuple[str, ...]
-"""Identifier of a group of runs that are compared with each other. All runs of a group are executed on one class of
-machine."""
+"""Identifier of a group of runs that are compared with each other. All runs in a group are executed on the same class
+of machine."""
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Node:
     gpus: float
     machine: Machine
     running: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    """Attempts on the node, by id. Each value contains the number of threads of the attempt, and True if other runs may
-    be executed at the same time."""
+    """Attempts on the node, by id. Each value contains the attempt's number of threads, and a flag that is True if
+    other runs may be executed at the same time."""
 
     def fits(self, spec: RunSpec) -> bool:
         """Return whether an idle node could execute a run."""
@@ -40,8 +40,8 @@ class Node:
         """Return whether the node can execute a run now.
 
         A node that executes a CPU run does not execute other runs. Runs on different GPUs are executed concurrently if
-        there are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it gets a GPU,
-        because the backend may not support GPUs.
+        there are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it is assigned a
+        GPU, because the backend may not support GPUs.
         """
         if not self.running:
             return self.fits(spec)
@@ -57,7 +57,7 @@ def shares_node(spec: RunSpec) -> bool:
 
 
 def group_of(spec: RunSpec) -> Group:
-    """Return the group of a run. Runs on the same data and the same kind of device are compared with each other."""
+    """Return the group of a run. Runs on the same data and the same type of device are compared with each other."""
     return spec.task, spec.dataset, spec.device
 
 

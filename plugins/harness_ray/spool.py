@@ -34,10 +34,10 @@ class Spool:
     """
 
     def __init__(self, name: str, address: str) -> None:
-        """Open or create the directory of the supervisor `name` of the cluster at `address`, and remove the files of
-        attempts that were not finished.
+        """Open or create the directory of the supervisor `name` in the cluster at `address`, and remove the files of
+        unfinished attempts.
 
-        Raises PermissionError if the directory belongs to another user, or is a link.
+        Raises PermissionError if the directory belongs to another user or is a symbolic link.
         """
         self._prefix = PREFIX + re.sub(r"[^0-9A-Za-z.]", "-", address) + "-"
         self._path = Path(tempfile.gettempdir(), self._prefix + name)

@@ -33,8 +33,8 @@ class Supervisor:
     """An actor that executes runs on the nodes of the cluster.
 
     If the actor's process is killed, Ray restarts it on the head node. The new process continues with the unfinished
-    runs. The results are not lost, because they are stored on disk in the spool directory. The tasks of the killed
-    process are canceled by Ray.
+    runs. The results are not lost, because they are stored on disk in the spool directory. Ray cancels the tasks of the
+    killed process.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Supervisor:
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
     def report(self, attempt: str, first: int, events: list[bytes]) -> bool:
-        """Store the events that an attempt reports, and return whether its trial is pruned.
+        """Store the events that an attempt reports, and return whether the attempt's trial has been pruned.
 
         `first` is the number of the first event.
         """
@@ -146,7 +146,7 @@ class Supervisor:
 
     def read(self, attempt: str, name: str, offset: int, size: int) -> bytes | None:
         """Return part of a file of a finished attempt, or None if the attempt does not exist. If the file cannot be
-        read, for example because another program has removed it, the attempt is lost."""
+        read, for example because another program has removed it, the attempt is marked as lost."""
         one = self._attempts.get(attempt)
         if one is None:
             return None
@@ -163,13 +163,13 @@ class Supervisor:
             return None
 
     def prune(self, attempt: str) -> None:
-        """Stop the trial that an attempt executes. The attempt returns the record of a pruned trial."""
+        """Stop the trial that an attempt is executing. The attempt returns the record of a pruned trial."""
         with self._changed:
             if (one := self._attempts.get(attempt)) is not None:
                 one.pruned = True
 
     def withdraw(self, kept: Sequence[str]) -> None:
-        """Start no more runs, and cancel the attempts that are not in `kept`."""
+        """Stop starting new runs, and cancel the attempts that are not in `kept`."""
         with self._changed:
             self._waiting.clear()
             for key in [key for key, one in self._attempts.items() if key not in kept and one.files is None]:
@@ -316,8 +316,9 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if their last report is too old, for example because the node is disconnected. Move
-        attempts that have not started to a free node, for example because another job uses the CPUs of their node."""
+        """Mark attempts as lost if their last report is too old, for example because the node is disconnected. If an
+        attempt has not started, for example because another job uses the CPUs of its node, move the attempt to a free
+        node."""
         now = time.monotonic()
         # If this process was suspended, it could not receive reports.
         passed_s, self._checked_at = min(now - self._checked_at, self._lost_after_s / 4), now
@@ -355,7 +356,7 @@ class Supervisor:
             self._fail(one.run, Failure(kind="crash", message=message, phase="executor"))
 
     def _forget(self, attempt: str) -> None:
-        """End an attempt. Results that arrive later are dropped."""
+        """End an attempt. Results that arrive later are discarded."""
         one = self._attempts.pop(attempt)
         self._free(attempt, one)
         for task in [task for task, key in self._tasks.items() if key == attempt]:
@@ -369,7 +370,7 @@ class Supervisor:
             self._nodes[one.node].running.pop(attempt, None)
 
     def _fail(self, run: PlannedRun, failure: Failure) -> None:
-        """Finish a run that has no record. This method also works if the disk is full."""
+        """Store the failure of a run that has no record. This method also works if the disk is full."""
         attempt = f"{run.index}-{token_hex(8)}"
         content = msgspec.json.encode(failure)
         self._attempts[attempt] = Running(run, "", files={RESULT: len(content)}, failure=content)

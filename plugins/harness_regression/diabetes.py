@@ -28,7 +28,7 @@ class Diabetes(Dataset[SeededSplit]):
     name = "diabetes"
     kind = "table"
     objective = "regression"
-    summary = "disease progression of 442 patients from 10 measurements (scikit-learn)"
+    summary = "disease progression of 442 patients, predicted from 10 measurements (scikit-learn)"
     license = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
     homepage = "https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"
     citation = "Efron, Hastie, Johnstone and Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2)"

@@ -62,6 +62,6 @@ def options_of(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: {field} is {value!r}: {advice}")
     if extractor.sampling_rate < 1000:
         raise UsageError(
-            f"{path}: sampling_rate is {extractor.sampling_rate}: the rate must be at least 1000 Hz; fix the file"
+            f"{path}: sampling_rate is {extractor.sampling_rate}, but the rate must be at least 1000 Hz; fix the file"
         )
     return {"sample_rate_hz": extractor.sampling_rate, "normalize": extractor.do_normalize}

@@ -3,8 +3,8 @@
 espeak-ng keeps state between utterances, such as oscillator phases and the random numbers for breath noise. The state
 of espeak-ng cannot be reset. In addition, espeak-ng seeds its random numbers from the clock. Therefore, each call to
 `synthesize` loads a new copy of the library, with separate global variables. Each call also seeds both random number
-generators that espeak-ng uses, the built-in one and that of the C library. As a result, the same sequence of utterances
-always produces the same samples.
+generators that espeak-ng uses: its own generator and the C library's generator. As a result, the same sequence of
+utterances always produces the same samples.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     name = "espeak-digits"
     kind = "audio"
     objective = "classification"
-    summary = "spoken digits by about 100 synthetic English voices, split by voice"
+    summary = "digits spoken by about 100 synthetic English voices, split by voice"
     license = "synthesized locally; espeak-ng's license (GPL-3.0-or-later) does not apply to its output"
     homepage = "https://github.com/espeak-ng/espeak-ng"
     citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"

@@ -1,4 +1,4 @@
-"""Statistics of the recordings of each split, such as the number of clipped ones, and warnings based on them."""
+"""Statistics of the recordings in each split, such as the number of clipped recordings, and the resulting warnings."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Facts:
 
 
 def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
-    """Return the counts for mono waveforms in [-1, 1], both before resampling (`recorded`) and after resampling
-    (`resampled`).
+    """Return the counts for mono waveforms in [-1, 1]. `recorded` contains the waveforms before resampling, and
+    `resampled` contains the same waveforms after resampling.
 
     The task truncates or pads the resampled waveforms to `samples`.
     """
@@ -89,8 +89,7 @@ def is_clipped(waveform: NDArray[Any]) -> bool:
 def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
     """Return the statistics to record.
 
-    The name of each statistic ends with the name of the split. The exception is ``truncated_share``, which refers to
-    the training split.
+    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training split).
     """
     found: dict[str, bool | int | float | str] = {}
     for name, each in splits.items():
@@ -122,8 +121,8 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
         if each.silent:
             yield (
                 f"{each.silent:,} of {total:,} {name} recordings ({each.silent / total:.1%}) are nearly silent (peak "
-                f"below -60 dBFS in the first {length}, as mono); check these files, such as stereo files whose "
-                "channels cancel each other out, or set task.seconds to use a longer part of each recording"
+                f"below -60 dBFS in the first {length} after conversion to mono); check these files, such as stereo "
+                "files whose channels cancel each other out, or set task.seconds to use a longer part of each recording"
             )
         if each.clipped > CLIPPED_LIMIT * total:
             yield (

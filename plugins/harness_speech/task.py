@@ -68,7 +68,7 @@ class Speech(Task[SpeechOptions]):
     kind = "audio"
     produces = "waveform"
     objective = "classification"
-    summary = "spoken-digit classification from the raw waveform"
+    summary = "speech classification from the raw waveform"
     default_dataset = "espeak-digits"
     default_model = "wav2vec2-tiny"
     metric = "accuracy"
@@ -152,7 +152,7 @@ class Speech(Task[SpeechOptions]):
         info: DataInfo,
         options: SpeechOptions,
     ) -> dict[str, Any]:
-        """Resample, truncate, normalize and pad new recordings to the sample rate and length of the training data."""
+        """Resample, truncate, normalize and pad new recordings to match the training data."""
         from .waveforms import fixed_length, resample
 
         (samples,), rate_hz = info.inputs["input_values"].shape, int(info.details["sample_rate_hz"])

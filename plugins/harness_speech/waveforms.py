@@ -1,4 +1,4 @@
-"""Operations on waveforms: float32 ``[samples]`` with one channel."""
+"""Operations on single-channel waveforms, float32 ``[samples]``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resample(waveform: NDArray[Any], from_hz: int, to_hz: int, most: int | None 
     """Return `waveform` at a different sample rate, as float32, resampled with scipy's polyphase anti-aliasing
     filter.
 
-    If only the first `most` samples of the result are needed, the others are not computed. Otherwise, a short file with
+    If `most` is given, only the first `most` samples of the result are computed. Without this limit, a short file with
     a low sample rate could become a waveform that does not fit into memory.
     """
     import math
@@ -60,7 +60,7 @@ def normalize(waveform: Waveform) -> Waveform:
 
 
 def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: bool = True) -> NDArray[np.float32]:
-    """Truncate each waveform to `samples`, normalize it if `normalized`, and pad it with zeros.
+    """Truncate each waveform to `samples`, normalize it if `normalized` is true, and pad it with zeros.
 
     Returns float32 ``[len(waveforms), samples]``.
     """

@@ -22,7 +22,7 @@ class BreastCancer(Dataset[SeededSplit]):
     name = "breast-cancer"
     kind = "table"
     objective = "classification"
-    summary = "diagnosis of 569 breast masses from 30 measurements of cell nuclei (scikit-learn)"
+    summary = "diagnosis of 569 breast masses, predicted from 30 measurements of cell nuclei (scikit-learn)"
     license = "CC-BY-4.0"
     homepage = "https://archive.ics.uci.edu/dataset/17/breast+cancer+wisconsin+diagnostic"
     citation = (

@@ -15,8 +15,8 @@ that returns a `harness.Network`:
   built-in networks cast their inputs to the compute dtype of the policy.
 
 The built-in networks, including BERT, consist of plain TensorFlow ops on `tf.Variable`. BERT from keras-hub computes
-the same function. However, it starts more slowly, because of a large additional import and longer tracing, and its
-training steps were slower in measurements.
+the same function. However, the keras-hub model starts more slowly, because of a large additional import and longer
+tracing, and its training steps were slower in measurements.
 """
 
 from __future__ import annotations

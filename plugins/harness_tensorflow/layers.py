@@ -142,7 +142,7 @@ class ChannelNorm(LayerNorm):
 
 
 class Dropout(tf.Module):
-    """Dropout with probability `rate` in training. The remaining elements are scaled by ``1 / (1 - rate)``."""
+    """Dropout with probability `rate` during training. The remaining elements are scaled by ``1 / (1 - rate)``."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

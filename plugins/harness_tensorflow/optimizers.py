@@ -65,7 +65,7 @@ class Optimizer(tf.Module):
                 slot.assign(tf.zeros_like(slot))
 
     def apply(self, gradients: Sequence[Any], learning_rate: Any, finite: Any = None) -> None:
-        """Update the variables by one step.
+        """Apply one update step to the variables.
 
         `gradients` are dense float32 tensors in the order of the variables, and `learning_rate` is a float32 scalar. If
         the boolean scalar `finite` is passed and is false, the variables, moments and step count do not change. A
@@ -217,7 +217,7 @@ class LossScale(tf.Module):
 
     @property
     def description(self) -> str:
-        """Kind of loss scale, which is stored in the record."""
+        """Type of loss scale, which is stored in the record."""
         return "dynamic" if self._fixed is None else f"fixed, {self._fixed:g}"
 
     def scale(self, loss: Any) -> Any:

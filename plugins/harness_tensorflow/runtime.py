@@ -77,7 +77,7 @@ def configure(request: harness.SessionRequest) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as error:
         raise harness.UnsupportedError(
-            f"TensorFlow sets devices and threads only once, and this process started with other settings: {error}"
+            f"TensorFlow can set devices and threads only once, and this process already uses other settings: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     if request.group is not None:

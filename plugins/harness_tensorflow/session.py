@@ -289,7 +289,7 @@ class TensorFlowSession(harness.Session):
         self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any, share: Any
     ) -> tuple[Any, list[Any]]:
         """Return the mean loss of the given examples and the gradients of this loss, all multiplied by `share` unless
-        it is None.
+        `share` is None.
         """
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
@@ -362,7 +362,7 @@ class TensorFlowSession(harness.Session):
         return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
 
     def _dense(self, gradients: list[Any]) -> list[Any]:
-        """Convert the sparse gradients of embeddings to dense ones, so that the moments of all rows decay at each
+        """Convert the sparse gradients of embeddings to dense gradients, so that the moments of all rows decay at each
         step."""
         unused = [name for name, gradient in zip(self._trained_names, gradients, strict=True) if gradient is None]
         if unused:

@@ -7,7 +7,7 @@ returns a `harness.Network`:
   with the prepared inputs as keyword arguments. Each input has the shape ``[B, ...]`` and the dtype of the prepared
   data. Images are passed as ``pixel_values`` ``[B, H, W, C]``, with channels last. The module returns outputs ``[B,
   info.outputs]``, which are logits or standardized regression targets. For token classification, the outputs are the
-  logits of each position, ``[B, L, info.outputs]``. At ``bf16`` and ``fp16`` precision, the module runs inside
+  logits of each position, ``[B, L, info.outputs]``. With ``bf16`` and ``fp16`` precision, the module runs inside
   ``torch.autocast``. The session provides the loss, the optimizer and the device.
 - ``bindings`` contains every parameter of the module that requires a gradient, and the module's running statistics.
   `harness_torch.networks.bindings` creates the bindings for a module whose parameters have the canonical names.
@@ -74,7 +74,8 @@ class TorchBackend(harness.Backend):
         return roofline_kernels(device, precision, threads)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return True if `error` is a failed memory allocation on the device, in a CUDA library, or on the host."""
+        """Return True if `error` indicates a failed memory allocation on the device, in a CUDA library, or on the
+        host."""
         torch = sys.modules.get("torch")
         if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
             return True

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH = 64
-"""Maximum number of examples per batch in the computation of the integral."""
+"""Maximum number of examples per batch when computing the integral."""
 
 
 def integrated_gradients(
@@ -27,8 +27,8 @@ def integrated_gradients(
     `harness.Session.attributions`.
 
     The gradients are integrated along the straight line from the baseline to the input. For token ids, the line is in
-    the space of embeddings, and the attributions are summed over the dimensions of each embedding. The integral is
-    computed by Gauss-Legendre quadrature.
+    the embedding space, and the attributions are summed over the dimensions of each embedding. The integral is computed
+    by Gauss-Legendre quadrature.
     """
     from captum.attr import IntegratedGradients, LayerIntegratedGradients
 

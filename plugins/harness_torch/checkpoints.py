@@ -3,8 +3,8 @@
 Names of the arrays:
 
 - ``module.NAME``: parameters and buffers of the module, including those that are not trained.
-- ``optimizer.INDEX.host.NAME`` and ``optimizer.INDEX.device.NAME``: optimizer state of a parameter, which is stored on
-  the host or on the device. The settings of the optimizer are not stored, because they follow from the recipe.
+- ``optimizer.INDEX.host.NAME`` and ``optimizer.INDEX.device.NAME``: optimizer state of a parameter, stored on the host
+  or on the device. The settings of the optimizer are not stored, because they follow from the recipe.
 - ``average.INDEX``: moving average of the weights.
 - ``loss_scale`` and ``growth_steps``: dynamic loss scale, and the number of steps since it last changed.
 - ``generator.cpu`` and ``generator.cuda``: states of the random number generators.

@@ -45,14 +45,14 @@ class Replicas:
         """Return the loss to minimize in this process.
 
         The gradients of this loss are averaged over the processes, so the loss is multiplied by the number of
-        processes. In float16, `add_up` multiplies the float32 gradients of the parameters instead of the loss, so that
-        the gradients in the backward pass are as large as on one device and overflow at the same loss scale.
+        processes. In float16, `add_up` applies this factor to the float32 gradients of the parameters instead. The
+        gradients in the backward pass are then as large as on one device and overflow at the same loss scale.
         """
         return loss * (weight if self._scaled else weight * self._size)
 
     def add_up(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Convert the gradients to those of the whole batch. This method is called after all backward passes of a
-        step."""
+        """Convert the averaged gradients to the gradients of the whole batch. This method is called after all backward
+        passes of a step."""
         if self._scaled and gradients:
             torch._foreach_mul_(gradients, float(self._size))
 
@@ -70,7 +70,7 @@ class Replicas:
 
 
 class Pending:
-    """Loss of a batch that is computed while the next step runs."""
+    """Loss of a batch, computed while the next step runs."""
 
     def __init__(self, loss: torch.Tensor, work: Any) -> None:
         self._loss, self._work = loss, work

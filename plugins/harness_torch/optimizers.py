@@ -1,4 +1,4 @@
-"""The optimizers of `harness.Recipe`. Optimizers from `torch.optim` are used if their definitions match."""
+"""The optimizers of `harness.Recipe`. Optimizers from `torch.optim` are used if they match these definitions."""
 
 from __future__ import annotations
 

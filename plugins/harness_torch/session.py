@@ -31,9 +31,9 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TorchSession(Session):
     """Session for a PyTorch model that runs a plain training step with the recipe's options.
 
-    In fp64, weights, inputs, activations and outputs are float64. With all other precisions, weights are float32.
-    Raises `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
-    ``torch.compile`` fails. Raises `harness.PluginError` if the network's bindings are incomplete.
+    With fp64 precision, weights, inputs, activations and outputs are float64. With all other precisions, weights are
+    float32. Raises `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or
+    prediction, if ``torch.compile`` fails. Raises `harness.PluginError` if the network's bindings are incomplete.
     """
 
     def __init__(self, request: SessionRequest) -> None:
@@ -322,7 +322,7 @@ def _set_process_flags(request: SessionRequest) -> None:
 
 
 def gradient_scaling(request: SessionRequest) -> str:
-    """Return the kind of loss scale, which is stored in the record."""
+    """Return the type of loss scale, which is stored in the record."""
     if request.precision != "fp16":
         return "off"
     return "dynamic" if request.recipe.loss_scale is None else f"fixed, {request.recipe.loss_scale:g}"

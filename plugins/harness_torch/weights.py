@@ -62,7 +62,7 @@ class BoundWeights:
                 binding.variable.copy_(torch.from_numpy(own))
 
     def read(self) -> dict[str, Array]:
-        """Return C-contiguous copies with canonical shapes and the tensors' dtype."""
+        """Return C-contiguous copies of the tensors, with canonical shapes and the same dtype."""
         return {
             parameter.name: _canonical(binding.variable.detach(), parameter, binding)
             for parameter, binding in self.pairs

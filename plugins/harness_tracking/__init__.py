@@ -34,7 +34,7 @@ def harness_trackers() -> Iterator[Tracker]:
             "directory)",
             "experiment": "name of the experiment (default: MLFLOW_EXPERIMENT_NAME or, if unset, harness)",
             "steps": "yes to log the loss and the learning rate of each step instead of each epoch (default: no)",
-            "artifacts": "yes to upload the files of the run's directory (default: no)",
+            "artifacts": "yes to upload the files in the run's directory (default: no)",
         },
         check="harness_tracking.mlflow_log:check",
     )

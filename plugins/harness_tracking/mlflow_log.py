@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
-"""Default settings for MLflow. If the user has set one of these variables, the user's value is used."""
+"""Default settings for MLflow. If one of these variables is already set, its value is not changed."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 _AT_ONCE = 1000
 """Maximum number of metrics in one request (MLflow's limit)."""
@@ -189,8 +189,9 @@ class MlflowLog:
             ) from error
 
     def _connected(self, results: Path) -> Any:
-        """Return a client. A local database and the experiment in it are created here, because creating them in an
-        event hook may exceed the time limit of the hook, and to check the name of the experiment before the first run.
+        """Return a client. A local database and its experiment are created here, because creating them in an event hook
+        may exceed the time limit of the hook, and because the name of the experiment must be checked before the first
+        run.
         """
         from mlflow import MlflowClient
 
@@ -231,7 +232,7 @@ class MlflowLog:
         return str(found.experiment_id)
 
     def _logged_before(self, record: RunRecord) -> list[str]:
-        """Return the ids of runs in MLflow to which the record was logged before."""
+        """Return the ids of the MLflow runs to which the record has already been logged."""
         wanted = {_RUN_ID: record.run_id, _STARTED_AT: record.started_at}
         condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items())
         return [run.info.run_id for run in self._client.search_runs([self._experiment_id], condition)]
@@ -280,7 +281,7 @@ def _params(values: Mapping[str, Any]) -> list[Any]:
 
 
 def _name(name: str) -> str:
-    """Replace the characters in a name that MLflow does not allow with underscores."""
+    """Replace each character of a name with an underscore if MLflow does not allow the character."""
     return re.sub(r"[^\w./: -]", "_", name)[:250]
 
 

@@ -27,7 +27,7 @@ from harness_tracking.content import (
     unwritable,
 )
 
-_ANOTHER = "set another directory with --tracker tensorboard:directory=DIR"
+_ANOTHER = "choose another directory with --tracker tensorboard:directory=DIR"
 
 
 def check(results: Path, options: Mapping[str, str]) -> None:

@@ -75,7 +75,7 @@ def options_of(folder: Path) -> dict[str, Any]:
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels
     if channels not in (1, 3):
-        raise _refusal(config, "num_channels", channels, "images have 1 or 3 channels; use another checkpoint")
+        raise _refusal(config, "num_channels", channels, "images must have 1 or 3 channels; use another checkpoint")
     path = folder / FILE
     if not path.is_file():
         return {"channels": channels}
@@ -169,7 +169,7 @@ def _or_default(value: Any, default: Any) -> Any:
 def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
     """Return the processor's name, without suffixes, and its defaults.
 
-    If the file does not name a processor, ConvNext's processor is assumed, which `transformers` uses for ResNets.
+    If the file does not name a processor, the default is ConvNext's processor, which `transformers` uses for ResNets.
     """
     field = "feature_extractor_type" if preprocessor.image_processor_type is None else "image_processor_type"
     processor = getattr(preprocessor, field)
@@ -215,6 +215,6 @@ def _positive(path: Path, field: str, pixels: int) -> int:
 def _cropped(path: Path, full: tuple[int, int], crop: tuple[int, int]) -> dict[str, Any]:
     share = crop[0] / full[0]
     if not 0.1 <= share <= 1 or crop[0] * full[1] != crop[1] * full[0]:
-        advice = f"the crop must have the same aspect ratio as the size {full}, and 0.1 to 1 times its height"
+        advice = f"the crop must have the same aspect ratio as the size {full} and be 0.1 to 1 times as high"
         raise _refusal(path, "crop_size", crop, advice)
     return {"image_size": crop, "crop_share": share}

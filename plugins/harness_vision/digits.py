@@ -18,8 +18,8 @@ PIXEL_MAX = 16
 class Digits(Dataset[SeededSplit]):
     """1797 images of the digits 0 to 9: 1257 for training, 180 for validation and 360 for testing.
 
-    Inputs: ``image``, uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink). A value is the number of inked pixels in a 4 x 4
-    block of the 32 x 32 scan. ``details["pixel_max"]`` is 16.
+    Inputs: ``image``, uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink). Each value is the number of inked pixels in a 4 x
+    4 block of the 32 x 32 scan. ``details["pixel_max"]`` is 16.
 
     The images come from scikit-learn's ``load_digits``, the test part of "Optical Recognition of Handwritten Digits"
     (Alpaydin and Kaynak 1998, UCI repository, doi:10.24432/C50P49). This part has no published split, and its 13

@@ -20,10 +20,10 @@ Shape = tuple[int, int, int]
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """Return the common shape ``(H, W, C)`` of `images`.
 
-    Size and channels are taken from `options` if specified there. By default, the size is that of the images, or
-    `usual` x `usual` pixels if the images differ in size. C is 3 if any image has color, and 1 otherwise. Raises
-    `harness.DataError` if an array is not an image, or if the images differ in size, ``options.resize`` is ``none``,
-    and no size is given.
+    The size and the number of channels are taken from `options` if specified there. By default, the size is that of the
+    images, or `usual` x `usual` pixels if the images differ in size. C is 3 if any image has color, and 1 otherwise.
+    Raises `harness.DataError` if an array is not an image, or if the images differ in size, ``options.resize`` is
+    ``none``, and no size is given.
     """
     check("training", images)
     sizes = {image.shape[:2] for image in images}
@@ -35,7 +35,7 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
     elif options.resize == "none":
         raise DataError(
             "the images differ in size and are not resized (task.resize=none); set task.image_size "
-            "to the size that they should be cropped to"
+            "to crop them to a common size"
         )
     else:
         height = width = usual
@@ -47,10 +47,10 @@ def uniform(
 ) -> NDArray[np.uint8]:
     """Resize, crop and convert each image according to `options`; return uint8 ``[N, *shape]``, 0 to 255.
 
-    Images are resized with Pillow's filters, which avoid aliasing. To convert images to 3 channels, the gray channel is
-    repeated. To convert images to gray, the ITU-R 601-2 formula is used. If `pixel_max` is not 255, pixels are first
-    scaled to the range 0 to 255, so that filters can produce intermediate levels. Raises `harness.UnsupportedError` if
-    Pillow is not installed.
+    Images are resized with Pillow's filters, which avoid aliasing. Gray images are converted to 3 channels by repeating
+    the gray channel, and color images are converted to gray with the ITU-R 601-2 formula. If `pixel_max` is not 255,
+    pixels are first scaled to the range 0 to 255, so that filters can produce intermediate levels. Raises
+    `harness.UnsupportedError` if Pillow is not installed.
     """
     import numpy as np
 
@@ -109,4 +109,6 @@ def check(name: str, images: Collection[NDArray[Any]]) -> None:
 def check_range(name: str, images: NDArray[Any], pixel_max: float) -> None:
     """Raise `harness.DataError` if a pixel value exceeds `pixel_max`."""
     if images.max() > pixel_max:
-        raise DataError(f"{name} images have pixels of {images.max()}, above the dataset's pixel_max of {pixel_max:g}")
+        raise DataError(
+            f"{name} images have pixel values up to {images.max()}, above the dataset's pixel_max of {pixel_max:g}"
+        )

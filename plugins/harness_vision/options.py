@@ -16,9 +16,9 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     training images, or 64 x 64 if the images differ in size."""
     channels: Literal[1, 3] | None = None
     """Number of channels: 1 for gray, 3 for color. If None, use the training images' number of channels, or 3 if the
-    images differ in the number of channels."""
+    images have different numbers of channels."""
     resize: Literal["cover", "stretch", "none"] = "cover"
-    """Method for scaling an image before its center is cropped to `image_size`. ``cover``: scale to cover the size,
+    """Method for scaling an image before cropping its center to `image_size`. ``cover``: scale to cover the size,
     preserving the aspect ratio. ``stretch``: scale to exactly this size, without preserving the aspect ratio. ``none``:
     do not scale, and fill missing pixels with black."""
     crop_share: float = 1.0
@@ -52,6 +52,6 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("only one of mean and std is set; set both or neither")
         if self.mean is not None and self.std is not None:
             if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3):
-                raise ValueError(f"mean and std need 1 or 3 numbers each, got {self.mean} and {self.std}")
+                raise ValueError(f"mean and std must each contain 1 or 3 numbers, got {self.mean} and {self.std}")
             if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
                 raise ValueError(f"mean must be finite and std positive, got {self.mean} and {self.std}")

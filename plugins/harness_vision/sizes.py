@@ -63,7 +63,7 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
         if found.mean() > LIMIT:
             yield (
                 f"the aspect ratio of {share(found)} was changed by a factor of more than {STRETCHED:g}; set "
-                "task.resize=cover to keep it, or set task.image_size to a size with the images' proportions"
+                "task.resize=cover to preserve it, or set task.image_size to a size with the images' proportions"
             )
         return
     full = target if options.resize == "none" else target / options.crop_share

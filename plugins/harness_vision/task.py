@@ -57,9 +57,9 @@ class VisionTask(Task[VisionOptions]):
         """Resize images to a common size, scale pixels to [0, 1] and normalize each channel.
 
         ``info.details`` contains the mean and standard deviation used for each channel (``channel_<c>_mean``,
-        ``channel_<c>_std``). If images were resized, it also contains the median height and width of the original
-        training images (``original_height``, ``original_width``). Raises `harness.DataError` if the images have the
-        wrong dtype or shape, or if the number of channels does not match the given mean.
+        ``channel_<c>_std``). If images were resized, ``info.details`` also contains the median height and width of the
+        original training images (``original_height``, ``original_width``). Raises `harness.DataError` if the images
+        have the wrong dtype or shape, or if the number of channels does not match the given mean.
         """
         import numpy as np
 

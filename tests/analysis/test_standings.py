@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betaincinv
-from scipy.stats import friedmanchisquare
+from scipy.stats import binomtest, friedmanchisquare
 
-from harness.analysis.standings import Case, critical_difference, friedman, holm, p_of_difference, standings
+from harness.analysis.standings import (
+    Case,
+    critical_difference,
+    friedman,
+    holm,
+    nemenyi,
+    p_of_differences,
+    standings,
+)
 
 NAMES = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
 # AUC of four variants of C4.5 on 14 datasets (Demsar 2006, table 6). On the dataset "voting", C4.5+cf and C4.5+m+cf are
@@ -46,14 +54,45 @@ def test_example_of_demsar() -> None:
     assert found.critical_difference == pytest.approx(1.25, abs=0.005)
     assert found.friedman_p is not None
     assert 0.01 < found.friedman_p < 0.03  # 0.020 by the F distribution with F(3, 39) = 3.69
-    assert p_of_difference(3.143 - 1.964, 4, 14) == pytest.approx(0.016, abs=0.0005)
     assert [one.name for one in found.contenders] == ["C4.5+m+cf", "C4.5+m", "C4.5+cf", "C4.5"]
 
 
 def test_critical_values_of_nemenyi() -> None:
     # Demsar 2006, table 5a: critical values q at 5%
     for k, q in {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 10: 3.164}.items():
-        assert critical_difference(k, 1) == pytest.approx(q * math.sqrt(k * (k + 1) / 6), abs=0.004)
+        assert nemenyi(k, 1) == pytest.approx(q * math.sqrt(k * (k + 1) / 6), abs=0.004)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("n", [2, 4, 5, 8, 9, 14])
+def test_critical_difference_is_exceeded_by_chance_in_at_most_five_percent(k: int, n: int) -> None:
+    rng, samples = np.random.default_rng(1), 20_000
+    sums = sum(rng.permuted(np.tile(np.arange(k), (samples, 1)), axis=1) for _ in range(n))
+    limit = critical_difference(k, n)
+    if limit is not None:
+        assert (np.ptp(np.asarray(sums), axis=1) / n >= limit - 1e-9).mean() < 0.054  # 0.05 + 2.6 standard errors
+
+
+def test_two_candidates_need_six_datasets_for_a_significant_difference() -> None:
+    assert [critical_difference(2, n) is None for n in range(1, 8)] == [True] * 5 + [False] * 2
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 6, 12, 40])
+def test_p_of_two_candidates_is_that_of_the_sign_test(n: int) -> None:
+    for wins in range(n + 1):
+        p = p_of_differences(np.repeat([1.0, -1.0], [wins, n - wins]))
+        assert p == pytest.approx(binomtest(wins, n).pvalue, abs=1e-12 if n <= 12 else 0.025)
+
+
+def test_p_does_not_depend_on_other_candidates() -> None:
+    """Two candidates that are best or worst at random do not differ, however many candidates rank between them."""
+    rng = np.random.default_rng(0)
+    significant = [p_of_differences(rng.choice([-9.0, 9.0], 10)) <= 0.05 for _ in range(500)]
+    assert np.mean(significant) < 0.05
+
+
+def test_p_of_ties_is_one() -> None:
+    assert p_of_differences(np.zeros(7)) == p_of_differences(np.zeros(70)) == 1.0
 
 
 def test_friedman_equals_scipy_without_ties() -> None:

@@ -41,7 +41,7 @@ def test_groups_prints_rates_gaps_and_notes(invoke: Invoke, stored: Path) -> Non
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["side", "left", "(small)", "40"] in [line[:4] for line in lines]
     assert "true positive rate   0.250 [0.000, 0.523]" in result.stdout
-    assert "The rates are those of the class 'fr'." in result.stdout
+    assert "The rates are for the class 'fr'." in result.stdout
 
 
 def test_groups_as_json_and_csv_have_the_same_values(invoke: Invoke, stored: Path) -> None:
@@ -62,7 +62,7 @@ def test_groups_as_json_and_csv_have_the_same_values(invoke: Invoke, stored: Pat
 
 def test_groups_of_a_class_and_with_another_minimum(invoke: Invoke, stored: Path) -> None:
     result = invoke("groups", "nlp", "--results", str(stored), "--class", "de", "--min-examples", "21")
-    assert "The rates are those of the class 'de'." in result.stdout
+    assert "The rates are for the class 'de'." in result.stdout
     assert "Rates computed from fewer than 21 examples have no interval" in result.stdout
     wrong = invoke("groups", "nlp", "--results", str(stored), "--class", "es")
     assert wrong.exit_code == 2

@@ -111,7 +111,7 @@ MISUSES: list[tuple[str, tuple[str, ...]]] = [
     # options that contradict each other
     (f"{RUN} --set recipe.optimizer=adam --set recipe.momentum=0.9", ("recipe.momentum has no effect", "remove it")),
     (f"{RUN} --set recipe.step_size=1", ("recipe.step_size has no effect", "remove it")),
-    (f"{RUN} --set recipe.schedule=step", ("needs either step_size or milestones",)),
+    (f"{RUN} --set recipe.schedule=step", ("requires either step_size or milestones",)),
     (f"{RUN} --set recipe.schedule=one_cycle", ("needs warmup_fraction", "such as 0.3")),
     (f"{RUN} --set recipe.early_stopping=50", ("recipe.early_stopping=50", "choose a smaller number, or more epochs")),
     (f"{ABLE} --set recipe.loss_scale=8", ("recipe.loss_scale", "add --precision fp16, or remove")),
@@ -237,7 +237,7 @@ SUITES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "empty matrix": (
         ENTRY + "matrix = { recipe.batch_size = [] }\n",
-        (":4: ", "'recipe.batch_size' in matrix needs a list of values"),
+        (":4: ", "'recipe.batch_size' in matrix requires a list of values"),
     ),
     "set and matrix": (
         ENTRY + "set = { recipe.epochs = 2 }\nmatrix = { recipe.epochs = [2, 3] }\n",

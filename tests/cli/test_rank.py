@@ -106,6 +106,7 @@ def test_rank_ranks_several_metrics(rank: Invoke, ranked: Path) -> None:
 def test_rank_too_few_datasets_says_so(rank: Invoke, ranked: Path) -> None:
     text = rank(ranked, "--dataset", "a,b").stdout
     assert "too few datasets for confidence intervals (2): at least 3 are required" in text
+    assert "With 2 datasets, no difference between mean ranks is significant (Nemenyi's test, 5%)." in text
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".json"])

@@ -63,7 +63,7 @@ def test_task_without_counts_changes_nothing() -> None:
         (lambda split: np.zeros(3), "returned only zeros"),
         (lambda split: split.inputs["masks"], "failed for the train split: .*KeyError"),
         (lambda split: split.inputs["mask"].sort(), "failed for the train split: .*read-only"),
-        (None, "failed for the train split: .*does not implement the method count"),
+        (None, "failed for the train split: .*does not implement the count method"),
     ],
 )
 def test_counts_that_are_not_valid_raise(count: Callable[[Split], Any] | None, message: str) -> None:

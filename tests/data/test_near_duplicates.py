@@ -310,13 +310,13 @@ def test_find_many_similar_images_are_limited_with_a_sentence(
         monkeypatch.setattr(near_duplicates, "MAX_PAIRS", 4)
     found = find("image", originals, (), np.arange(80))
     assert found is not None
-    skipped = "many images are similar, so not all pairs of them were compared"
+    skipped = "many images are similar, so not all pairs were compared"
     assert found.limit == ("" if sorted_pairs else skipped)
     assert found.groups.tolist() == [seed // 4 * 4 for seed in range(80)]
     monkeypatch.setattr(near_duplicates, "MAX_COMPARED", 5)
     found = find("image", originals, (), np.arange(80))
     assert found is not None
-    assert found.limit == "many images are similar, so only 5 pairs of them were compared"
+    assert found.limit == "many images are similar, so only 5 pairs were compared"
     assert len(np.unique(found.groups)) == 75
 
 
@@ -343,7 +343,7 @@ def test_find_dense_cluster_of_large_examples_is_compared_within_the_budget(
     found = find(kind, contents, rates_hz, np.arange(len(contents)))
     assert found is not None
     assert 30 * large[0].size >= sum(compared) > 20 * large[0].size
-    assert f"so only {len(compared)} pairs of them were compared" in found.limit
+    assert f"so only {len(compared)} pairs were compared" in found.limit
 
 
 def test_find_pairs_similar_in_the_first_axes_only_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +354,7 @@ def test_find_pairs_similar_in_the_first_axes_only_are_limited(monkeypatch: pyte
     monkeypatch.setattr(near_duplicates, "MAX_DISTANCES", 5)
     found = find("image", originals, (), np.arange(60))
     assert found is not None
-    assert found.limit == "many images are similar, so not all pairs of them were compared"
+    assert found.limit == "many images are similar, so not all pairs were compared"
 
 
 @pytest.mark.parametrize("side", [1, 4, 7])

@@ -205,7 +205,7 @@ def toy_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoredRun:
 
 def test_requests_that_cannot_be_explained_are_refused(toy_run: StoredRun) -> None:
     run = Run(toy_run.path, toy_run.record)
-    with pytest.raises(CombinationError, match="backend 'toy-numpy' does not compute integrated gradients"):
+    with pytest.raises(CombinationError, match="backend 'toy-numpy' does not support integrated gradients"):
         run.explain("integrated-gradients", examples=[1])
     with pytest.raises(UsageError, match="integrated gradients require --examples"):
         run.explain("integrated-gradients")

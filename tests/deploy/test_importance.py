@@ -247,5 +247,5 @@ def test_run_without_a_table_is_refused(tmp_path: Path) -> None:
         chosen = ("--task", "toy-classify", "--backend", "toy-numpy", *SET_FAST)
         harness_cli("run", *chosen, "-q", "--save-weights", results=tmp_path)
         (stored,) = Store(tmp_path).load().runs
-        with pytest.raises(CombinationError, match="permutation importance needs a table"):
+        with pytest.raises(CombinationError, match="permutation importance requires a table"):
             Run(stored.path, stored.record).explain("permutation")

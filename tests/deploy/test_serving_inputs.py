@@ -294,7 +294,7 @@ def test_recording_with_a_low_sample_rate_needs_little_memory(sounds: Example) -
 def test_request_with_too_many_pixels_in_all_images_is_refused(images: Example, tmp_path: Path) -> None:
     file = File("a.png", write_image(tmp_path / "a.png", (100, 100, 3)).read_bytes())
     assert images.prepared(Part(files=[file] * 4)).counts == [4]
-    detail = "the files of the request have more than 40,000 pixels; send fewer files in a request"
+    detail = "the files in the request have more than 40,000 pixels; send fewer files per request"
     assert images.refusal(Part(files=[file] * 5)) == (413, detail)
 
 

@@ -150,4 +150,4 @@ def test_process_that_does_not_answer_is_started_again(
     monkeypatch.setattr(process, "interpreter", lambda env: None)
     assert asyncio.run(asyncio.wait_for(main(), 20)) == [ModelEndedError, 200, True]
     assert models.started == 2
-    assert capsys.readouterr().err.count(f"the model process {problem}; it will be started again") == 1
+    assert capsys.readouterr().err.count(f"the model process {problem}; it will be restarted") == 1

@@ -83,7 +83,7 @@ def test_table_shows_served_rows_next_to_the_trained_row(runs: list[StoredRun], 
     assert "recipe.batch_size" in text
     assert "recipe.optimizer" not in text
     assert "recipe.epochs" not in text
-    assert "none: the run used trained weights" in text
+    assert "none; the run used trained weights" in text
 
 
 def test_audit_of_a_served_run_passes(runs: list[StoredRun], results: Path) -> None:
@@ -92,7 +92,7 @@ def test_audit_of_a_served_run_passes(runs: list[StoredRun], results: Path) -> N
     findings = findings if isinstance(findings, list) else findings["findings"]
     assert {finding["check"] for finding in findings if finding["passed"] is False} == set()
     passed = {finding["check"] for finding in findings if finding["passed"]}
-    assert "a run that used trained weights did not train" in passed
+    assert "a run that used trained weights has no training results" in passed
     assert "training changed the weights, and the trained weights were evaluated" in passed
 
 

@@ -258,7 +258,7 @@ def test_resume_with_another_recipe_is_refused(interrupted: tuple[Store, RunSpec
     store, spec = interrupted
     (other,) = toy_specs(catalog, "recipe.learning_rate=0.3", "recipe.clip_norm=1")
     with pytest.raises(
-        UsageError, match=r"was written with other settings: recipe.learning_rate=0.1, recipe.clip_norm="
+        UsageError, match=r"was written with different settings: recipe.learning_rate=0.1, recipe.clip_norm="
     ):
         assigned(store, catalog, [other], resume=True)
     (decision,) = assigned(store, catalog, [other])

@@ -323,7 +323,7 @@ def test_call_without_a_directory_leaves_no_file(
         (functions.fail, "error", "ValueError: it broke", "and this is its second line"),
         (functions.refuse, "unsupported", "not on this machine", "UnsupportedError: not on this machine"),
         (functions.return_another_type, "bad_result", "returned an invalid result: Expected `int`, got `str`", ""),
-        (functions.leave, "crash", "ended with status 0 but returned no result", ""),
+        (functions.leave, "crash", "exited with status 0 but returned no result", ""),
         (functions.crash_after_the_result, "crash", "killed by SIGABRT", ""),
     ],
 )

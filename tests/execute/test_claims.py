@@ -203,7 +203,7 @@ def test_two_commands_execute_each_run_once(start: Start, tmp_path: Path) -> Non
     message = refused.communicate(timeout=60)[1]
     assert refused.returncode == 1
     assert f"(process {first.pid} on " in message
-    assert "is executing 2 of these runs in this results directory; wait until it ends, or pass --wait" in message
+    assert "is executing 2 of these runs in this results directory; wait until it finishes, or pass --wait" in message
     (tmp_path / "gate" / "open").touch()
     first.communicate(timeout=60)
     assert first.returncode == 0

@@ -155,7 +155,7 @@ def test_lost_attempt_is_repeated_and_its_late_result_is_dropped(catalog: Catalo
     returned = execute(catalog, tmp_path / "results", Losing(), listener=log)
     assert stored(tmp_path / "results") == returned
     assert outcomes(tmp_path / "results") == [(0, "success", ""), (1, "success", "")]
-    lost = "an attempt was lost; the run will be started again"
+    lost = "an attempt was lost; the run will be restarted"
     assert [line.rpartition(": ")[2] for line in log.lines] == [
         *("start 1", lost, "start 1", "epoch", "end 1"),
         *("start 2", "epoch", "end 2"),

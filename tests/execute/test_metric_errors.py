@@ -75,7 +75,7 @@ def harness_tasks():
     [
         ("cheats", "error", "the metric 'toy_metric' failed: ValueError: assignment destination is read-only"),
         ("beyond", "bad_result", "the metric 'toy_metric' is 1.5, outside its declared bounds 0 to 1"),
-        ("leaves", "error", "ended with status 3 (while calling the metric 'toy_metric')"),
+        ("leaves", "error", "exited with status 3 (while calling the metric 'toy_metric')"),
         ("crashes", "crash", "killed by SIGSEGV (while calling the metric 'toy_metric')"),
         ("hangs", "timeout", "did not finish within 15 s; raise the limit with --timeout (while calling the metric"),
     ],

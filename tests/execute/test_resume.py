@@ -202,7 +202,7 @@ def test_repeated_command_executes_only_what_is_missing(invoke: Invoke, tmp_path
     more = invoke(*command, "--seed", "0,1")
     assert more.exit_code == 0
     assert "skip: toy-classify · toy-linear · toy-numpy · seed 0: done on" in more.stderr
-    assert "Saved 1 run to results/; 1 run skipped, use --rerun to repeat" in more.stderr
+    assert "Saved 1 run to results/; 1 run skipped (use --rerun to repeat)" in more.stderr
     assert "· 2 seeds ·" in more.stdout
     again = invoke(*command, "--seed", "0,1")
     assert again.exit_code == 0

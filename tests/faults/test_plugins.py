@@ -31,7 +31,7 @@ AT_IMPORT = {
     "exits": ("import os; os._exit(0)", "the plugin called os._exit(0), which would have terminated this process"),
     "exits_in_c": (
         "import ctypes; ctypes.CDLL(None).exit(0)",
-        "it terminated the process that loaded it: ended with status 0 but returned no result",
+        "it terminated the process that loaded it: exited with status 0 but returned no result",
     ),
     "crashes": ("import ctypes; ctypes.string_at(0)", "it terminated the process that loaded it: killed by SIGSEGV"),
     "aborts": ("import os; os.abort()", "it terminated the process that loaded it: killed by SIGABRT"),
@@ -298,7 +298,7 @@ def test_thread_of_a_plugin_does_not_keep_the_process_alive(command_line: Comman
     path = write(command_line.folder, "stays", INTRUSIVE.format(at_import="", in_hook=hook))
     done = command_line.shell(f"$RUN --plugin {path}")
     assert done.returncode == 0, done.stderr
-    assert "the thread 'forever', which a plugin started, did not end in time" in done.stderr
+    assert "the thread 'forever', which a plugin started, did not finish in time" in done.stderr
     assert [type(record.outcome) for record in command_line.stored()] == [Success]
 
 

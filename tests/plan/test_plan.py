@@ -346,7 +346,7 @@ def test_metric_is_part_of_the_key_unless_it_is_that_of_the_task(catalog: Catalo
 
 def test_options_of_data_files_with_a_named_dataset_raise(catalog: Catalog) -> None:
     with pytest.raises(
-        UsageError, match=r"'toy-numbers' does not support dataset\.slice_columns, because such options apply only to"
+        UsageError, match=r"'toy-numbers' does not support dataset\.slice_columns, because these options apply only to"
     ):
         plan(catalog, 'dataset.slice_columns=["a"]')
 
@@ -706,7 +706,7 @@ def test_folds_of_a_dataset_with_a_published_test_split_need_a_setting(catalog: 
         (("folds=3", "random_splits=0"), (), "random_splits must be between 2 and 100, got 0"),
         (("folds=three",), (), "Expected `int"),
         (("split=1",), (), "dataset.split: dataset 'seeded' has no numbered splits; also pass --folds"),
-        (("fold_column=x",), (), "does not support dataset.fold_column, because such options apply only to your"),
+        (("fold_column=x",), (), "does not support dataset.fold_column, because these options apply only to your"),
         ((), (1,), "'seeded' has no numbered splits; remove --split, or pass --folds or --random-splits"),
         (("folds=3", "split=1"), (1,), "--split and --set dataset.split both select the split"),
     ],
@@ -729,7 +729,7 @@ def test_folds_of_a_dataset_with_an_option_of_the_same_name_raise(catalog: Catal
     provide(catalog, dataset=Clashing())
     with pytest.raises(
         CombinationError,
-        match=rf"'seeded' defines dataset\.{name}, which clashes with the options for folds and random splits",
+        match=rf"'seeded' defines dataset\.{name}, which conflicts with the options for folds and random splits",
     ):
         plan(catalog, f"dataset.{other}=3", datasets=("seeded",))
 

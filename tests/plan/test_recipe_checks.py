@@ -82,8 +82,8 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("learning_rate=1e39",), r"recipe.learning_rate=1e\+39 is outside the range of float32"),
         (("optimizer=adam", "epsilon=1e-60"), "recipe.epsilon=1e-60 is outside the range of float32"),
         (("weight_decay=1e300",), "recipe.weight_decay=1e.300 is outside the range of float32"),
-        (("optimizer=adam", "beta1=0.999999999"), "recipe.beta1=0.999999999 is 1 in float32"),
-        (("optimizer=adam", "beta2=0.999999999"), "recipe.beta2=0.999999999 is 1 in float32"),
+        (("optimizer=adam", "beta1=0.999999999"), "recipe.beta1=0.999999999 rounds to 1 in float32"),
+        (("optimizer=adam", "beta2=0.999999999"), "recipe.beta2=0.999999999 rounds to 1 in float32"),
         (("l1=1e-40",), "recipe.l1=1e-40 is outside the range of float32"),
         (("clip_norm=1e50",), "recipe.clip_norm=1e.50 is outside the range of float32"),
         *(

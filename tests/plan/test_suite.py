@@ -92,8 +92,11 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         (ENTRY + "protocol = 1", r"toml:4: protocol: Expected `str`"),
         (ENTRY + "repeat = 0", r"toml:4: repeat: Expected `int` >= 1"),
         (ENTRY + 'matrix = "x"', r"toml:4: matrix: Expected `object"),
-        (ENTRY + "[run.matrix]\n'recipe.epochs' = []", r"toml:5: 'recipe.epochs' in matrix needs a list of values"),
-        (ENTRY + "matrix = { recipe.epochs = 16 }", r"toml:4: 'recipe.epochs' in matrix needs a list of values; write"),
+        (ENTRY + "[run.matrix]\n'recipe.epochs' = []", r"toml:5: 'recipe.epochs' in matrix requires a list of values"),
+        (
+            ENTRY + "matrix = { recipe.epochs = 16 }",
+            r"toml:4: 'recipe.epochs' in matrix requires a list of values; write",
+        ),
         (
             ENTRY + "[run.matrix]\nrecipe.epochs = [1]\n[run.set]\n'recipe.epochs' = 2",
             r"toml:5: 'recipe.epochs' is in both set and matrix",

@@ -112,7 +112,7 @@ def test_task_is_not_checked_if_its_dataset_returns_no_raw_data(catalog: Catalog
     put(catalog, "dataset", type("Empty", (ToyNumbers,), {"load": lambda self, options: None})())
     findings = list(apply_rules(Subject("task", "toy-regress"), catalog))
     assert not broken(findings)
-    assert any("'toy-numbers' returns no RawData" in finding.seen for finding in findings)
+    assert any("'toy-numbers' does not return RawData" in finding.seen for finding in findings)
 
 
 def accuracy_of_positions(targets: Any, outputs: Any, info: Any) -> float:
@@ -311,7 +311,7 @@ def test_process_that_ends_is_a_finding(toy_path: Path, tmp_path: Path) -> None:
         sys.modules.pop("dying_plugin", None)
     assert [finding.passed for finding in findings[:3]] == [True, False, None]
     assert findings[1].rule == "dataset-loads"
-    assert "ended with status 7" in findings[1].seen
+    assert "exited with status 7" in findings[1].seen
     assert len(findings) == len(RULES["dataset"])
 
 

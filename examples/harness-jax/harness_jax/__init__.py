@@ -1,4 +1,4 @@
-"""A JAX backend for harness, for CPUs and NVIDIA GPUs, and JAX networks for the built-in models.
+"""A JAX backend for CPUs and NVIDIA GPUs, with JAX networks for the built-in models.
 
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="jax"`` and a ``build`` function that
 returns a `harness.Network`:
@@ -6,14 +6,14 @@ returns a `harness.Network`:
 - ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. The function is
   traced inside `jax.jit`, once per batch size and mode.
 - ``params`` is a dict of the trainable parameters, and ``statistics`` is a dict of the running statistics. In
-  evaluation mode, the running statistics are returned unchanged. The arrays in both dicts are float32, or float64 at
-  precision ``fp64``.
+  evaluation mode, the running statistics are returned unchanged. The arrays in both dicts are float32, or float64 if
+  the precision is ``fp64``.
 - ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` that
   contains the training flag, the compute dtype and the random key for the step. ``outputs`` has the shape ``[B,
   outputs]`` and any floating dtype. The outputs are logits or standardized regression targets.
 - ``bindings`` contains a `harness.Binding` for every canonical array. The ``variable`` of a binding is the key of its
-  array in one of these dicts. The built-in networks use the canonical names and layouts, so their bindings need no
-  conversion.
+  array in ``params`` or ``statistics``. The built-in networks use the canonical names and layouts, so their bindings
+  need no conversion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Layers of the JAX networks, which are pure functions of ``(params, x)`` and numerically equivalent to PyTorch's
-layers.
+"""Layers for the JAX networks: pure functions of ``(params, x)`` that are numerically equivalent to PyTorch's layers.
 
-`Layers` creates the layers and collects the bindings of their arrays. Arrays have the canonical layouts, because
+`Layers` creates the layers and collects the bindings of their arrays. Arrays use the canonical layouts, because
 transposed kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) were not faster on a CPU.
 
 Each layer computes in the dtype of its input, except for normalization layers and softmax, which use at least float32.
@@ -62,7 +61,7 @@ class Layers:
     def convolution(self, name: str, stride: int, *, padding: int = 0, bias: bool = False) -> Layer:
         """Create a convolution layer for ``[B, L, C]`` or ``[B, H, W, C]``.
 
-        The input is padded by `padding` zeros on both sides of each spatial axis.
+        The input is padded with `padding` zeros on both sides of each spatial axis.
         """
         weight = self.array(f"{name}.weight")
         bias_key = self.array(f"{name}.bias") if bias else None
@@ -76,8 +75,8 @@ class Layers:
     def layer_norm(self, name: str, epsilon: float, axis: int = -1) -> Layer:
         """Create a normalization layer over `axis`, with scale and offset along the last axis.
 
-        With axis -1, the layer is layer normalization. With axis 1 of ``[B, L, C]``, the layer is group normalization
-        with C groups.
+        If `axis` is -1, the layer performs layer normalization. If `axis` is 1 and the input is ``[B, L, C]``, the
+        layer performs group normalization with C groups.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
 
@@ -156,8 +155,8 @@ def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, r
     """Compute a convolution as a single matrix product of the image patches and the kernel.
 
     On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output, for
-    example with a 3x3 kernel and an output of 2x2 pixels. For a kernel of one pixel, XLA's convolution takes twice as
-    long.
+    example with a 3x3 kernel and an output of 2x2 pixels. For a 1x1 kernel, XLA's convolution takes twice as long as
+    this product.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1

@@ -1,9 +1,9 @@
 """The optimizers of `harness.Recipe`, built from optax transformations.
 
 A transformation returns the direction ``u`` of the step ``p -= a u``. The direction does not include the learning rate
-``a``, because it may change at every step. optax's transformations are used if they match the recipe: ``trace`` for
-momentum and Nesterov momentum, ``scale_by_rms`` for RMSProp (with epsilon outside the square root), ``scale_by_lion``
-for Lion, and ``scale_by_trust_ratio`` for LAMB. The other transformations are defined in this module.
+``a``, which may change at every step. optax's transformations are used if they match the recipe: ``trace`` for momentum
+and Nesterov momentum, ``scale_by_rms`` for RMSProp (with epsilon outside the square root), ``scale_by_lion`` for Lion,
+and ``scale_by_trust_ratio`` for LAMB. The other transformations are defined in this module.
 
 ``add_decayed_weights`` adds the weight decay term ``w p``. Weight decay is applied before the moments are computed
 (sgd, rmsprop, adam, adagrad) or, if weight decay is decoupled, after they are computed, as in adamw: ``p -= a (m^ /
@@ -101,9 +101,9 @@ class AdamState(NamedTuple):
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
     """Return the transformation from gradients to ``m^ / (sqrt(s^) + epsilon)`` (Kingma and Ba 2015).
 
-    ``optax.scale_by_adam`` computes ``1 - beta2 ** t`` in float32. For beta2 = 0.999, this expression has a relative
-    error of 1.3e-5 at the first step. Therefore, this function computes ``-expm1(t log(beta2))``, with the logarithm in
-    float64.
+    ``optax.scale_by_adam`` computes ``1 - beta2 ** t`` in float32. For beta2 = 0.999, the result has a relative error
+    of 1.3e-5 at the first step. Therefore, this function computes ``-expm1(t log(beta2))`` instead, with the logarithm
+    in float64.
     """
 
     def init(params: dict[str, Any]) -> AdamState:

@@ -1,4 +1,4 @@
-"""Devices, thread pools and 64-bit mode, which JAX sets per process."""
+"""Devices, thread pools and 64-bit mode, which JAX configures per process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _keep_freed_memory() -> None:
     """Configure glibc to keep freed memory for the next allocation (mallopt(3)).
 
     At every step, XLA allocates the temporary arrays of a program in one block. By default, a block of more than 32 MiB
-    is returned to the system after each step. Allocating its pages again takes a third of a training step: for
+    is returned to the system after each step. Allocating its pages again accounts for a third of a training step: for
     bert-tiny, a step takes 80 ms instead of 55 ms. Call this function before XLA starts its threads, because a thread
     keeps the arena that it starts with, and only the main arena can grow without limit.
     """
@@ -48,7 +48,7 @@ _CPU = harness.DeviceInfo(name="cpu", description="CPU, compiled by XLA", precis
 
 
 def _gpus() -> dict[str, Any]:
-    """Return the GPUs by device name.
+    """Return a mapping from device names to GPUs.
 
     The name contains `local_hardware_id`, which is the number of the GPU in the CUDA driver. The number does not change
     if the ``jax_cuda_visible_devices`` option excludes other GPUs.

@@ -39,7 +39,7 @@ class Training(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The targets and weights from which the loss of a batch is computed."""
+    """Targets and weights used to compute the loss of a batch."""
 
     targets: Any
     teacher_logits: Any
@@ -274,7 +274,7 @@ class JaxSession(harness.Session):
         return (1 - alpha) * hard + alpha * (self._soft_losses(outputs, wanted.teacher_logits) * of_examples).mean()
 
     def _soft_losses(self, outputs: Any, teacher: Any) -> Any:
-        """Return the distillation losses (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+        """Return the distillation losses (`harness.Recipe.distillation_alpha`), multiplied by T^2."""
         temperature = self._request.recipe.distillation_temperature
         student, soft = (jax.nn.log_softmax(logits / temperature) for logits in (outputs, teacher.astype(self._float)))
         return temperature**2 * optax.losses.kl_divergence_with_log_targets(student, soft)
@@ -285,7 +285,7 @@ class JaxSession(harness.Session):
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """Return the arrays in a tree by their paths, such as ``training.params.classifier.weight``."""
+    """Return the arrays in a tree, keyed by path, such as ``training.params.classifier.weight``."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): array
         for path, array in jax.tree_util.tree_leaves_with_path(tree)

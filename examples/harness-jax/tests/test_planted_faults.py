@@ -29,7 +29,7 @@ OPTIONS = {
     "layer_decay": ("optimizer", "layer_decay=0.8"),
     "class_weights": ("loss", "class_weights=[0.5,1,1.5,0.5,1,1.5,0.5,1,1.5,0.5]"),
 }
-"""Mapping from each option to the stage that finds its faults and the recipe setting that enables the option."""
+"""Mapping from each option to the stage that detects faults in it and the recipe setting that enables it."""
 
 
 class BiasedAverage(JaxSession):
@@ -40,7 +40,7 @@ class BiasedAverage(JaxSession):
 
 
 class RareAverage(JaxSession):
-    """Update the moving average only at every second step."""
+    """Update the moving average only every second step."""
 
     number = 0
 

@@ -66,5 +66,5 @@ def test_one_thread_keeps_one_core_busy() -> None:
 def test_two_threads_keep_more_than_one_core_busy() -> None:
     """Check that `test_one_thread_keeps_one_core_busy` would fail with several threads."""
     if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("this machine has one core")
+        pytest.skip("this machine has only one core")
     assert cores_used(2) > 1.2

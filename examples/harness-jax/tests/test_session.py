@@ -51,7 +51,7 @@ def test_training_steps_after_setting_the_weights_draw_new_dropout_masks() -> No
 
 
 def slow(build_network: Any) -> Any:
-    """Return a builder for the same network, preceded by matrix products that take a few tenths of a second."""
+    """Return a builder for a slower network, which first computes matrix products for a few tenths of a second."""
 
     def build(config: Any, info: Any, dropout: float) -> harness.Network:
         network = build_network(config, info, dropout)

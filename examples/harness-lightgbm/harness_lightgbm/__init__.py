@@ -16,21 +16,22 @@ HARNESS_API_VERSION = "1.2"
 
 
 class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters of LightGBM, with LightGBM's names and defaults, except for `num_iterations`."""
+    """LightGBM parameters, with LightGBM's defaults except for `num_iterations` and `early_stopping_round`."""
 
     num_iterations: int = 1000
-    """Maximum number of boosting rounds. Each round adds one tree, or one tree per class if there are several."""
+    """Maximum number of boosting rounds. Each round adds one tree, or one tree per class if there are more than two
+    classes."""
     early_stopping_round: int = 20
-    """Number of rounds without an improvement of the loss on the validation split after which training ends. The best
-    round is used for predictions. 0 disables early stopping."""
+    """Number of consecutive rounds without improvement in the validation loss before training stops. The trees up to
+    the best round are used for predictions. 0 disables early stopping."""
     learning_rate: float = 0.1
-    """Factor by which each tree is multiplied."""
+    """Factor by which the output of each tree is multiplied."""
     num_leaves: int = 31
-    """Maximum number of leaves of a tree."""
+    """Maximum number of leaves in a tree."""
     min_data_in_leaf: int = 20
     """Minimum number of training examples in a leaf."""
     feature_fraction: float = 1.0
-    """Fraction of the features from which each tree is built. The features are drawn at random with the run's seed."""
+    """Fraction of the features used to build each tree. The features are chosen at random, using the run's seed."""
 
     def __post_init__(self) -> None:
         for name in ("num_iterations", "learning_rate", "min_data_in_leaf"):

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class LightgbmSession(harness.Session):
-    """Session for one model. A classifier is one LightGBM booster; a regressor has one booster per target.
+    """Session for one model. A classifier uses one LightGBM booster; a regressor uses one booster per target.
 
     The session has no canonical weights: `set_weights` discards the boosters, and `get_weights` returns an empty dict.
     """
@@ -90,7 +90,7 @@ class LightgbmSession(harness.Session):
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if not self._boosters:
-            raise UnsupportedError("this model is not fitted, so it cannot predict; train it first")
+            raise UnsupportedError("this model has not been fitted; train it before predicting")
         return self._outputs(self._boosters, flat(inputs))
 
     def _outputs(self, boosters: list[lightgbm.Booster], features: Array) -> Array:

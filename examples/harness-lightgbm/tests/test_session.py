@@ -54,7 +54,7 @@ def loss(session: LightgbmSession, batch: Batch) -> float:
 
 
 def test_training_stops_when_the_validation_loss_no_longer_improves() -> None:
-    """The targets are noise, so every tree after the first few makes the validation loss worse."""
+    """The targets are noise, so every tree after the first few increases the validation loss."""
     batch = Batch(features(), noise(3, 1), validation=Split(inputs=features(2), targets=noise(3, 3)))
     limits = {"num_iterations": 50, "early_stopping_round": 5}
     stopped, continued, without = session(**limits), session(**limits), session(**limits | {"early_stopping_round": 0})

@@ -1,1 +1,1 @@
-"""Two small plugins: `badge` is a report format, and `tracker` writes the progress of runs for TensorBoard."""
+"""Two small plugins: `badge` is a report format, and `tracker` logs runs for TensorBoard."""

@@ -44,7 +44,7 @@ def _line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape Markdown in the alternative text of an image. The text may contain names chosen by users."""
+    """Escape Markdown in the alt text of an image. The text may contain names chosen by users."""
     return "".join(f"\\{c}" if c in "\\`*_|<>[]()#!&" else c for c in _line(text))
 
 

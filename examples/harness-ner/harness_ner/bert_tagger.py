@@ -31,7 +31,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. The type of all tokens is 0. The embeddings of other types exist only so that
+    """Number of token type embeddings. All tokens have type 0. The embeddings of other types exist only so that
     checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
@@ -52,7 +52,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def _size(layers: int, hidden: int) -> dict[str, int]:
     """Return the sizes of a published variant.
 
-    Each attention head has 64 units, and the feed-forward layers have the width ``4 * hidden_size``.
+    Each attention head has 64 units, and the feed-forward layers have a width of ``4 * hidden_size``.
     """
     return {
         "num_hidden_layers": layers,
@@ -115,9 +115,9 @@ class BertTagger(Model[BertTaggerConfig]):
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 T H C
 
-        The terms are, in this order: the query, key, value and output projections; the attention scores and the
-        weighted sum; the feed-forward layers; and the classifier. Embedding lookups, normalization, activations and
-        softmax are not counted.
+        The terms are, in order: the query, key, value and output projections; the attention scores and the weighted
+        sum; the feed-forward layers; and the classifier. Embedding lookups, normalization, activations and softmax are
+        not counted.
         """
         t, h, i = _length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i

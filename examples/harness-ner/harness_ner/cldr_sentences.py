@@ -37,8 +37,8 @@ TEMPLATES = (
     "{territory} joined the Union without the {currency} .",
     "According to Mr Brown , {language} and {language} have much in common .",
 )
-"""Sentences with placeholders for names. ``any`` is replaced with a name of any of the three types, in a context that
-does not determine the type.
+"""Sentences with placeholders for names. ``any`` stands for a name of any of the three types; the sentence does not
+reveal which.
 """
 
 
@@ -46,10 +46,10 @@ class CldrSentences(Dataset):
     """Sentences generated from twenty templates, which are filled with English names of territories, languages and
     currencies.
 
-    With this synthetic dataset, a tagger can be tested in seconds and without a download. The sentences are easier than
-    natural text. The names come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``.
-    The SHA-256 digest of a name determines its split (80% training, 10% validation, 10% test). The names in the
-    validation and test splits therefore do not occur in the training split. Names that have more than one type are
+    This synthetic dataset makes it possible to test a tagger in seconds, without a download. The sentences are easier
+    than natural text. The names come from the Unicode Common Locale Data Repository (CLDR), as distributed with
+    ``babel``. The SHA-256 digest of a name determines its split (80% training, 10% validation, 10% test). The names in
+    the validation and test splits therefore do not occur in the training split. Names that have more than one type are
     excluded. Sentences are drawn with a fixed seed, without duplicates within a split.
 
     Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
@@ -101,7 +101,7 @@ Names = Mapping[str, Sequence[str]]
 
 
 def names() -> Names:
-    """Return the names by type, excluding names that have more than one type."""
+    """Return the names, keyed by type, excluding names that have more than one type."""
     from babel import Locale
 
     locale = Locale("en")

@@ -56,7 +56,7 @@ class NamedEntities(Task[NerOptions]):
 
     The prepared inputs are ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the
     right. The targets are int64 [N, max_length], with `harness.IGNORED` at positions where no word starts.
-    The groups are those of the dataset, and ``tokens``, the number of tokens before truncation, including special
+    The groups are those of the dataset, plus ``tokens``, the number of tokens before truncation, including special
     tokens. `DataInfo.details` contains:
 
     - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``,
@@ -163,8 +163,8 @@ class NamedEntities(Task[NerOptions]):
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
-                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the tokenizer that the "
-                "checkpoint was trained with into this folder"
+                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the checkpoint's "
+                "original tokenizer into this folder"
             )
         return {"tokenizer": str(folder)}
 

@@ -1,6 +1,6 @@
 """BERT for token classification in TensorFlow, built from Keras layers.
 
-The network is equivalent to ``transformers.BertForTokenClassification``. All token types are 0.
+The network is equivalent to ``transformers.BertForTokenClassification``. All token type ids are 0.
 
 Suffixes of variable names give the dimensions of arrays: B is the batch size, L the number of tokens, and H the hidden
 size.

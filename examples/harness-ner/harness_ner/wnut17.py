@@ -35,7 +35,7 @@ class Wnut17(Dataset):
         "The publisher's splits are used. 103 training, 3 validation and 7 test sentences occur twice. The best system "
         "of the shared task had an F1 score of 0.42 over all six types. Models trained from scratch have much lower "
         "scores. "
-        "A few sentences are very long. With 128 tokens, 0.8% of the words in the test split are not scored "
+        "A few sentences are very long. With a limit of 128 tokens, 0.8% of the words in the test split are not scored "
         "(details.unscored_share). With --set task.max_length=240, all words are scored, but training takes twice as "
         "long."
     )

@@ -1,9 +1,9 @@
-"""Conversion of words to WordPiece tokens, with a vocabulary that is learned on the training split or read from a
+"""Conversion of words to WordPiece tokens, with a vocabulary that is learned from the training split or read from a
 checkpoint.
 
-As in BERT, a word is split into the longest pieces in the vocabulary. All pieces except the first start with ``##``.
-Published tokenizers convert words of more than `LONGEST_WORD` characters, such as URLs, to ``[UNK]``. With a learned
-vocabulary, such words are first divided into parts of this length.
+As in BERT, a word is split into the longest matching pieces in the vocabulary. All pieces except the first start with
+``##``. Published tokenizers convert words of more than `LONGEST_WORD` characters, such as URLs, to ``[UNK]``. With a
+learned vocabulary, such words are first divided into parts of this length.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
     """Learn a vocabulary of at most `size` pieces and return a `tokenizers.Tokenizer` that uses it.
 
     The first four pieces are `SPECIAL_TOKENS`. The vocabulary depends only on the sentences, and is the same in every
-    process. If there are too many different characters for `size` pieces, the rarest characters are omitted. Words that
-    contain an omitted character become ``[UNK]``.
+    process. If there are more distinct characters than fit into `size` pieces, the rarest characters are omitted. Words
+    that contain an omitted character become ``[UNK]``.
     """
     from tokenizers import trainers
 

@@ -67,7 +67,7 @@ def test_each_split_has_every_class_and_no_duplicates() -> None:
     not (
         Path(os.environ.get("HARNESS_DATA_MIRROR", "/nowhere")) / Wnut17.files[0].url.removeprefix("https://")
     ).exists(),
-    reason="HARNESS_DATA_MIRROR is not set or lacks the files of wnut17",
+    reason="HARNESS_DATA_MIRROR is not set or does not contain the wnut17 files",
 )
 def test_published_files_of_wnut17_are_as_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))

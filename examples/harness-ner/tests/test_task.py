@@ -51,8 +51,8 @@ def test_first_piece_of_a_word_has_its_tag(folder: Path) -> None:
 
 
 def test_word_removed_by_the_normalizer_is_unknown(folder: Path) -> None:
-    """Use a word that consists only of a zero-width joiner. If this word had no piece, the tags of later words would
-    shift."""
+    """Use a word that consists only of a zero-width joiner. If this word produced no piece, the tags of later words
+    would shift."""
     data = prepared(raw("\u200d/O Rio/B-a"), tokenizer=str(folder))
     assert data.train.inputs["input_ids"][0, :4].tolist() == [2, 1, 4, 3]
     assert data.train.targets[0, :4].tolist() == [IGNORED, 0, 1, IGNORED]

@@ -1,7 +1,7 @@
 """The Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929): its sizes, arrays and computational cost.
 
-Parameter names and shapes are those of the checkpoints of ``transformers.ViTForImageClassification``, so these
-checkpoints can be loaded as canonical weights.
+Parameter names and shapes match those of ``transformers.ViTForImageClassification``, so its checkpoints can be loaded
+as canonical weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness import DataInfo, Model, Parameter, UsageError
 class VitConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of a Vision Transformer, with the field names of ``transformers.ViTConfig``.
 
-    The size and the channels of the images and the number of classes come from `harness.DataInfo`.
+    The image size, the number of channels and the number of classes come from `harness.DataInfo`.
     """
 
     patch_size: int = 16
@@ -104,15 +104,16 @@ class VisionTransformer(Model[VitConfig]):
         return tuple(_parameters(config, info))
 
     def flops_per_sample(self, config: VitConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one image, counting each multiply-add as two operations.
+        """Return the FLOPs of the forward pass for one image, counting each multiply-add as two operations.
 
         With P patches of p x p pixels and C channels, T = P + 1 tokens, hidden size H, MLP size I, N layers and K
         classes::
 
             2 P p^2 C H + N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 H K
 
-        The terms are the patch projection; the query, key, value and output projections, the scores and the weighted
-        sum, and the MLP of each layer; and the classifier. Normalization, activations and softmax are not counted.
+        The first term is the patch projection and the last term is the classifier. For each layer, the terms in
+        parentheses are, in order, the query, key, value and output projections; the attention scores and the weighted
+        sum; and the MLP. Normalization, activations and softmax are not counted.
         """
         p, t = patches(config, info), patches(config, info) + 1
         h, i = config.hidden_size, config.intermediate_size
@@ -123,7 +124,7 @@ class VisionTransformer(Model[VitConfig]):
 
 
 def patches(config: VitConfig, info: DataInfo) -> int:
-    """Return the number of patches of an image.
+    """Return the number of patches in an image.
 
     Raises `harness.UsageError` if the height or the width of the images is not a multiple of the patch size.
     """
@@ -132,7 +133,7 @@ def patches(config: VitConfig, info: DataInfo) -> int:
     if height % size or width % size:
         raise UsageError(
             f"images of {height}x{width} pixels cannot be divided into patches of {size}x{size}; set "
-            f"model.patch_size to a divisor of both, or task.image_size to a multiple of {size}"
+            f"model.patch_size to a divisor of the height and width, or task.image_size to a multiple of {size}"
         )
     return (height // size) * (width // size)
 

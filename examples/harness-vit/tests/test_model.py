@@ -30,7 +30,7 @@ def transformers_model() -> Any:
 
 
 def test_torch_network_equals_the_published_architecture(tmp_path: Path) -> None:
-    """Load the arrays of a checkpoint under their names in the file, and compare the outputs."""
+    """Load the arrays of a checkpoint, using the names in the file, and compare the outputs."""
     expected = transformers_model().eval()
     import torch
     from harness_vit.torch_network import build

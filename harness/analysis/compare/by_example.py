@@ -18,7 +18,8 @@ from harness.records.store import StoredRun
 
 
 def of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:
-    """Compare two runs with the same seed and split example by example. The score must be a mean over test examples."""
+    """Compare, example by example, two runs with the same seed and split. The score must be a mean over test
+    examples."""
     scored = ([run for run in side if metric.value(run.record) is not None] for side in (matched.base, matched.new))
     pairs = [
         (base, new)
@@ -45,7 +46,7 @@ def of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Ef
         before, after = each(*base), each(*new)
     if len(before) < MIN_RUNS:
         return None, f"{few}, and fewer than {MIN_RUNS} test examples; run more seeds"
-    return effect_of(before, after, confidence), f"{len(before)} examples of one seed"
+    return effect_of(before, after, confidence), f"{len(before)} examples from one seed"
 
 
 def _predictions(run: StoredRun) -> tuple[Any, Any] | None:

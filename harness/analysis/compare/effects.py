@@ -1,8 +1,8 @@
 """Effect sizes with confidence intervals, and the smallest difference that could have been detected.
 
 All intervals are two-sided. The confidence level passed to these functions must already be corrected for the number of
-comparisons. Speeds, times and sizes are compared by the ratios of their values, using logarithms. Quality metrics are
-compared by the differences between their values.
+comparisons. Speeds, times and sizes are compared as ratios on a logarithmic scale. Quality metrics are compared as
+differences.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POWER = 0.95
 """Probability of detecting a true difference of size `Effect.detectable`."""
 MIN_RUNS = 3
-"""Minimum number of runs per set, or of pairs of runs, needed to estimate a standard deviation."""
+"""Minimum number of runs per set (or pairs of runs) needed to estimate a standard deviation."""
 
 AUTOCORRELATION = 0.21
 """Largest relative increase that autocorrelated noise can cause in the variance of a mean over pairs of runs."""
@@ -44,7 +44,7 @@ def of_pairs(
 
     At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. Without this
     bound, the interval could have zero width. For example, a few differences may all be equal if the score can only
-    change in discrete steps. If the differences are from folds or random splits of the same examples, `overlap`
+    change in discrete steps. If the differences come from folds or random splits of the same examples, `overlap`
     corrects for their dependence, as in `harness.measure.stats.mean`.
     """
     import numpy as np
@@ -59,8 +59,8 @@ def of_turns(differences: Sequence[float], confidence: float) -> Effect:
     interval.
 
     The interval is computed as in `of_pairs`, but with a larger standard error. If the noise of consecutive runs has
-    the autocorrelation r^k at lag k, the covariances between pairs increase the variance of the mean by a fraction of
-    up to r (1 - r) / (1 + r^2). The maximum of this expression is 0.21.
+    autocorrelation r^k at lag k, the covariances between pairs increase the variance of the mean by a fraction of up to
+    r (1 - r) / (1 + r^2). The maximum of this expression is 0.21.
     """
     import numpy as np
 
@@ -94,10 +94,10 @@ def of_samples(
 def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
     """Return the difference between the means of two sets of runs that were not interleaved.
 
-    All runs in a set share the state of the machine. Each set therefore counts as a single measurement, whose standard
-    deviation is that of the runs. The interval is computed as in Welch's t-test with one run in each set, so additional
-    runs barely narrow it. The interval does not account for changes in the speed of the machine that are much larger
-    than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    All runs in a set share the state of the machine. Each set therefore counts as a single measurement with the
+    standard deviation of its runs. The interval is computed as in Welch's t-test with one run in each set, so
+    additional runs barely narrow it. The interval does not account for changes in the speed of the machine that are
+    much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -127,11 +127,11 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
 def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     """Return the difference between two accuracies over the same examples, with a paired confidence interval.
 
-    `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly, and 0 for other examples.
-    The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
-    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). If McNemar's exact test is not
-    significant, the interval is extended to include zero (McNemar 1947, Psychometrika 12, 153-157). The result applies
-    only to these two trained models, because the variation between training runs is not included.
+    `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly and 0 for all others. The
+    interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted correctly
+    (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). If McNemar's exact test is not significant, the
+    interval is extended to include zero (McNemar 1947, Psychometrika 12, 153-157). The result applies only to these two
+    trained models, because the variation between training runs is not included.
     """
     from scipy.special import bdtr, betaincinv, ndtri
 

@@ -23,7 +23,7 @@ from harness.errors import UnknownNameError, UsageError
 _BOUND = re.compile(r"[+-](\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?", re.ASCII | re.IGNORECASE)
 
 MAX_NAMED = 5
-"""Maximum number of seeds or splits that a message lists."""
+"""Maximum number of seeds or splits listed in a message."""
 
 
 class Gate(Struct, frozen=True, kw_only=True):
@@ -46,12 +46,12 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Name of the setting. Empty if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
-    """Change and confidence interval if the bound is violated. Otherwise, the reason why the bound could not be
+    """Change and confidence interval if the bound is violated. Otherwise, the reason the bound could not be
     checked."""
     excusable: bool = False
     """True if the bound could not be checked because results are missing. ``--allow-missing`` permits such results."""
     partly: bool = False
-    """True if the runs with the required data satisfy the bound, but some runs lack the data."""
+    """True if the runs that have the required data satisfy the bound, but other runs lack this data."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -133,9 +133,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound, converted to the unit in which the comparison expresses the change.
 
-    Relative and absolute bounds are converted to each other using the mean of the
-    base, which is treated as exact.
-    Return None if this mean is zero. For metrics that are compared as ratios, also return None if the mean is negative.
+    Relative bounds are converted to absolute ones, and vice versa, using the mean of the base, which is treated as
+    exact. Return None if this mean is zero. For metrics that are compared as ratios, also return None if the mean is
+    negative.
     """
     if gate.relative == comparison.relative:
         return gate.bound
@@ -221,7 +221,7 @@ def _quality_only(matched: Match) -> bool:
 
 
 def _absent(matched: Match) -> str:
-    """Return a message if BASE has seeds or splits that NEW does not have, and an empty string otherwise."""
+    """Return a message if BASE has seeds or splits that NEW lacks, and an empty string otherwise."""
     draws = [
         {(spec.split, spec.seed): spec.split_title for spec in (run.record.spec for run in side)}
         for side in (matched.base, matched.new)
@@ -234,13 +234,13 @@ def _absent(matched: Match) -> str:
         f"seed {seed}" + (f" of {title}" if title else "") for title, (_, seed) in zip(titles, absent, strict=True)
     ]
     shown = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
-    return f"NEW has no run with {shown}, but BASE does"
+    return f"BASE has runs with {shown}, but NEW does not"
 
 
 def _other_data(matched: Match) -> str:
     """Return a message if the runs used different data, and an empty string otherwise.
 
-    The digests of the data also depend on the options of the task, which may be the settings being compared.
+    The digests of the data also depend on the options of the task, which may be among the settings being compared.
     """
     records = [run.record for run in (*matched.base, *matched.new)]
     digests: dict[int | None, set[str | None]] = {}

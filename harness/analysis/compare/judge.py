@@ -1,6 +1,6 @@
 """Comparison of two sets of runs, with a verdict for each metric: better, worse or inconclusive.
 
-If one command makes m comparisons, each interval has the confidence level 1 - `ALPHA` / m (Bonferroni correction). The
+If one command makes m comparisons, each interval has a confidence level of 1 - `ALPHA` / m (Bonferroni correction). The
 familywise error rate is therefore at most `ALPHA`. The verdict is inconclusive if the interval includes zero.
 
 Speed, latency and energy depend on the state of the machine, which changes over time. For these metrics, the error rate
@@ -41,7 +41,7 @@ ComparisonVerdict = Literal["better", "worse", "differs", "inconclusive"]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Change in one metric between the two sets of runs in a match.
+    """Change in one metric between two matched sets of runs.
 
     Changes in quality are absolute differences. Changes in other metrics are relative to the base: 0.05 is an increase
     of 5%.
@@ -58,14 +58,15 @@ class Comparison(Struct, frozen=True, kw_only=True):
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the confidence interval for the change. None if there are too few runs."""
+    """Endpoints of the confidence interval for the change. None if there are too few runs."""
     detectable: float | None
     """Smallest change that would be detected with a probability of 0.95. None if there are too few runs."""
     verdict: ComparisonVerdict
     """``inconclusive`` if the interval includes 0, or if there are too few runs for an interval. ``differs`` if the
     interval does not include 0 and it is not known whether higher values are better."""
     evidence: str
-    """Number of runs, pairs or examples used to compute the interval. If there is no interval, the reason why."""
+    """Number of runs, pairs or examples used to compute the interval. If there is no interval, the reason for its
+    absence."""
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
@@ -131,7 +132,7 @@ def other_definition(metric: RunMetric, matched: Match) -> str:
     known = [success(run.record).scores.metrics.get(metric.score) for run in (*matched.base, *matched.new)]
     if len({(info.higher_is_better, info.unit) for info in known if info is not None}) < 2:
         return ""
-    return f"the runs define {metric.name} with different directions or units"
+    return f"the runs disagree on the direction or the unit of {metric.name}"
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
@@ -184,9 +185,9 @@ def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
 
 
 def dataset_and_options(spec: RunSpec) -> tuple[str, dict[str, Any]]:
-    """Return the name and the options of the dataset, without the number of the split.
+    """Return the name and the options of the dataset, without the split number.
 
-    The name of the user's own data is excluded, because the options contain the digest of these data.
+    The name of the user's own data is excluded, because the options contain a digest of the data.
     """
     return "" if spec.source is not None else spec.dataset, spec.options_of_all_splits
 
@@ -195,7 +196,7 @@ def _by_split(by_draw: Sequence[dict[Any, float]], *, paired: bool) -> list[dict
     """Return the mean over the seeds for each split. If both sides have runs with the same seeds in at least `MIN_RUNS`
     splits, only these runs are used.
 
-    If `paired` is false, the splits of the two sides contain different examples, and have different keys. The interval
+    If `paired` is false, the splits of the two sides contain different examples and have different keys. The interval
     is computed over the splits, because runs on one split with different seeds use the same examples.
     """
     common = by_draw[0].keys() & by_draw[1].keys()
@@ -231,7 +232,7 @@ def _of_draws(
 _MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {
     "run": f"harness run --repeat {MIN_RUNS}"
 }
-"""Command for executing more runs, keyed by the unit in which the runs are counted."""
+"""Command that executes more runs, keyed by the unit in which runs are counted."""
 
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
@@ -264,7 +265,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _resolution(matched: Match) -> float:
-    """Return the amount by which one example changes the score. Return 0 if the score is not a fraction of the
+    """Return the amount by which a single example can change the score. Return 0 if the score is not a fraction of the
     examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
@@ -319,7 +320,7 @@ def compare_all(
     `additional` are included if they can be compared. `price_per_hour` is the hourly price of the machine, from which
     the costs per million samples are computed.
 
-    If one of `metrics` cannot be compared in any match, but another one can, `warn` is called with the reason. Raises
+    If some of `metrics` cannot be compared in any match but others can, `warn` is called with the reason. Raises
     `harness.UsageError` if `warn` is None or if none of `metrics` can be compared. Raises `harness.UnknownNameError` if
     a metric does not exist.
     """

@@ -1,4 +1,4 @@
-"""Matching of the runs in BASE with the runs in NEW."""
+"""Match the runs in BASE with the runs in NEW."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _readable(results: Path, strict: bool, wanted: Callable[[Summary], bool] | N
     """Return the runs in a results directory, and print a warning for each record that cannot be read.
 
     If `wanted` is given, return only the runs for which `wanted` returns True. Raises `harness.RecordError` if no
-    record can be read. If `strict` is True, the error is raised if any record cannot be read.
+    record can be read. If `strict` is True, a single unreadable record is enough to raise the error.
     """
     loaded = Store(results).load(wanted)
     if loaded.problems and (strict or not loaded.summaries):
@@ -138,7 +138,7 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     matching = [run for run in runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
         raise UsageError(
-            f"{path}: no run of this suite is in {results}; execute the suite first: harness run --suite {path}"
+            f"{path}: no runs of this suite were found in {results}; run the suite first: harness run --suite {path}"
         )
     return matching
 

@@ -2,7 +2,7 @@
 
 The order is determined by the start times, which are read from the system clock. Runs whose order is uncertain are not
 paired. The order is uncertain if a run started at the same time as a run in the other set, if it overlapped another
-run, or if the clock of the machine was changed during a run.
+run, or if the machine's clock was changed during a run.
 """
 
 from __future__ import annotations

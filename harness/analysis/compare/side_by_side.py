@@ -1,10 +1,10 @@
 """Statistics for the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
 For each setting and metric, the runs in each lane are compared with the sequential runs, as in ``harness compare``. A
-lane is a set of cores, with or without a GPU, on which one run is executed at a time. The familywise error rate of all
-intervals is `harness.analysis.compare.judge.ALPHA`. The comparison is a test of equivalence (Schuirmann 1987): it
+lane is a set of cores, with or without a GPU, on which one run is executed at a time. The familywise error rate across
+all intervals is `harness.analysis.compare.judge.ALPHA`. The comparison is a test of equivalence (Schuirmann 1987): it
 passes if the confidence interval is within the margin of the metric. A comparison with a wide interval therefore does
-not pass, whereas a small change passes even if it is measured precisely.
+not pass, whereas a small change passes even if it is statistically significant.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Sides(NamedTuple):
     warnings: list[str]
 
     def check(self, sizes: Sequence[int]) -> None:
-        """Raise `harness.UsageError` if no runs match. `sizes` are the numbers of runs in the two sets."""
+        """Raise `harness.UsageError` if no runs match. `sizes` contains the number of runs in each set."""
         if self.matches:
             return
         sides = zip(self.failed.items(), sizes, strict=True)
@@ -48,7 +48,7 @@ def match_sides(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> Sides:
             warnings.append(f"{side}: failed runs are excluded: {', '.join(failed[side])}")
         warnings += [f"{side}: {text}" for text in flag_counts(runs)]
     matches, left = match(base, new)
-    warnings += [f"excluded, because there are no matching runs to compare with: {name}" for name in left]
+    warnings += [f"excluded, because there are no matching runs for comparison: {name}" for name in left]
     return Sides(matches, left, failed, warnings)
 
 
@@ -65,9 +65,9 @@ def flag_counts(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _check_distinct(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> None:
-    """Raise `harness.UsageError` if a successful run is in both sets, or more than once in one set.
+    """Raise `harness.UsageError` if a successful run appears in both sets, or more than once in one set.
 
-    A copy of a run may have another id and repeat number, for example because results directories were merged.
+    A copy of a run may have a different id and repeat number, for example because results directories were merged.
     """
     known: dict[tuple[str, str], list[tuple[str, StoredRun, RunRecord]]] = {}
     for side, runs in (("BASE", base), ("NEW", new)):
@@ -82,6 +82,6 @@ def _check_distinct(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> None
                 if other_side == side:
                     raise UsageError(f"{side} contains the run {other.path.name} more than once; remove the copies")
                 raise UsageError(
-                    f"BASE and NEW both contain the run {run.path.name}; compare two sets without common runs"
+                    f"BASE and NEW both contain the run {run.path.name}; compare two sets that have no runs in common"
                 )
             earlier.append((side, run, record))

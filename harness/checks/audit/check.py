@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A successful run, and the data that its record is compared with."""
+    """A successful run, and the data against which its record is checked."""
 
     run: StoredRun
     catalog: Catalog
@@ -148,15 +148,15 @@ class Check:
     """A check in an audit."""
 
     name: str
-    """The statement that is checked, which is also the name of the check."""
+    """The statement that the check verifies, which is also its name."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
     The path of a field also refers to all fields nested in it. ``[]`` denotes any item of a list or dictionary.
     """
     function: Callable[..., Result]
-    """Function that performs the check on a `Subject`. If the check needs repeated parts of the run, the function is
-    also passed a `Replay`."""
+    """Function that performs the check on a `Subject`. If the check requires parts of the run to be repeated, a
+    `Replay` is also passed to the function."""
 
     def finding(self, *arguments: Any) -> Finding:
         """Perform the check.

@@ -54,7 +54,7 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",
-    "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
+    "outcome.flags.*": "flags for throttling and competing load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to power is checked with a wide tolerance",
     "outcome.selection": "removing the selection from the record cannot be detected, but its values are checked if "
     "it is present",
@@ -82,7 +82,7 @@ UNCHECKABLE: dict[str, str] = {
 
 
 def is_listed(path: str, entry: str) -> bool:
-    """Return True if an entry of `UNCHECKABLE` includes the field `path`."""
+    """Return True if an entry of `UNCHECKABLE` matches the field `path`."""
     return is_part_of(path, entry.removesuffix(".*")) if entry.endswith(".*") else path == entry
 
 

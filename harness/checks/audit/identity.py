@@ -176,7 +176,7 @@ def _weights(subject: Subject) -> Result:
 
 
 def has_same_plugins(subject: Subject) -> bool:
-    """Check that the installed plugins have the same code as in the run."""
+    """Check that the code of the installed plugins is the same as in the run."""
     refs = subject.record.provenance.plugins
     return all(ref.code_digest for ref in refs) and refs == [
         with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)
@@ -209,7 +209,7 @@ def _lock(subject: Subject) -> Result:
 
 
 def _preprocessing(subject: Subject) -> Result:
-    """Compare the fitted preprocessing, with which new data are prepared, with its digest."""
+    """Compare the fitted preprocessing, which is used to prepare new data, with its digest."""
     recorded, path = subject.record.provenance.preprocessing_digest, subject.run.path / PREPROCESSING
     if recorded is None:
         raise NotCheckedError("the record does not contain the digest of the preprocessing")

@@ -11,7 +11,7 @@ def _memory(subject: Subject) -> Result:
     peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name not in NOT_COUNTED}
     problems = []
     if list(memory.host_peak_by_phase_bytes) != list(phases_s):
-        problems.append("memory peaks and durations are not recorded for the same phases")
+        problems.append("memory peaks and durations are recorded for different phases")
     if memory.host_peak_bytes != max(peaks.values(), default=0):
         problems.append(
             f"the host peak is {memory.host_peak_bytes}, but the largest peak of a phase is "

@@ -58,7 +58,7 @@ BATCHES = 64
 
 @dataclass(frozen=True)
 class Replay:
-    """Results of repeating parts of a run in an audit."""
+    """Results of the parts of a run that an audit repeats."""
 
     prepared: Preparation
     weights: dict[str, Any]
@@ -155,8 +155,8 @@ def _elsewhere(subject: Subject, replay: Replay) -> str:
 
 
 def _settings(subject: Subject, replay: Replay) -> Result:
-    """Compare the device and settings reported by the backend. The device and settings depend on the machine and the
-    package versions."""
+    """Compare the device and settings reported by the backend with those in the record. The device and settings depend
+    on the machine and the package versions."""
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(
             f"the run was executed on a different machine or with different packages ({differing} differ)"
@@ -395,7 +395,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
             on_event=findings.append,
             limit_option="--timeout",
         )
-        reason = failure.message if failure else "the child process sent no result"
+        reason = failure.message if failure else "the child process did not send a result"
     except HarnessError as error:
         reason = str(error)
     missing = CHECKS[len(findings) :]

@@ -27,7 +27,7 @@ def _repeats(subject: Subject) -> Result:
 def is_comparable(setting: Setting, spec: RunSpec) -> bool:
     """Return True if runs with this setting may be compared with a run of `spec`.
 
-    The dataset is not compared, because the name of a user's data is not part of a run's identity.
+    The dataset is not compared, because the name of user-supplied data is not part of a run's identity.
     """
     fields = ("task", "model", "backend", "device", "precision")
     return all(getattr(setting, field) == getattr(spec, field) for field in fields)
@@ -55,7 +55,7 @@ def _compared(
 
 
 def _seed_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a phrase that names the weights that two runs with different seeds have in common, or an empty string."""
+    """Return a phrase that names the weights shared by two runs with different seeds, or an empty string."""
     mine, theirs = record.provenance, other.provenance
     if mine.initial_weights_digest == theirs.initial_weights_digest and record.spec.pretrained is None:
         return "the initial weights are the same as in"

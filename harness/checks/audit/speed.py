@@ -217,12 +217,12 @@ def _checkpoints(subject: Subject) -> Result:
 
 
 def _with_untimed(seconds: float) -> float:
-    """Return the maximum duration of a loop whose timed parts took `seconds` in total."""
+    """Return the maximum duration of a loop whose timed parts took `seconds` seconds in total."""
     return seconds * (1 + UNTIMED_FRACTION) + UNTIMED_S
 
 
 def _flags(subject: Subject) -> Result:
-    """Compare the flags and their order with the flags recomputed from the windows."""
+    """Compare the flags and their order with those recomputed from the windows."""
     from harness.measure.steady import suspicions
 
     if subject.migrated_from == 1:
@@ -247,8 +247,8 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return the metric and the kind of a flag, followed by the measured percentages in its detail. The wording of the
-    detail differs between versions."""
+    """Return the metric and the kind of a flag, followed by the measured percentages in its details. The wording of the
+    details differs between versions."""
     metric, kind, detail = flag
     measured = re.sub(r"95% (confidence )?interval", "range", detail)  # older versions called the range an interval
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]

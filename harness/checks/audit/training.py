@@ -51,7 +51,7 @@ def _no_training(subject: Subject) -> Result:
         **{f"energy.{name}.train_w": use.train_w for name in ("cpu", "gpu") if (use := getattr(energy, name))},
     }
     problems = [
-        f"{name} is {value}, although nothing was trained" for name, value in parts.items() if value is not None
+        f"{name} is {value}, although the run did not train" for name, value in parts.items() if value is not None
     ]
     if weights.dataset_digest != subject.record.provenance.dataset_digest:
         problems.append("the weights were trained on different data")
@@ -237,7 +237,7 @@ def _target(subject: Subject) -> Result:
 CHECKS = (
     Check("the numbers of examples match the raw samples", ("outcome.examples",), _examples),
     Check(
-        "a run that used trained weights did not train",
+        "a run that used trained weights has no training results",
         (
             "spec.weights",
             "outcome.curves",

@@ -1,4 +1,4 @@
-"""Conversion of raw test examples to the bodies of HTTP requests, as ``harness serve`` expects them."""
+"""Conversion of raw test examples to HTTP request bodies in the format that ``harness serve`` expects."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def bodies(
     reading: Mapping[str, Any],
     columns: Sequence[str],
 ) -> tuple[str, list[bytes]]:
-    """Return the content type, and a request body for each example.
+    """Return the content type and a list with the request body for each example.
 
     `inputs` contains the raw inputs, such as ``{"text": texts}``. `details` and `reading` are attributes of
     `harness.RawData`, and `columns` contains the names of a table's feature columns. Images are sent as PNG, and
     recordings as WAV with 32-bit floating-point samples, so that the service decodes exactly the same values. If the
     maximum value of a pixel, ``details["pixel_max"]``, is not 255, the pixels are scaled to the range 0 to 255 and
-    rounded, because image files have this range. Raises `harness.UsageError` if examples of this kind cannot be sent.
+    rounded, because image files use this range. Raises `harness.UsageError` if examples of this kind cannot be sent.
     """
     if kind == "text":
         return JSON, [_json(str(text)) for text in inputs["text"]]

@@ -30,7 +30,7 @@ from harness.records.store import WEIGHTS
 
 LATENCIES = "latencies.npz"
 MAX_BYTES = 256 * 2**20
-"""Maximum size of the samples kept in memory, in bytes."""
+"""Maximum total size of the samples kept in memory, in bytes."""
 CALIBRATION_S = 0.5
 """Duration of the calibration that estimates the time per query, in seconds."""
 
@@ -46,8 +46,8 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     engine: Literal["loadgen", "loop"]
     small_batches: bool = False
-    """True to pad an incomplete batch to the next larger of several sizes, as a service does, rather than to the batch
-    size."""
+    """If True, pad an incomplete batch to the next of several allowed sizes, as a service does, instead of to the full
+    batch size."""
     find_qps: bool = False
     """True to search for the highest rate that meets the latency bound."""
 

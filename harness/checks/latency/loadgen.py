@@ -1,7 +1,7 @@
 """The four MLPerf Inference scenarios, measured with LoadGen to match MLPerf's definitions.
 
 LoadGen issues queries from a separate thread. The queries are answered in the thread that created the session, because
-some settings of a framework, such as the device, apply to a single thread. If a service is measured, several threads
+some settings of a framework, such as the device, apply to a single thread. When a service is measured, several threads
 send the queries, each over a separate connection.
 """
 
@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from harness.checks.latency.result import Measured, Settings
 
 MIN_QUERIES = 662
-"""Minimum number of queries for estimating the 99th percentile, which LoadGen's early stopping also requires."""
+"""Minimum number of queries needed to estimate the 99th percentile, and required by LoadGen's early stopping."""
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Ratio of the query rate given to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
+"""Ratio of the query rate passed to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
 queries in advance."""
 OVERHEAD_S = 1e-4
 """Assumed overhead per query, in seconds, for choosing a target rate. ``python -m benchmarks.loadgen`` measures the

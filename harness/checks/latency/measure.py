@@ -74,7 +74,7 @@ def settings(
 def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
     """Return ``loadgen`` if LoadGen is installed, otherwise ``loop``.
 
-    Raises `harness.UsageError` if LoadGen is not installed and the scenario needs it.
+    Raises `harness.UsageError` if LoadGen is not installed and the scenario requires it.
     """
     if importlib.util.find_spec("mlperf_loadgen") is not None:
         return "loadgen"

@@ -76,7 +76,7 @@ class Served(Struct, frozen=True, kw_only=True):
     error: float | None
     """Norm-wise relative difference from the run's predictions. None for classification."""
     memory_bytes: dict[str, int]
-    """Peak memory of each process of the service since it started, in bytes."""
+    """Peak memory of each process of the service since the start of the process, in bytes."""
     parts_ms: dict[str, float]
     """Median duration of each part of the service's work, in milliseconds, as reported by the service: ``queue``,
     ``prepare`` and ``model``."""
@@ -113,8 +113,8 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     served: Served | None = None
     """Properties of the service. None if the model was measured without a service."""
     search: Found | None = None
-    """Result of the search for the highest rate, or None if there was no search. After a search, the other fields
-    describe the measurement at the rate that was found."""
+    """Result of the search for the highest rate, or None if no search was performed. After a search, the other fields
+    describe the measurement at the highest rate found."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ MAX_IN_FLIGHT = 16
 
 
 class Service:
-    """A service that computes the outputs for samples given by their indices, in batches of `batch_size`.
+    """A service that computes the outputs for samples with given indices, in batches of `batch_size`.
 
     By default, all batches have the size `batch_size`, so that the model is compiled only once. If `sizes` is given,
     each batch has one of these sizes. Incomplete batches are padded with copies of their last sample.
@@ -35,7 +35,7 @@ class Service:
                 self.answer([0] * size)
 
     def answer(self, samples: Sequence[int]) -> None:
-        """Compute the outputs for the samples with these indices, including transfers from and to the host."""
+        """Compute the outputs for the samples with these indices, including transfers to and from the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
         with self._session.inference():

@@ -55,7 +55,7 @@ class Target:
         return kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of each request."""
+        """Return the headers to send with each request."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def get(self, path: str) -> bytes:
@@ -127,7 +127,7 @@ class Answers:
     """Answers received from a service. All methods can be called from several threads."""
 
     contents: list[tuple[int, bytes]] = field(default_factory=list)
-    """Sample and content of each answer with status 200. Equal contents are stored once."""
+    """Sample and content of each answer with status 200. Identical contents are stored only once."""
     failures: Counter[str] = field(default_factory=Counter)
     """Number of queries that failed, by reason."""
     failed_s: list[float] = field(default_factory=list)
@@ -141,7 +141,7 @@ class Answers:
         self.contents.append((sample, self._known.setdefault(content, content)))
 
     def listed_failures(self) -> str:
-        """Return the reasons of the failed queries and their numbers, in order of decreasing number."""
+        """Return the number of failed queries for each reason, in decreasing order."""
         return ", ".join(f"{reason}: {count}" for reason, count in self.failures.most_common())
 
     def parts_ms(self) -> dict[str, float]:
@@ -197,7 +197,7 @@ class Client:
 
 
 def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
-    """Return the number of queries per second that the service answers if each client sends a query as soon as the
+    """Return the number of queries per second that the service answers when each client sends a query as soon as its
     previous one is answered. Each client must have a separate object for its answers.
 
     Raises `harness.HarnessError` if the service does not answer any query with status 200."""
@@ -219,14 +219,14 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
     if not answered:
         failed = Answers(failures=sum((client.answers.failures for client in clients), Counter()))
         raise HarnessError(
-            f"the service did not answer any query with status 200 ({failed.listed_failures()}); check its log, and "
-            "that /ready returns status 200"
+            f"the service did not answer any query with status 200 ({failed.listed_failures()}); check its log, "
+            "and verify that /ready returns status 200"
         )
     return answered / (time.perf_counter() - start)
 
 
 class _Prediction(msgspec.Struct):
-    """Prediction for one example, as in the answers of `harness serve`."""
+    """Prediction for one example, in the format that `harness serve` returns."""
 
     label: str | None = None
     probabilities: dict[str, float] | None = None
@@ -241,7 +241,7 @@ _BODY = msgspec.json.Decoder(_Body)
 
 
 def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the index of the sample of each answer, and the answers as model outputs, float32 ``[N, outputs]``. For
+    """Return the sample index of each answer, and the answers as model outputs, float32 ``[N, outputs]``. For
     classification, the outputs are the logarithms of the probabilities, which can be used as logits. For regression,
     the outputs are standardized targets.
 
@@ -255,7 +255,7 @@ def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDA
                 rows[content] = _row(content, info, names)
             except (msgspec.DecodeError, ValueError) as error:
                 raise HarnessError(
-                    f"an answer of the service for test example {sample} is not a prediction of the run's model: "
+                    f"the service's answer for test example {sample} is not a prediction of the run's model: "
                     f"{error}; check that the service serves this run"
                 ) from None
     found = np.array([rows[content] for _, content in answers.contents], np.float64).reshape(-1, len(names))

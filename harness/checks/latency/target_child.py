@@ -115,7 +115,7 @@ def names(info: DataInfo) -> tuple[str, ...]:
 
 
 def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
-    """Measure a service with examples of the run's test split, and save the latencies and LoadGen's logs."""
+    """Measure a service with examples from the run's test split, and save the latencies and LoadGen's logs."""
     settings, target = job.settings, Target.with_token(job.settings.target or "")
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()
@@ -193,7 +193,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
 
 
 def _judged(measured: Measured, latencies: list[float], settings: Settings, answers: Answers, problem: str) -> Measured:
-    """Add reasons why the result is invalid that LoadGen cannot detect: failed queries and wrong answers."""
+    """Mark the result as invalid for reasons that LoadGen cannot detect: failed queries and wrong answers."""
     reasons = [problem] if problem else []
     if answers.failures and late(latencies, answers.failed_s, settings) > LATE * len(latencies):
         reasons.append(f"some queries failed and are counted as late ({answers.listed_failures()})")

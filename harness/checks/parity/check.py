@@ -42,7 +42,7 @@ def _silent(text: str) -> None:
 
 
 def specs_to_check(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the specs of a selection, for a parity check.
+    """Return the specs of a selection for use in a parity check.
 
     By default, each backend uses half of the available cores, but at least one thread, so that two backends can compute
     at the same time. Raises the same errors as `harness.plan.expand.expand`.
@@ -86,8 +86,8 @@ def marks_for(
     """Check the pairs among `specs` and save the verdicts in `store`. Return the parity results to record for each
     spec, keyed by the spec's key.
 
-    Each backend uses as many threads as its runs, but at most half of the available cores, so that both backends can
-    compute at the same time. The verdict does not depend on the number of threads.
+    Each backend uses the same number of threads as its runs, but at most half of the available cores, so that both
+    backends can compute at the same time. The verdict does not depend on the number of threads.
 
     Raises `harness.UsageError` if `specs` contains no pair to compare.
     """
@@ -114,7 +114,7 @@ def check(
     timeout_s: float = TIMEOUT_S,
     say: Callable[[str], None] = _silent,
 ) -> ParityVerdict:
-    """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
+    """Compare two backends with each other and, if an installed backend supports float64, with a reference in float64.
 
     The backends use a single device, even if the specs request several devices. Each backend runs in a separate
     process. If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to

@@ -3,8 +3,8 @@
 Each backend runs in a child process. The process first imports the framework and prepares the data, which uses one
 core. If two cores are available, both processes import the framework and prepare the data at the same time. The
 backends also compute at the same time if there are enough cores for the threads of both and neither uses a GPU.
-Otherwise, the second backend starts computing after the first has ended, so that the backends do not compete for cores
-or GPU memory.
+Otherwise, the second backend starts computing after the first has finished, so that the backends do not compete for
+cores or GPU memory.
 
 In its last computations, the second backend uses the trained weights of the first backend (*late* weights). The second
 backend starts without these weights, and waits for them only when they are needed.
@@ -161,7 +161,7 @@ class _Turns:
             self._late.open()
 
     def settle(self, number: int, device: str | None) -> None:
-        """Store the device of a child process that has prepared its data. The device is None if the process has ended
+        """Store the device of a child process that has prepared its data. The device is None if the process has exited
         or was not started."""
         with self._changing:
             self._devices.setdefault(number, device)
@@ -175,7 +175,7 @@ class _Turns:
         return self._enough_cores and set(self._devices.values()) == {"cpu"}
 
     def end_first(self) -> None:
-        """Open the remaining gates of the second child process after the first has ended."""
+        """Open the remaining gates of the second child process after the first has exited."""
         self._second.open()
         self._late.open()
 

@@ -38,10 +38,10 @@ SCALED_STEPS = 30
 _GAINS = tuple(2.0**exponent for exponent in range(13))
 """Factors by which matrices are multiplied to make gradients overflow in fp16."""
 _HALVINGS = 3
-"""Minimum number of times that the loss scale must be halved before the gradients are finite. With fewer halvings,
-rounding could decide whether the gradients overflow."""
+"""Minimum number of loss scale halvings before the gradients become finite. With fewer halvings, rounding could decide
+whether the gradients overflow."""
 _SLIGHT = 5e-4
-"""Relative change of the learning rate in every second step of `Computations.train_long`."""
+"""Relative change in the learning rate at every second step of `Computations.train_long`."""
 
 _TINY_RATE = 1e-3
 """Factor for the learning rate in `_TINY_RATE_STEPS`. In long training runs, the learning rates at the start and the
@@ -89,7 +89,7 @@ class Computations:
         self._scaling = dynamic_scaling(self._spec.precision, self._spec.recipe)
 
     def evaluate(self, session: Session) -> dict[str, Array]:
-        """Predict the test batch twice in evaluation mode, and then predict only its first example.
+        """Compute predictions for the test batch twice in evaluation mode, and then only for its first example.
 
         The last two predictions are computed inside `Session.inference`, as in a run.
         """
@@ -104,8 +104,8 @@ class Computations:
         return _fetched(session, session.predict(self._test))[: self._valid]
 
     def step(self, session: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute gradients, and then one optimizer step. Both computations start from `weights` and a new optimizer
-        state."""
+        """Compute gradients, and then perform one optimizer step. Both computations start from `weights` and a new
+        optimizer state."""
         import numpy as np
 
         from harness.checks.parity.scaling import scaled_gradients
@@ -161,7 +161,7 @@ class Computations:
 
         The learning rate is the scheduled rate times a random factor, so it varies from step to step even if the
         schedule is constant. The rate remains large enough that the steps are not hidden by rounding. Every second
-        change of the rate is small, as in long training runs.
+        change in the rate is small, as in long training runs.
         """
         import numpy as np
 

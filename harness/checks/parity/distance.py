@@ -74,7 +74,7 @@ def by_parameter(
 
 
 class Sample:
-    """Random sample of at most `elements` elements of each array."""
+    """Random sample of at most `elements` elements from each array."""
 
     def __init__(self, arrays: Mapping[str, Array], elements: float = ELEMENTS) -> None:
         rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ LATE = "late.npz"
 index of the set of weights, starting at 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
-float32 layer. If the sign of a ReLU's input depends on rounding, for example, the sign changes in about half of the
+float32 layer. For example, if the sign of a ReLU's input depends on rounding, it changes in about half of the
 perturbations."""
 
 
@@ -249,8 +249,8 @@ def _computations(
 
 
 def _points(late: Mapping[str, Array], weights: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the sets of late weights of another backend, in order. Sets whose names differ from the names in `weights`
-    are omitted."""
+    """Return the sets of late weights of another backend, in order. A set is omitted if its parameter names differ from
+    those in `weights`."""
     points: dict[int, dict[str, Array]] = {}
     for key, array in late.items():
         number, _, name = key.partition("/")

@@ -12,7 +12,7 @@ from harness.checks.parity.verdict import Stage
 from harness.measure.distance import relative
 
 _LOW_PRECISION = (2e-5, 2e-2)
-"""Range of errors in float32 logits if matrix products are computed in TF32 or bfloat16 (see tests/checks/parity)."""
+"""Range of errors in float32 logits when matrix products are computed in TF32 or bfloat16 (see tests/checks/parity)."""
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
@@ -228,7 +228,7 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     start = relative(other.arrays["curve"][:2], one.arrays["curve"][:2])
     return (
         f"the losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps), while a single step "
-        f"agrees. Either state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, "
+        f"agrees. Either the state kept between steps differs (moments of {one.report.spec.recipe.optimizer}, "
         "running statistics, learning rate), or training amplifies rounding errors. In the latter case, both backends "
         "are about equally far from float64"
     )

@@ -29,7 +29,7 @@ RATE = 0.4
 """Minimum dropout rate for computing the statistics. Lower rates would require more masks."""
 MASKS = 512
 """Number of masks for which a backend computes gradients. With 256 masks, missing dropout of the attention weights in a
-BERT model with a hidden size of 32 was found in only two of three comparisons."""
+BERT model with a hidden size of 32 was detected in only two of three comparisons."""
 STEP_MASKS = 256
 """Number of masks for which a backend computes the loss of a training step."""
 CHANGES = 48

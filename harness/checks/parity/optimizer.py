@@ -44,8 +44,8 @@ class Change(NamedTuple):
 class ReferenceOptimizer:
     """An optimizer that predicts the change in the weights in each step.
 
-    The optimizer stores the moments, but receives the weights before each step from the caller. Therefore, only the
-    errors in the moments accumulate from step to step.
+    The optimizer stores the moments, but the caller provides the weights before each step. Therefore, only the errors
+    in the moments accumulate from step to step.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class ReferenceOptimizer:
 
     def _step_of(self, name: str, p: Array, g: Array, noise: Array, a: float) -> Change:
         """Return the change without decoupled weight decay. LAMB is an exception: its weight decay is part of the
-        direction and is included."""
+        update direction and is therefore included."""
         recipe, t = self._recipe, self._step
         match recipe.optimizer:
             case "sgd":

@@ -34,7 +34,7 @@ _DRAWS = 3
 _NOISE_EVERY = 50
 """Interval at which the rounding errors of the gradients are measured, in steps."""
 _FIRST = 6
-"""Number of initial training steps after each of which the running statistics are compared."""
+"""Number of initial training steps during which the running statistics are compared after every step."""
 _EVERY = 23
 """Number of steps between comparisons of running statistics after the first `_FIRST` steps. The interval is prime, so
 that a periodic fault is eventually detected."""
@@ -198,8 +198,8 @@ class Replay:
         - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of a parameter's predicted change, its actual change,
           and the difference between the two,
         - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
-        - ``kept``, ``[S, P]``: number of elements in these norms, without the elements whose change is determined by
-          the rounding error of the gradient,
+        - ``kept``, ``[S, P]``: number of elements in these norms, excluding elements whose change is determined by the
+          rounding error of the gradient,
         - ``elements``, ``[P]``: number of elements, including the excluded ones,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
         - ``skipped``, ``[1]``: number of steps skipped because their gradients overflowed,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ARRAYS = "evidence.npz"
 CHECKPOINTS = (1, 5, 10, 20, 50)
-"""Numbers of training steps after which the test batch is predicted."""
+"""Numbers of training steps after which predictions for the test batch are computed."""
 STEPS = 50
 """Default number of training steps in a check. Verdicts of checks with fewer steps are not saved."""
 LONG_STEPS = 300

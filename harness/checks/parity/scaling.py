@@ -1,6 +1,6 @@
 """Gradient scaling in fp16: a session's loss scale is reduced until the gradients are finite.
 
-At fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step halves the scale and leaves
+In fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step halves the scale and leaves
 the weights and the optimizer's state unchanged. `Session.gradients` returns the gradients divided by the scale, but
 gradients that overflowed remain infinite or NaN.
 """
@@ -19,7 +19,7 @@ from harness.records import Precision, Recipe
 Array = NDArray[Any]
 
 _HALVINGS = 30
-"""Maximum number of times that the loss scale is halved. In practice, loss scales are at most about 2**24."""
+"""Maximum number of times to halve the loss scale. In practice, loss scales are at most about 2**24."""
 
 
 class Scaled(NamedTuple):

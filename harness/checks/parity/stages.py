@@ -52,7 +52,7 @@ PREDICTED_AGAIN = {
 }
 """Descriptions of the additional predictions for the test batch."""
 MIN_STEPS = 10
-"""Minimum number of comparable steps of the loss curve. The minimum does not apply if all steps were replayed."""
+"""Minimum number of comparable steps in the loss curve. The minimum does not apply if all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
@@ -120,7 +120,7 @@ def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
 
 
 Errors = Iterable[tuple[str, float]]
-"""Pairs of a location, such as a parameter's name, and its relative error."""
+"""Pairs that consist of a location, such as a parameter's name, and its relative error."""
 
 
 class _Comparison:

@@ -26,15 +26,14 @@ EXCLUDED = 0.1
 If a larger fraction is excluded, the result is only a partial check.
 """
 _RESOLVED = 0.1
-"""Maximum rounding error of a parameter, as a fraction of the parameter's change, for which a step counts as
-compared."""
+"""Maximum relative rounding error at which a parameter's change in a step counts as compared."""
 _SKIPPED = 2.0
 """Maximum difference between the numbers of steps that two backends skip because of overflow in fp16.
 
 Rounding can cause a difference of one step if a gradient is close to the overflow threshold.
 """
 _GAIN = 2.0
-"""Largest ratio of the factors by which two backends multiply the weights to make gradients overflow in fp16.
+"""Maximum ratio of the factors by which two backends multiply the weights to make gradients overflow in fp16.
 
 The factors are powers of 2. If both backends halve the loss scale, rounding can cause a difference of one power of 2. A
 backend that reduces the scale by a different factor needs more or fewer reductions for the same weights.
@@ -218,8 +217,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors that is exceeded in any of {found.tests} Welch tests over {MASKS} masks "
-            f"with a probability of at most {FALSE_ALARMS:g} if both backends are correct"
+            f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
+            f"masks with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are given in standard errors",
     )

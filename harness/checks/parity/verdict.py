@@ -62,7 +62,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Specification of the checked run, with the first backend in `backends`."""
     backends: tuple[str, str]
-    """Names of the backends, with the names of their environments if they have any; see `RunSpec.backend_in_env`."""
+    """Names of the backends, including any named environments; see `RunSpec.backend_in_env`."""
     devices: tuple[str, str]
     reference: str | None
     """Backend that computed the float64 reference on the CPU, or None if no backend supports it."""

@@ -43,7 +43,7 @@ class Merged:
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new ids of each run whose repeat number was changed."""
     ids: dict[Path, str] = field(default_factory=dict)
-    """Id of each merged run in the target directory. The keys are the former paths of the runs' directories."""
+    """Id of each merged run in the target directory, keyed by the original path of the run's directory."""
     verdicts: int = 0
     """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)

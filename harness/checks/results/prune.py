@@ -34,8 +34,8 @@ def removable(
 
     A failed run can be removed if a later run with the same specification succeeded. If `failed` is true, the result
     includes all failed runs. If `keep` is given, only the newest `keep` successful runs of each specification are
-    needed, and older runs can be removed. Quality-only runs are counted separately. Only runs with a specification that
-    `selected` accepts are included. Raises ValueError if `keep` is not positive.
+    needed, and older runs can be removed. Quality-only runs are counted separately. Only runs whose specifications are
+    accepted by `selected` are included. Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")

@@ -14,7 +14,8 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield the problems found in directories without a valid record, and then each run with the problems in its files.
+    """Yield the problems found in directories without a valid record, and then each run together with the problems
+    found in its files.
 
     Each record must be readable and valid. The key and the id of a record must match its specification. The recorded
     digests must match the raw samples, the saved weights, the lock files of named environments, and the checkpoints of
@@ -29,7 +30,7 @@ def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
 
 
 def _checkpoints(results: Path) -> Iterator[str]:
-    """Yield a problem for each damaged or unreadable checkpoint of training."""
+    """Yield a problem for each damaged or unreadable training checkpoint."""
     for directory in checkpoint.directories(results):
         try:
             checkpoint.read(directory)

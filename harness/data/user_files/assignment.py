@@ -1,5 +1,4 @@
-"""Assignment of the user's rows to splits: predefined, by time, at random, or as one of several folds or random
-splits."""
+"""Assignment of the user's rows to predefined splits, chronological splits, random splits or cross-validation folds."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ def resampled(examples: Examples, numbers: Sequence[int] = ()) -> list[Examples]
     """Return one copy of `examples` for each fold or random split, with the number of the split in its options.
 
     If the options select a split, or if there is only one split, the result has one item. `numbers` selects splits; by
-    default, all of them are returned. Raises `harness.UsageError` if a selected split does not exist.
+    default, all splits are returned. Raises `harness.UsageError` if a selected split does not exist.
     """
     options = examples.options
     if options.count is None:
@@ -59,12 +58,12 @@ def assigned(
     duplicates: Index | None,
 ) -> tuple[Parts, dict[str, str]]:
     """Return the row indices of each split and the details to record. The indices are positions in `rows`. The details
-    state how the splits were made (``splits``), the number of rows in each fold (``fold_rows``) and the times in each
-    split (``times``).
+    describe how the splits were made (``splits``), and include the number of rows in each fold (``fold_rows``) and the
+    times in each split (``times``).
 
     `rows` contains the indices of the good rows, and `classes` (``[N]``, or None for regression) contains their
     classes. Rows with equal values in `duplicates` (``[N]``, or None) must be in the same split. Warnings are added to
-    `examples`. Raises `harness.DataError` if the rows cannot be split in this way.
+    `examples`. Raises `harness.DataError` if the rows cannot be split as requested.
     """
     import numpy as np
 
@@ -112,8 +111,9 @@ def assigned(
 def planned_size(options: UserOptions, parts: Mapping[str, Index], rows: int) -> int:
     """Return the number of training examples, given the row indices of each split and the total number of rows.
 
-    For folds and random splits, the result is computed from the total number of rows, so it is the same for each of
-    them. For folds in chronological order, the result refers to the first fold, which has the fewest training examples.
+    For folds and random splits, the result is computed from the total number of rows, so it is the same for every fold
+    or split. For folds in chronological order, the result refers to the first fold, which has the fewest training
+    examples.
     """
     if options.count is None:
         return len(parts["train"])
@@ -133,7 +133,7 @@ def _fold_by_time(
     classes: Index | None,
     names: Sequence[str],
 ) -> tuple[Parts, dict[str, str]]:
-    """Return the row indices of each split for a fold in chronological order, and the details, as in `assigned`."""
+    """Return the row indices of each split for a chronological fold, and the details to record; see `assigned`."""
     from harness.data.folds import fold_warnings, sizes_of
     from harness.data.user_files.splitting import folds_by_time, split_fold_by_time
 
@@ -172,7 +172,8 @@ def _times(examples: Examples, rows: Sequence[int], parts: Parts) -> str:
 def _folds(
     examples: Examples, rows: Sequence[int], classes: Index | None, names: Sequence[str], duplicates: Index | None
 ) -> tuple[Index, str]:
-    """Return the fold of each row, counted from 0, and a description of the folds. Warnings are added to `examples`."""
+    """Return the fold index of each row, starting at 0, and a description of the folds. Warnings are added to
+    `examples`."""
     import numpy as np
 
     from harness.data.folds import assign_folds, drawn_by, fold_warnings
@@ -216,7 +217,7 @@ def _check_groups(folds: Index, groups: NDArray[Any], options: UserOptions) -> N
 
 def drawn_despite_order(examples: Examples, description: str) -> list[str]:
     """Return a warning if the rows are in chronological order, but the splits were drawn at random. `description`
-    states how the splits were drawn. For the folds of a fold column, there is no warning, because the user defined the
+    describes how the splits were drawn. There is no warning for folds from a fold column, because the user defined the
     test splits.
     """
     if not examples.ordered or examples.folds is not None or "drawn" not in description:
@@ -229,7 +230,7 @@ def drawn_despite_order(examples: Examples, description: str) -> list[str]:
 
 
 def _uneven(parts: Mapping[str, NDArray[Any]], wanted: Mapping[str, float]) -> list[str]:
-    """Return a warning if the sizes of splits by time differ considerably from the requested sizes.
+    """Return a warning if the sizes of chronological splits differ considerably from the requested sizes.
 
     `wanted` contains the requested fraction of the rows in `parts`, keyed by split.
     """

@@ -84,7 +84,7 @@ class Columns:
         for part in parts:
             self.require(part)
         if len(set(parts)) < len(parts):
-            raise UsageError(f"slice column {name!r} names a column twice; name each column once")
+            raise UsageError(f"slice column {name!r} lists a column twice; list each column once")
         return parts
 
     def require(self, name: str) -> None:
@@ -150,7 +150,7 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether any cell contains the name of a split. Rows with other values are then treated as bad rows."""
+    """Return whether any cell contains the name of a split. If so, rows with other values are treated as bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -223,7 +223,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
 
 
 def label(cell: Any) -> str | None:
-    """Return a label, formatted as by `words`, or None if the cell is missing."""
+    """Return a label in the format that `words` returns, or None if the cell is missing."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     if is_missing(cell):
@@ -257,7 +257,8 @@ def folds(table: Table, column: str, problems: Problems) -> list[str]:
 def number_of_folds(cells: Iterable[str], source: str, options: UserOptions) -> int:
     """Return the number of distinct values in the fold column.
 
-    Raises `harness.UsageError` if there are too few or too many folds, or if the options contradict their number.
+    Raises `harness.UsageError` if there are too few or too many folds, or if the options contradict the number of
+    folds.
     """
     column, expected = options.fold_column, options.folds
     count = len({cell for cell in cells if cell})
@@ -298,8 +299,8 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     otherwise.
 
     Missing numbers become NaN, and missing strings become empty strings. Whitespace in strings is collapsed to single
-    spaces, and strings are truncated to `SLICE_LETTERS` characters. Different strings that start with the same
-    characters are numbered.
+    spaces, and strings are truncated to `SLICE_LETTERS` characters. Different strings with the same truncated form are
+    numbered.
     """
     cells = table.columns[column]
     finding = examined(cells, notation)

@@ -50,7 +50,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
 class UserDataset(Dataset[UserOptions]):
     """A dataset that is read from a user's file or folder, for tasks with one kind of input and one objective.
 
-    The inputs depend on the kind:
+    The inputs depend on the dataset's kind:
 
     - text: ``text``, an object array of str with shape [N].
     - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
@@ -68,7 +68,7 @@ class UserDataset(Dataset[UserOptions]):
         if kind not in OPTIONS:
             raise CombinationError(
                 f"{path}: tasks of kind {kind!r} read only datasets from plugins, not files; use a task of kind "
-                f"{' or '.join(OPTIONS)} (attribute kind of the task)"
+                f"{' or '.join(OPTIONS)} (the kind attribute of the task)"
             )
         if objective == "token_classification":
             raise CombinationError(
@@ -83,7 +83,8 @@ class UserDataset(Dataset[UserOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
-        """Return the settings of the selected split, or of the first fold or random split; see `settle_splits`."""
+        """Return the options, the data source and the data of the selected split or, by default, of the first split;
+        see `settle_splits`."""
         numbers = [1] if options.is_resampled and not options.split else []
         ((settled, source, divided),) = self.settle_splits(options, numbers)
         return settled, source, None if divided is None else divided.raw()
@@ -91,10 +92,10 @@ class UserDataset(Dataset[UserOptions]):
     def settle_splits(
         self, options: UserOptions, numbers: Sequence[int] = ()
     ) -> list[tuple[UserOptions, DataSource, DividedRows | None]]:
-        """Return the options (completed with all columns and the digest), the data source, and the data of each fold or
-        random split, or of the only split. All splits share one copy of the rows.
+        """Return the options (completed with all columns and the digest), the data source and the data of each split.
+        All splits share one copy of the rows.
 
-        `numbers` selects folds or random splits; by default, all of them are returned. Images and recordings are not
+        `numbers` selects folds or random splits; by default, all splits are returned. Images and recordings are not
         decoded, so the data are None, and the data source contains only the warnings that do not depend on the decoded
         content. The warnings about duplicates, skipped rows and the splits depend on the decoded content and are
         returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are invalid.
@@ -271,7 +272,7 @@ class UserDataset(Dataset[UserOptions]):
 def _by_name(
     examples: Examples, rows: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
-    """Return the numeric features, the categories and the regression targets, including their names."""
+    """Return the numeric features, the categories and the regression targets, keyed by name."""
     import numpy as np
 
     targets = (examples.options.target_column or ()) if examples.numbers else ()

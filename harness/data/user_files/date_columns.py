@@ -36,8 +36,8 @@ def date_values(
 def date_parts(
     table: Table, column: str, values: Sequence[datetime | time | None], form: str | None
 ) -> tuple[dict[str, list[float]], list[str]]:
-    """Return the numeric features of a column with the dates `values`, keyed by part name, such as ``month``, and
-    warnings. Raises `harness.DataError` if the column contains no dates.
+    """Return the numeric features derived from the dates in `values`, keyed by part name, such as ``month``, and a list
+    of warnings. Raises `harness.DataError` if the column contains no dates.
     """
     if not any(values):
         raise DataError(

@@ -57,10 +57,11 @@ GUESSES = (
 NAMES = ("date", "time", "timestamp", "year", "datetime")
 """Common names of time columns, in lower case."""
 MOVED = 10
-"""An approximate order is recognized only if at least this many times would be out of order in randomly ordered rows.
+"""An approximate order is recognized only if randomly ordered rows would have at least this many timestamps out of
+order.
 """
 DISORDER = 0.2
-"""Maximum number of times out of order in approximately ordered rows, relative to the number expected in a random
+"""Maximum number of timestamps out of order in approximately ordered rows, relative to the number expected in a random
 order.
 """
 PARTS = ("year", "month", "day", "weekday", "hour")
@@ -109,7 +110,7 @@ def looks_dated(cell: Any, form: str | None = None) -> bool:
 
 
 def fitting(cells: Sequence[Any]) -> list[str]:
-    """Return the common formats, other than ISO 8601, in which all cells can be parsed."""
+    """Return the common formats, other than ISO 8601, that can parse all cells."""
     return [form for form in GUESSES if all(isinstance(parsed(cell, form), datetime) for cell in cells)]
 
 
@@ -167,10 +168,10 @@ def order(cells: Sequence[Any], numbers: Sequence[float | None]) -> str:
     """Return a description of the order of the times in the cells, or an empty string if it seems to be random.
 
     The description is ``in chronological order`` if the cells contain at least three distinct times in ascending or
-    descending order, and ``largely in chronological order`` if the number of times out of order is at most a fifth of
-    the number expected in a random order. For example, a few rows may have been moved, or the file may contain several
-    time series, one after the other. `numbers` contains the numeric value of each cell that is a number. At most 5,000
-    evenly spaced cells are compared.
+    descending order, and ``largely in chronological order`` if the number of timestamps out of order is at most a fifth
+    of the number expected in a random order. For example, a few rows may have been moved, or the file may contain
+    several time series, one after the other. `numbers` contains the numeric value of each cell that is a number. At
+    most 5,000 evenly spaced cells are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]

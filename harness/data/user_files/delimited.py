@@ -45,7 +45,7 @@ class Record(NamedTuple):
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
-    """True if the quotes are unbalanced, so that the end of the row is unknown."""
+    """True if the quotes are unbalanced, so the end of the row is unknown."""
 
 
 def read_delimited(

@@ -1,4 +1,5 @@
-"""Search for duplicates and near-duplicates among the rows of the user's data. They are kept in the same split."""
+"""Search for duplicates and near-duplicates among the rows of the user's data. Duplicate rows are kept in the same
+split."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def find_duplicates(
     """Return the duplicates and near-duplicates among the good `rows`, and add warnings about them to `examples`.
 
     `decoded` contains the decoded images or recordings of all rows. If this dictionary is empty, near-duplicates are
-    not found.
+    not detected.
     """
     independent = examples.options.copies == "independent"
     contents = examples.contents()

@@ -51,8 +51,8 @@ COMMON = (
 18030 includes GBK and GB 2312.
 """
 PLAUSIBLE, WRONG = 0.9, 0.5
-"""Minimum fraction of legible words for an encoding to be suggested, and minimum fraction for the declared encoding to
-be accepted without a warning.
+"""Minimum fraction of legible words required to suggest an encoding, and to accept the declared encoding without a
+warning.
 """
 SHOWN = 8
 """Number of encodings to suggest in a message."""
@@ -197,8 +197,8 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word that the encodings decode to the largest number of different strings. If there is a tie, the
-    first of these words is returned.
+    """Return the word that decodes to the largest number of different strings. If there is a tie, the first of these
+    words is returned.
     """
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
@@ -248,8 +248,8 @@ def _advice(source: str, problem: str, name: str) -> str:
 def _unmarked_utf16(data: bytes) -> str | None:
     """Return the UTF-16 encoding of a file without a byte order mark, or None if the file is not in UTF-16.
 
-    In such a file, one byte of each ASCII character is zero, so zero bytes occur only at even positions or only at odd
-    positions.
+    In a UTF-16 file, one byte of each ASCII character is zero, so zero bytes occur only at even positions or only at
+    odd positions.
     """
     sample = data[: SAMPLE_BYTES // 2 * 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)

@@ -29,7 +29,8 @@ MAX_CATEGORIES = 12
 """Maximum number of categories per column in the data description."""
 
 FEWEST_REPEATED = 20
-"""Minimum number of distinct rows for treating the repeated rows of a table as duplicates; see `Examples.contents`."""
+"""Minimum number of distinct rows required to treat the repeated rows of a table as duplicates; see
+`Examples.contents`."""
 
 
 @dataclass
@@ -75,7 +76,8 @@ class Examples:
     times: list[float] | None = None
     """Time of each row, used to split the rows."""
     ordered: dict[str, str] = field(default_factory=dict)
-    """Order of the file's rows, keyed by the time columns by which they are sorted; see `dates.order`."""
+    """Description of the row order, keyed by the name of each time column whose values are ordered; see
+    `dates.order`."""
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
@@ -89,9 +91,9 @@ class Examples:
 
         Texts are compared ignoring letter case, invisible characters and repeated spaces. Files are compared by digest.
         Table rows are compared by all their features. If at least half of the rows in a table are equal to other rows,
-        the features probably have few distinct values. Equal rows are then treated as different examples. However, if
-        every row of the table is repeated, including its targets, equal rows are treated as duplicates. For example,
-        the table may have been appended to itself.
+        the features probably have few distinct values. In this case, equal rows are treated as different examples.
+        However, if every row of the table is repeated, including its targets, equal rows are treated as duplicates. For
+        example, the table may have been appended to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -122,7 +124,7 @@ class Examples:
         return found
 
     def origins(self) -> NDArray[Any]:
-        """Return the path of each file, or the number of each row (counted from 1)."""
+        """Return the path of each file, or the number of each row (starting at 1)."""
         import numpy as np
 
         if self.names:

@@ -35,8 +35,8 @@ LONGEST_QUANTITY = 20
 """Maximum length of a text that is considered a quantity. Identifiers that start with a digit are often longer."""
 FEW, RARE = 3, 0.05
 """Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more
-such cells, they are treated as isolated errors only if each value occurs fewer than `FEW` times and the cells make up
-at most the fraction `RARE` of the known cells.
+such cells, they are treated as isolated errors only if each value occurs fewer than `FEW` times and the fraction of
+these cells among the known cells is at most `RARE`.
 """
 
 
@@ -45,8 +45,8 @@ def notation_of(
 ) -> tuple[Notation | None, list[str]]:
     """Return the notation of a numeric column (None for a categorical column), and a list of warnings.
 
-    The kind of a column is determined by most of its cells, ignoring missing values. Raises `harness.DataError` if the
-    column contains dates, nested values, or numbers whose notation was not declared.
+    Whether a column is numeric or categorical is determined by the majority of its cells, ignoring missing values.
+    Raises `harness.DataError` if the column contains dates, nested values, or numbers whose notation was not declared.
     """
     cells = table.columns[column]
     where = f"{table.source}: {'target ' * target}column {column!r}"
@@ -68,8 +68,8 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells, and the number of times each of them occurs. If any cell is not a string, all cells
-    are listed separately.
+    """Return the distinct cells, and the number of times each cell occurs. If any cell is not a string, all cells are
+    listed separately.
     """
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
@@ -310,11 +310,11 @@ def categories(
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column (None for missing values), and a list of warnings.
 
-    Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Rows with
-    numbers are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several
-    rows contain numbers, or if nearly every row contains a different string. For new data, `trained` contains the
-    categories that the model knows, and the error is not raised. Numbers and booleans in files with typed cells are
-    then spelled like these categories, for example 2 as ``2.0``.
+    Words such as ``NA`` are treated as categories, unless the user declared them as missing values. Rows with numbers
+    are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several rows
+    contain numbers, or if nearly every row contains a different string. For new data, `trained` contains the categories
+    that the model knows, and the error is not raised. Numbers and booleans in files with typed cells are converted to
+    the spelling of these categories, for example 2 to ``2.0``.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -376,7 +376,7 @@ def _category(cell: float, known: Mapping[float | str, Sequence[str]]) -> str:
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if there are too many cells of a different type to be isolated errors."""
+    """Raise `harness.DataError` if there are too many cells of a different type to treat them as isolated errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):

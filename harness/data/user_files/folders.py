@@ -119,7 +119,7 @@ def scan(root: Path, kind: str) -> Tree:
 
 
 def _media(folder: Path, shown: Path, kind: str) -> list[str]:
-    """Return the files of this kind below a hidden folder, which may be unreadable."""
+    """Return the files of the given kind below a hidden folder, which may be unreadable."""
     return [
         (shown / Path(inner).relative_to(folder) / name).as_posix()
         for inner, _, names in os.walk(folder)
@@ -129,7 +129,7 @@ def _media(folder: Path, shown: Path, kind: str) -> list[str]:
 
 
 def _is_media(name: str, kind: str) -> bool:
-    """Return whether a file has a suffix of this kind, excluding macOS metadata files (``._name``)."""
+    """Return whether a file has a suffix for the given kind of media, excluding macOS metadata files (``._name``)."""
     return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 FALSE_ALARMS = 1e-6
 """Maximum probability that any function is reported for a table whose columns are independent of the target."""
 FEWEST = 20
-"""Minimum number of different values in each monotone piece of a function."""
+"""Minimum number of distinct values in each monotone piece of a function."""
 PIECES = 4
 """Maximum number of monotone pieces of a function."""
 FEW = 20
-"""Maximum number of different target values for step functions."""
+"""Maximum number of distinct target values for step functions."""
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
@@ -37,7 +37,7 @@ PER_RENAMED = 5
 repeated a few times, any column with distinct values determines the target.
 """
 NEAR = 5
-"""Number of rows used to estimate the density near the limit of a range, on each side of the limit."""
+"""Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
 DENSE = 0.7
 """Minimum density of rows near the limits of a range, relative to the density within the range.
 

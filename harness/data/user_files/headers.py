@@ -15,9 +15,9 @@ SAMPLE = 1000
 def header_warnings(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Return a warning if the column names seem to be the first row of a file without a header.
 
-    This is the case if each numeric column has a number as its name, and if the name of each column with repeated texts
-    also occurs in the column. There is no warning if the names are increasing numbers, such as years, because such
-    names are common.
+    A warning is returned if each numeric column has a number as its name, and the name of each column with repeated
+    texts also occurs in the column. There is no warning if the names are increasing numbers, such as years, because
+    such names are common.
     """
     known, numbers = [], []
     for name, cells in columns.items():
@@ -38,7 +38,10 @@ def header_warnings(columns: Mapping[str, Sequence[Any]]) -> list[str]:
 
 
 def _message(why: str) -> str:
-    return f"the first line was read as the header, but seems to be a row ({why}); if so, add a line with column names"
+    return (
+        f"the first line was read as the header, but seems to be a row of data ({why}); if so, add a line with column "
+        "names"
+    )
 
 
 def _is_number(cell: Any) -> bool:

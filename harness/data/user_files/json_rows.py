@@ -67,7 +67,7 @@ def read_json(
     if len(rows) * len(names) > max(MAX_CELLS, CELLS_PER_CHARACTER * len(text)):
         raise DataError(
             f"{source}: the {len(rows):,} rows have {len(names):,} different keys, and most rows contain few of them; "
-            "write rows with the same keys"
+            "use the same keys in all rows"
         )
     partial = [(name, sum(name not in row for _, row in rows)) for name in names]
     return names, rows, [*_absent(partial, len(rows)), *lookalikes(names, "column name")]

@@ -26,7 +26,7 @@ PRODUCTS, LEVELS = 10, 20
 """Maximum number of features whose products are tested, and maximum number of categories in a column that is tested for
 offsets."""
 COMBINED = 5
-"""Minimum number of rows for each feature, product and category in this test."""
+"""Minimum number of rows for each feature, product and category in a test for linear combinations."""
 ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal."""
 DISTINCT = 20
@@ -38,7 +38,7 @@ precision.
 GAPS = 5
 """Maximum mean difference between consecutive row numbers of a table from which rows were removed."""
 NUMBERED, SHUFFLED = 10, 20
-"""Minimum number of rows for consecutive numbers to be considered row numbers. The first value applies to sorted
+"""Minimum number of rows required to treat consecutive numbers as row numbers. The first value applies to sorted
 columns, and the second to unsorted columns.
 """
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
@@ -141,7 +141,7 @@ def _combinations(
     features: Mapping[str, Numbers], categories: Mapping[str, NDArray[Any]], values: Numbers, target: str
 ) -> list[str]:
     """Return a warning if the target is a linear combination of the features, the products of two features, and an
-    offset for each category. For example, a price may include a tax and a fee for each kind of delivery."""
+    offset for each category. For example, a price may include a tax and a fee for each delivery method."""
     known = {name: column for name, column in features.items() if not np.isnan(column).any() and np.ptp(column) > 0}
     columns = dict(known)
     sources: dict[str, set[str]] = {name: {name} for name in known}
@@ -201,7 +201,7 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
     """Return features whose linear combination equals the target, or an empty list if there are none. If a single
-    feature suffices, only this feature is returned. In all other cases, the features with nonzero weights are returned.
+    feature suffices, only this feature is returned. Otherwise, the features with nonzero weights are returned.
 
     `tolerance` (``[N]``) is the maximum difference from the target in each row. By default, the target may be rounded.
     """

@@ -70,13 +70,13 @@ def check_header(path: Path, kind: str) -> None:
 def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
     """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all other images.
 
-    8-bit images are returned as uint8. Grayscale images with more bits per pixel do not have a fixed range. Such images
-    are returned as float32 with their original values; use `scaled` to convert them. The EXIF orientation is applied,
-    and transparent areas become white. If the image's shorter side is longer than `shorter_side`, the image is scaled
-    down to this length.
+    8-bit images are returned as uint8. Grayscale images with more than 8 bits per pixel do not have a fixed range. Such
+    images are returned as float32 with their original values; use `scaled` to convert them. The EXIF orientation is
+    applied, and transparent areas become white. If the image's shorter side is longer than `shorter_side`, the image is
+    scaled down to this length.
 
-    `notes` counts the images whose content was partly ignored, keyed by the reason. Raises `UnreadableError` if the
-    file cannot be decoded.
+    `notes` counts the images whose content was partly ignored, keyed by reason. Raises `UnreadableError` if the file
+    cannot be decoded.
     """
     import numpy as np
     from PIL import Image
@@ -198,8 +198,8 @@ def _pixel_unit(path: Path, opened: Any) -> float:
 def read_audio(path: Path, notes: Counter[str] | None = None) -> tuple[NDArray[np.float32], int]:
     """Return the average of all channels as float32 ``[samples]`` in [-1, 1], and the sample rate in Hz.
 
-    `notes` contains the number of recordings whose content was partly lost, keyed by the reason. Raises
-    `UnreadableError` if the file cannot be decoded.
+    `notes` counts the recordings whose content was partly lost, keyed by reason. Raises `UnreadableError` if the file
+    cannot be decoded.
     """
     import numpy as np
     import soundfile
@@ -232,7 +232,7 @@ def _power(samples: NDArray[np.float32]) -> float:
 
 FAINT = 0.05
 """Ratio of the root mean square of the averaged channels to that of all channels, below which most of the sound is
-considered to be lost. If only one of 16 channels contains sound, the ratio is 0.25."""
+considered lost. If only one of 16 channels contains sound, the ratio is 0.25."""
 CANCELED = 1e-3
 """Minimum ratio of the peak of the averaged channels to the peak of the individual channels. Below this ratio, the
 channels are considered to cancel each other out.
@@ -315,7 +315,7 @@ AVIF = frozenset((b"avif", b"avis"))
 
 def _is_heif(path: Path) -> bool:
     """Return whether a file has the brands of an HEIF image. The suffix of the file is ignored, because uploaded files
-    may have none, and programs save photos in this format with the suffix .jpg."""
+    may have no suffix, and some programs save HEIF photos with the suffix .jpg."""
     with path.open("rb") as file:
         head = file.read(256)
     if head[4:8] != b"ftyp":

@@ -49,7 +49,7 @@ class MemoryData:
     origin: str
     """Name of the type of the object, such as ``DataFrame``."""
     columns: dict[str, list[Any]]
-    """Cells of each column, without the images or recordings. Each cell is a str, bool, int, float or None."""
+    """Cells of each column, excluding images and recordings. Each cell is a str, bool, int, float or None."""
     categorical: list[str] = field(default_factory=list)
     """Columns that have a categorical type."""
     warnings: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ def is_in_memory(data: Any) -> bool:
 
 def from_memory(data: Any, *, keeps_index: bool = False) -> MemoryData:
     """Return the columns of a DataFrame, a ``datasets.Dataset``, a mapping from column names to sequences, or a mapping
-    from the names of splits to any of these.
+    from split names to any of these.
 
     The indexes of DataFrames and Series are not part of the data, and an index that may contain data is rejected. If
     `keeps_index` is true, the index of a single DataFrame is not checked, because the caller handles it.
@@ -293,7 +293,7 @@ def _cells(name: str, column: Any) -> list[Any]:
         column = _dates(name, column)
     if isinstance(column, np.ndarray) and column.ndim != 1:
         raise UsageError(
-            f"column {name!r} is an array of the shape {column.shape}; pass each of its columns separately, for "
+            f"column {name!r} is an array of shape {column.shape}; pass each of its columns separately, for "
             "example with pd.DataFrame(array).add_prefix('x')"
         )
     if isinstance(dtype, np.dtype) and (dtype.kind in "biu" or dtype in (np.float16, np.float32, np.float64)):
@@ -321,7 +321,7 @@ def _dates(name: str, values: NDArray[Any] | np.datetime64 | np.timedelta64) -> 
         pass
     to_dates, to_numbers = ".astype('datetime64[us]')", "values / np.timedelta64(1, 's')"
     raise UsageError(
-        f"column {name!r} contains values of the dtype {values.dtype} that pandas cannot represent; convert them, for "
+        f"column {name!r} contains values of dtype {values.dtype} that pandas cannot represent; convert them, for "
         f"example with {to_dates if values.dtype.kind == 'M' else to_numbers}"
     )
 

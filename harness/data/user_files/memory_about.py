@@ -28,7 +28,8 @@ class About(Struct, frozen=True, kw_only=True):
 def about(path: Path) -> About | None:
     """Return the properties of the object in memory that was saved at `path`, or None for other files.
 
-    Raises `harness.UsageError` if the properties are missing or damaged, because the data would be read differently.
+    Raises `harness.UsageError` if the properties are missing or damaged, because the data would be read differently
+    without them.
     """
     if not is_from_memory(path):
         return None
@@ -37,7 +38,7 @@ def about(path: Path) -> About | None:
         return decode(read_stored(file, MAX_JSON_BYTES), About, file)
     except RecordError as error:
         raise UsageError(
-            f"{error}; the file is part of data that were saved from memory: pass the same data to harness.run or "
+            f"{error}; the file belongs to data that were saved from memory; pass the same data to harness.run or "
             "harness.save_data again"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Storage of data in memory as files in the cache, where child processes read them like the user's own files."""
+"""Storage of in-memory data as files in the cache, which child processes read like the user's own files."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,99}", re.ASCII)
 def save_data(data: Any, name: str = "") -> Path:
     """Save data in memory as a file or a folder that can be used as a dataset, and return its path.
 
-    Tables and texts are saved as JSONL, and images and recordings as a folder with a metadata file, without loss. If
-    the data have already been saved, they are not written again. The content of the files depends only on the data.
+    The data are saved without loss: tables and texts as JSONL, and images and recordings as a folder with a metadata
+    file. If the data have already been saved, they are not written again. The content of the files depends only on the
+    data.
 
     `harness.run` calls this function if its `dataset` is an object in memory. Call it directly to choose the name of
     the dataset, or to use the data on the command line.
@@ -39,9 +40,9 @@ def save_data(data: Any, name: str = "") -> Path:
     ----------
     data : pandas.DataFrame, datasets.Dataset, mapping of str to sequence, or mapping of str to these
         Columns with one value per row. A value is a str, a bool, an int, a float, a date, a time or missing. One column
-        can contain images (uint8 ``[N, H, W, C]`` or one array per row) or recordings (one array of floats per row; the
-        column or the number ``sample_rate`` is their sample rate in Hz). A mapping from ``"train"``, ``"validation"``
-        and ``"test"`` to data defines the splits.
+        can contain images (uint8 ``[N, H, W, C]`` or one array per row) or recordings (one array of floats per row;
+        ``sample_rate``, a column or a single number, is their sample rate in Hz). A mapping from ``"train"``,
+        ``"validation"`` and ``"test"`` to data defines the splits.
     name : str, optional
         Name of the dataset, consisting of letters, digits, ``.``, ``_``, ``+`` and ``-``. The default is
         ``memory-`` followed by the first digits of the digest of the content.
@@ -101,7 +102,7 @@ def write_data(found: MemoryData, root: Path, name: str = "") -> Path:
 def located(dataset: Any) -> Any:
     """Return the value of the `dataset` argument with data in memory replaced by the paths of their files.
 
-    Raises `harness.UsageError` if a value is neither a name or path nor data in memory.
+    Raises `harness.UsageError` if a value is not a name, a path or data in memory.
     """
     from harness.data.user_files.memory import is_in_memory
 
@@ -142,7 +143,8 @@ def _digest(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def _contains(file: Path, content: bytes) -> bool:
-    """Return whether a regular file has this content. Another process may remove the file at any time."""
+    """Return whether `file` is a regular file with the given content. Another process may remove the file at any
+    time."""
     try:
         return file.is_file() and file.read_bytes() == content
     except OSError:

@@ -38,7 +38,7 @@ class Media:
 
     @classmethod
     def joined(cls, parts: Sequence[Media]) -> Media:
-        """Return the items of all parts. Raises `harness.UsageError` if the parts have different kinds."""
+        """Return the items of all parts. Raises `harness.UsageError` if the parts contain different kinds of media."""
         if len({part.kind for part in parts}) > 1:
             raise UsageError("some splits contain images and others contain recordings; pass splits of the same kind")
         return cls(
@@ -102,7 +102,7 @@ def media_of(values: Mapping[str, Any], rows: int) -> tuple[Media | None, dict[s
     ((column, kind),) = kinds.items()
     rest = {name: value for name, value in values.items() if name != column}
     if "file_name" in rest:
-        raise UsageError("the column 'file_name' is reserved for the files of the images or recordings; rename it")
+        raise UsageError("the column 'file_name' is reserved for the file names of the images or recordings; rename it")
     items = [None if is_missing(item) else item for item in values[column]]
     if kind == "image":
         notes: Counter[str] = Counter()
@@ -123,8 +123,8 @@ def is_missing(value: Any) -> bool:
 
 
 def _kind(column: Any, *, rated: bool) -> Literal["image", "audio"] | None:
-    """Return the kind of a column that contains images or recordings, based on its first item. A 2-dimensional array
-    contains recordings if the data have a sample rate (`rated`)."""
+    """Return the kind of media in a column, or None if the column contains neither images nor recordings. A
+    2-dimensional array contains recordings if the data have a sample rate (`rated`)."""
     import numpy as np
 
     if isinstance(column, np.ndarray) and column.ndim > 1:
@@ -170,7 +170,7 @@ def _image(item: Any, column: str, row: int, notes: Counter[str]) -> NDArray[np.
         found = f"{item.dtype} {list(item.shape)}" if isinstance(item, np.ndarray) else type(item).__name__
         raise UsageError(
             f"column {column!r}: the image in row {row} is {found}, expected a uint8 array [H, W] or [H, W, C]; scale "
-            "the pixels to 0 to 255, and convert them with .astype('uint8')"
+            "the pixels to the range 0 to 255, and convert them with .astype('uint8')"
         )
     if pixels.shape[-1] not in (1, 3) or not pixels.size:
         raise UsageError(
@@ -197,7 +197,7 @@ def _recording(item: Any, column: str, row: int) -> Array | None:
         return item
     if np.abs(item, where=np.isfinite(item), out=np.zeros(len(item), item.dtype)).max(initial=0) > 1:
         raise UsageError(
-            f"column {column!r}: the recording in row {row} has samples outside of -1 to 1; divide the samples "
+            f"column {column!r}: the recording in row {row} has samples outside the range -1 to 1; divide the samples "
             "by their full scale, such as 32768 for 16 bits"
         )
     return item.astype(np.float32)
@@ -226,8 +226,8 @@ def _rates(items: Sequence[Any], given: Any, column: str) -> list[int]:
                 raise UsageError(f"{SAMPLE_RATE!r} in row {row} is {each!r}, expected an integer number of Hz")
         if len(set(known)) > 1:
             raise UsageError(
-                f"{SAMPLE_RATE!r} in row {row} is {rate} Hz, but the recording states {own} Hz; remove {SAMPLE_RATE!r} "
-                "to use the rates of the recordings"
+                f"{SAMPLE_RATE!r} in row {row} is {rate} Hz, but the recording specifies {own} Hz; remove "
+                f"{SAMPLE_RATE!r} to use the rates of the recordings"
             )
         rates.append(int(known[0]))
     return rates

@@ -26,7 +26,7 @@ DOMINANT = 10
 """Minimum frequency of a common code, relative to that of the most frequent other value, at which its distance from the
 other values is ignored."""
 DISTINCT = 10
-"""Minimum number of distinct values for a column to be tested for outliers."""
+"""Minimum number of distinct values required to test a column for outliers."""
 CODE = re.compile(r"-?9{2,}|-[19]")
 """Pattern that matches the numbers commonly used as codes."""
 DATES = frozenset(
@@ -78,8 +78,8 @@ def _is_code(value: float, rest: Numbers) -> bool:
 
 
 def _stands_out(value: float, count: int, others: NDArray[np.int64], gap: float, extent: float) -> bool:
-    """Return whether a code is frequent, and far from the other values or much more frequent than each of them. Zero is
-    often frequent without being a code."""
+    """Return whether a code is frequent, and far from the other values or much more frequent than each of them. A value
+    of 0 may be frequent even if it is not a code."""
     frequent = count >= FREQUENT * float(np.median(others))
     return frequent and (gap >= APART * extent or (value != 0 and count >= DOMINANT * int(others.max())))
 

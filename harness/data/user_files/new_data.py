@@ -1,4 +1,5 @@
-"""Readers of new examples for a trained model. New examples are read in the same way as the training data."""
+"""Readers for new examples that are passed to a trained model. New examples are read in the same way as the training
+data."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ class Reader:
         Columns are identified by their names in the training data. The target columns are optional. The cells of the
         columns in `keep` are returned unchanged.
 
-        Raises `harness.DataError` if there are bad rows and they must not be skipped. Raises `harness.UsageError` or
+        Raises `harness.DataError` if there are bad rows that must not be skipped. Raises `harness.UsageError` or
         `harness.DataError` if the whole source cannot be used.
         """
         import numpy as np
@@ -209,7 +210,7 @@ class Reader:
         if not self.reading:
             raise CombinationError(
                 "the model was trained on a dataset that does not name its columns, so the columns of a new table "
-                "cannot be assigned; train it on your own file, or ask the author of the dataset to set "
+                "cannot be identified; train it on your own file, or ask the author of the dataset to set "
                 "RawData.feature_names"
             )
         options = self.options if isinstance(self.options, TableOptions) else TableOptions()

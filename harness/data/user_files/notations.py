@@ -127,7 +127,7 @@ class Notation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Notation:
-        """Return the notation from the output of `as_json`."""
+        """Create a notation from the output of `as_json`."""
         declared = with_missing(values["missing"], values["decimal"], values["thousands"])
         return replace(declared, affix=values["affix"], signs=values["signs"])
 

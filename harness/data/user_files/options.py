@@ -30,13 +30,14 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     time_column: str | None = None
     """Column with the date, time or number used to order the rows. The last rows form the test split, and the rows
     before the test split form the validation split. Rows with the same time are kept in the same split. With `folds`,
-    the last rows are divided into consecutive folds, and the rows before a fold form its training and validation split.
-    This option cannot be combined with a split or group column."""
+    the last rows are divided into consecutive folds, and the rows before a fold form its training and validation
+    splits. This option cannot be combined with a split or group column."""
     date_format: str | None = None
     """Format of dates that are not in ISO 8601, in Python's ``strptime`` notation, such as ``%d/%m/%Y``."""
     fold_column: str | None = None
-    """Column with the cross-validation fold of each row. `folds` is then the number of distinct values, and the folds
-    are numbered in the order of the sorted values. This option cannot be combined with a split or time column."""
+    """Column with the cross-validation fold of each row. If a fold column is set, `folds` is its number of distinct
+    values, and the folds are numbered in the order of the sorted values. This option cannot be combined with a split or
+    time column."""
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
@@ -61,12 +62,12 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of the rows that form the validation split. The fraction refers to all rows or, if the test split is a
-    fold or defined by the data, to the rows outside the test split. For folds in chronological order, it refers to the
-    rows before the fold. This option is ignored if the data define a validation split.
+    """Fraction of the rows to use as the validation split. The fraction refers to all rows or, if the test split is a
+    fold or defined by the data, to the rows outside the test split. For folds in chronological order, the fraction
+    refers to the rows before the fold. This option is ignored if the data define a validation split.
     """
     test_share: float = TEST_SHARE
-    """Fraction of all rows that form the test split. This option is ignored if the data define a test split, and cannot
+    """Fraction of all rows to use as the test split. This option is ignored if the data define a test split, and cannot
     be combined with folds."""
     sha256: str = ""
     """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed from the
@@ -198,7 +199,7 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     """Options for images."""
 
     shorter_side: int = 256
-    """Maximum length, in pixels, of the shorter side. Larger images are scaled down while decoding to limit memory
+    """Maximum length, in pixels, of the shorter side. Larger images are scaled down during decoding to limit memory
     use."""
 
     image_range: tuple[float, float] | None = None

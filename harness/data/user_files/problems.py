@@ -46,8 +46,8 @@ class Problems:
         return where in self._found
 
     def settle(self, left: int) -> None:
-        """Raise `harness.DataError` if there are bad rows and they must not be skipped, or if `left`, the number of
-        good rows, is 0.
+        """Raise `harness.DataError` if there are bad rows that must not be skipped, or if `left`, the number of good
+        rows, is 0.
         """
         if self._found and self.policy == "error":
             count = len(self._found)

@@ -78,7 +78,7 @@ def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
     more = f"; and {len(similar) - 3} more" if len(similar) > 3 else ""
     return [
         f"{plural(what)} that look alike are treated as different: {shown}{more}; "
-        "correct the data if they mean the same"
+        "correct the data if they mean the same thing"
     ]
 
 
@@ -89,7 +89,7 @@ def plural(what: str) -> str:
 
 
 def skeleton(name: str) -> str:
-    """Return a key that is equal for names that look alike.
+    """Return a key that is the same for names that look alike.
 
     The key does not depend on letter case, invisible characters, the kind and number of spaces, compatibility forms,
     surrounding quotes, trailing periods, or the characters that join words (``_``, ``-`` or a space). Similar letters

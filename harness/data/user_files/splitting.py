@@ -50,14 +50,14 @@ def split(
     label_names: Sequence[str] = (),
     duplicates: NDArray[Any] | None = None,
 ) -> tuple[dict[str, Index], str]:
-    """Return the ascending row indices of each split, and a description of how the splits were made.
+    """Return the row indices of each split in ascending order, and a description of the splits.
 
     `given` contains the split of each row, which is a member of `SPLITS`. If the validation or test split contains no
     rows, it is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for regression).
     Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows with equal values
     in `duplicates` (``[N]``), which have the same or nearly the same content.
 
-    Raises `harness.DataError` if the rows cannot be split this way.
+    Raises `harness.DataError` if the rows cannot be split as requested.
     """
     parts: dict[str, Index] = {TRAIN: np.arange(rows)}
     if given is not None:
@@ -107,7 +107,7 @@ def split(
 def split_by_time(
     times: NDArray[np.float64], *, validation_share: float, test_share: float
 ) -> tuple[dict[str, Index], str]:
-    """Return the ascending row indices of each split, and a description of how the splits were made.
+    """Return the row indices of each split in ascending order, and a description of the splits.
 
     According to `times` (``[N]``), the latest rows form the test split, and the rows before them form the validation
     split. Rows with the same time are kept together, so the fractions are only approximate.
@@ -124,11 +124,11 @@ def split_by_time(
 
 
 def folds_by_time(times: NDArray[np.float64], count: int) -> Index:
-    """Return the fold of each row (``[N]``), counted from 0, or -1 for rows that are earlier than the first fold.
+    """Return the fold index of each row (``[N]``), starting at 0, or -1 for rows that are earlier than the first fold.
 
     As in scikit-learn's ``TimeSeriesSplit``, the folds are consecutive, and each of them contains about
-    N / (`count` + 1) rows. Rows with the same time are in the same fold. At least two distinct times are earlier than
-    the first fold, one each for training and validation.
+    N / (`count` + 1) rows. Rows with the same time are in the same fold. At least two distinct times precede the
+    first fold, one each for training and validation.
 
     Raises `harness.DataError` if there are too few distinct times.
     """
@@ -145,7 +145,7 @@ def folds_by_time(times: NDArray[np.float64], count: int) -> Index:
 def split_fold_by_time(
     times: NDArray[np.float64], folds: Index, number: int, *, validation_share: float
 ) -> dict[str, Index]:
-    """Return the ascending row indices of each split, with a fold of `folds_by_time` as the test split.
+    """Return the row indices of each split in ascending order, with a fold of `folds_by_time` as the test split.
 
     The latest rows before the fold form the validation split, which contains approximately the fraction
     `validation_share` of the rows before the fold. All earlier rows are training rows.
@@ -330,7 +330,7 @@ def check_classes(
             hint = "".join(f"; {ascii_or_plain(one)} looks like {ascii_or_plain(two)}" for one, two in similar[:3])
             raise DataError(
                 f"the {split_name} split has examples of {', '.join(repr(names[n]) for n in untrained[:5])}, but the "
-                f"training split has none{hint}; {'write the names in the same way' if hint else 'change the splits'}"
+                f"training split has none{hint}; {'use one spelling in all splits' if hint else 'change the splits'}"
             )
     details, warnings = {}, []
     for split_name in (VALIDATION, TEST):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.data.user_files.notations import PLAIN
 
 REPEATED = 2
-"""Minimum number of other rows in which a value must occur to be considered typical of its column."""
+"""Number of other rows in which a value must occur to be considered typical of its column."""
 SHOWN = 3
 
 
@@ -20,8 +20,8 @@ def swallowed_rows(
     `spans` contains the range of line indices of each row whose individual lines have the same number of cells as the
     header. `rows` contains the cells of the rows that consist of one line. The lines of a row look like separate rows
     if each line contains a value that is typical of its column: a number in a column of numbers, or a value that occurs
-    in at least `REPEATED` of the `rows`. Cells with the quotes are ignored. The lines of an ordinary text rarely have
-    such values.
+    in at least `REPEATED` of the `rows`. Cells that contain the quotes are ignored. The lines of ordinary text rarely
+    contain such values.
     """
     if not spans or not rows:
         return []
@@ -57,8 +57,8 @@ def swallowed_rows(
 def _inside(lines: Sequence[Sequence[str]]) -> list[list[tuple[int, str]]]:
     """Return the cells of each line that are within the quotes, and the column of each cell.
 
-    On the first line, these are the cells after the opening quote, and on the last line, those before the closing
-    quote.
+    On the first line, the cells after the opening quote are returned, and on the last line, the cells before the
+    closing quote.
     """
     first, *middle, last = [list(enumerate(cells)) for cells in lines]
     opened = max((column for column, cell in first if _is_odd(cell)), default=0)

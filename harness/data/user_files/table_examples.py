@@ -196,8 +196,8 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the file whose relative path matches the name if letter case is ignored. Return None unless exactly one
-    file matches.
+    """Return the file whose relative path matches the name, ignoring letter case. Return None unless exactly one file
+    matches.
     """
     found = [folder]
     for part in Path(name).parts:
@@ -342,7 +342,7 @@ def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataEr
 
 
 def _ordered(table: Table) -> dict[str, str]:
-    """Return the order of the rows, keyed by the time columns by which they are sorted."""
+    """Return a description of the row order, keyed by the name of each time column whose values are ordered."""
     found = {}
     for name, cells in table.columns.items():
         dated = (

@@ -1,7 +1,7 @@
 """Read tables from CSV, TSV, JSON and Parquet files. A table also contains the position of each row in its file.
 
 The types of the cells are preserved: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and
-Parquet types. Types are not inferred, so ``01`` and ``NA`` remain strings.
+Parquet types in Parquet files. Types are not inferred, so ``01`` and ``NA`` remain strings.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MARKS = {
 }
 """Initial bytes of files in binary formats."""
 LINES_PER_ROW = 1000
-"""If the number of rows is limited, a file may contain at most this many lines, including empty ones, for each
-permitted row. The lines of a file are kept in memory while its rows are counted, because a row can contain line breaks.
+"""Maximum number of lines per permitted row, including empty lines, in a file with a limited number of rows. The lines
+of a file are kept in memory while its rows are counted, because a row can contain line breaks.
 """
 JSON = (".json", ".jsonl", ".ndjson")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
@@ -52,7 +52,7 @@ class Table:
     columns: dict[str, list[Any]]
     """Cells of each column. A missing cell is None or an empty string."""
     where: list[str]
-    """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
+    """Position of each row, such as ``row 3 (line 4)``. Rows and lines are numbered from 1."""
     folders: list[str] = field(default_factory=list)
     """Split folder of each row, or an empty list if the rows do not come from metadata files in split folders."""
     warnings: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ def read_table(
 
 
 def check_lines(source: str, text: str, most: int) -> None:
-    """Raise `TooManyRowsError` if a text, without line breaks at its end, has more than `most` lines."""
+    """Raise `TooManyRowsError` if a text has more than `most` lines, ignoring line breaks at its end."""
     end = len(text.rstrip("\r\n"))
     breaks = text.count("\n", 0, end) + text.count("\r", 0, end) - text.count("\r\n", 0, end)
     if breaks >= most:

@@ -53,7 +53,8 @@ def spellings(names: Iterable[str | None]) -> dict[float | str, list[str]]:
 
 
 def spelled_as(cell: Any, known: Mapping[float | str, Sequence[str]]) -> str | None:
-    """Return the only spelling of a number or boolean in `known`, which `spellings` returned, or None."""
+    """Return the spelling of a number or boolean in `known` (see `spellings`), or None unless there is exactly one
+    spelling."""
     if not isinstance(cell, int | float):
         return None
     names = known.get(str(cell).lower() if isinstance(cell, bool) else cell, ())

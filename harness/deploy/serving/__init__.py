@@ -1,4 +1,4 @@
-"""Service of a trained model over HTTP.
+"""Serving of a trained model over HTTP.
 
 `app` builds the HTTP interface, which `server` runs with uvicorn. `batches` collects waiting requests into batches, and
 `process` passes the batches to a child process. In the child process, `model` opens the session, and `requests` reads

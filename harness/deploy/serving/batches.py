@@ -17,7 +17,7 @@ from harness.deploy.serving.limits import Limits
 from harness.errors import HarnessError
 
 MAX_IN_FLIGHT = 2
-"""Maximum number of batches that the model receives before it answers the first one. One batch is prepared while
+"""Maximum number of batches sent to the model before it has answered the first one. One batch is prepared while
 another one is computed."""
 
 
@@ -77,7 +77,7 @@ class Batches:
         self.channel, self._limits, self._on_batch = channel, limits, on_batch
         self._waiting: deque[Waiting] = deque()
         self.waiting_examples = 0
-        """Number of examples that have not been sent to the model."""
+        """Number of examples that have not yet been sent to the model."""
         self._rate = 0.0
         """Recent rate of computation, in examples per second."""
 

@@ -35,8 +35,8 @@ CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 INSTANCE = re.compile(r"`\$\.instances\[(\d+)\]")
 
 DISCARDED = 4
-"""Multiple of the maximum body size up to which an oversized body is received and discarded. For larger bodies, the
-connection is closed, and the client may not receive the answer.
+"""Oversized bodies are received and discarded if they are at most this many times the maximum size. For larger bodies,
+the connection is closed, and the client may not receive the answer.
 """
 
 
@@ -71,7 +71,7 @@ class Bodies:
     @asynccontextmanager
     async def part(self, scope: Any, receive: Receive) -> AsyncIterator[tuple[msgspec.Raw, int]]:
         """Yield the encoded examples of a request (`Part`) and their number. The size of the body counts toward the
-        pending bytes until the context manager exits. `scope` and `receive` are those of ASGI.
+        pending bytes until the context manager exits. `scope` and `receive` are the ASGI arguments.
 
         Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.
         """
@@ -159,7 +159,7 @@ class Bodies:
             raise RefusedError(
                 413,
                 f"the request contains {len(instances):,} examples; send at most "
-                f"{self._limits.request_examples:,} in a request",
+                f"{self._limits.request_examples:,} per request",
             )
         if self._kind in MEDIA:
             return Part(files=[File(f"instance-{number}", content) for number, content in enumerate(instances)])
@@ -179,13 +179,13 @@ def _header(scope: Any, wanted: bytes) -> str:
 
 
 def _not_strict(body: bytes) -> str:
-    """Return the reason why only a lenient parser reads the body, or an empty string. msgspec does not name the
-    reason."""
+    """Return the reason why only a lenient parser accepts the body, or an empty string. msgspec does not report
+    this reason."""
     try:
         json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    return "it contains NaN, an infinite number or an unpaired surrogate"
+    return "NaN, infinite numbers and unpaired surrogates are not allowed"
 
 
 def _encoded(part: Part) -> msgspec.Raw:
@@ -194,7 +194,7 @@ def _encoded(part: Part) -> msgspec.Raw:
     except OverflowError:
         raise RefusedError(422, "the body contains an integer with more than 64 bits; send a smaller number") from None
     except UnicodeEncodeError:
-        raise RefusedError(400, "the name of a file is not valid Unicode; send another name") from None
+        raise RefusedError(400, "the name of a file is not valid Unicode; use a different name") from None
 
 
 async def _uploaded(scope: Any, body: bytes, limits: Limits) -> list[File]:
@@ -203,8 +203,8 @@ async def _uploaded(scope: Any, body: bytes, limits: Limits) -> list[File]:
     from starlette.formparsers import MultiPartException, MultiPartParser
 
     class Parser(MultiPartParser):
-        """Parser that records whether it found the boundary that ends the form. Without it, the last file may be
-        missing."""
+        """Parser that records whether it found the boundary that ends the form. Without this boundary, the last file
+        may be missing."""
 
         is_complete = False
 
@@ -222,7 +222,7 @@ async def _uploaded(scope: Any, body: bytes, limits: Limits) -> list[File]:
     files = []
     try:
         if not parser.is_complete:
-            raise RefusedError(400, "the form is incomplete: the boundary that ends it is missing; send it again")
+            raise RefusedError(400, "the form is incomplete: the final boundary is missing; send the form again")
         for _, value in form.multi_items():
             if isinstance(value, str):
                 raise RefusedError(422, "the form contains a field that is not a file; send only files")

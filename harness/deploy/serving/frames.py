@@ -54,7 +54,7 @@ class Answer(Struct, frozen=True, array_like=True):
 
 
 class Done(Struct, frozen=True, array_like=True, tag=True):
-    """The answers to a batch of requests, in the same order."""
+    """The answers to a batch of requests, in the order of the requests."""
 
     answers: list[Answer]
     prepare_s: float

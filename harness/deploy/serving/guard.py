@@ -33,9 +33,9 @@ class Guard:
     """ASGI middleware that checks each request before passing it to the application.
 
     If there is a token, requests must contain the header ``Authorization: Bearer TOKEN``. Without a token, the service
-    can only be used from this machine, and the header ``Host`` must name one of `hosts`. This prevents other websites
-    from sending requests through the user's browser (DNS rebinding). Requests that another website sends through a
-    browser are always rejected.
+    can be accessed only from this machine, and the header ``Host`` must name one of `hosts`. This prevents other
+    websites from sending requests through the user's browser (DNS rebinding). Requests that another website sends
+    through a browser are always rejected.
     """
 
     def __init__(self, app: Application, token: bytes | None, hosts: Collection[str], metrics: Metrics) -> None:

@@ -11,9 +11,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     batch_size: int = 32
     """Maximum number of examples computed at once."""
     request_examples: int = 1024
-    """Maximum number of examples in a request."""
+    """Maximum number of examples per request."""
     waiting_examples: int = 1024
-    """Maximum number of waiting examples. Further requests are answered with status 503."""
+    """Maximum number of waiting examples. Further requests are rejected with status 503."""
     body_bytes: int = 16 * 2**20
     """Maximum size of a request's body."""
     pending_bytes: int = 256 * 2**20
@@ -25,12 +25,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     header_s: float = 10.0
     """Maximum time for receiving the head of a request, in seconds."""
     answer_s: float = 30.0
-    """Maximum time between receiving a request and its answer, in seconds."""
+    """Maximum time between receiving and answering a request, in seconds."""
     load_s: float = 600.0
     """Maximum time for loading the model, in seconds. If this time is exceeded, the process is stopped."""
     batch_s: float = 60.0
     """Maximum time between two answers from the model's process while batches are being computed, in seconds. If this
-    time is exceeded, the process is stopped and started again."""
+    time is exceeded, the process is restarted."""
     drain_s: float = 30.0
     """Maximum time for answering the remaining requests after SIGTERM, in seconds."""
     connections: int = 4096

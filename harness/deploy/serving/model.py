@@ -61,7 +61,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """Number of examples in each accepted request."""
     warnings: list[list[str]]
     inputs: dict[str, Any]
-    """Prepared inputs of all these requests, or an empty dictionary."""
+    """Prepared inputs of all accepted requests, or an empty dictionary."""
     seconds: float
 
 
@@ -118,7 +118,7 @@ class Preparing:
         self._preprocessing, self._requests, self._catalog = preprocessing, requests, catalog
 
     def prepared(self, parts: Sequence[Part]) -> Prepared:
-        """Read and prepare the examples of all requests. Requests with bad examples are rejected individually."""
+        """Read and prepare the examples of all requests. Requests with invalid examples are rejected individually."""
         start = time.perf_counter()
         answers: list[Answer | None] = [None] * len(parts)
         warnings: list[list[str]] = [[] for _ in parts]

@@ -17,7 +17,7 @@ from harness.deploy.serving.service import Service
 class Predictions:
     """ASGI application that answers a request with a prediction for each example, in the same order.
 
-    Starlette's request and response classes are not used, because they would double the time for processing a request
+    Starlette's request and response classes are not used, because they would double the processing time of a request
     with a single text.
     """
 

@@ -1,4 +1,4 @@
-"""The model's process, as seen by the HTTP process."""
+"""Communication of the HTTP process with the model's process."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from harness.plugins.environments import interpreter
 from harness.records import Failure
 
 STOP_S = 5.0
-"""Maximum time for the model's process to end after its socket is closed, in seconds."""
+"""Maximum time for the model's process to exit after its socket is closed, in seconds."""
 _FRAME = msgspec.msgpack.Decoder(Done | Ready)
 
 
 class ModelEndedError(HarnessError):
-    """Error for requests that remained unanswered because the model's process ended."""
+    """Error for requests that remained unanswered because the model's process exited."""
 
 
 class ModelProcess(asyncio.Protocol):
     """A child process with the model, and the batches that the process has not answered yet.
 
-    `on_change` is called after each answer, when the process ends, and when it does not answer within `Limits.batch_s`.
-    If the process does not answer in time, no further batches can be sent, and the caller should call `stop`.
+    `on_change` is called after each answer, when the process exits, and when it does not answer within
+    `Limits.batch_s`. If the process does not answer in time, no further batches can be sent, and the caller should call
+    `stop`.
     """
 
     def __init__(self, job: ServeJob, on_change: Callable[[], None]) -> None:
@@ -53,7 +54,7 @@ class ModelProcess(asyncio.Protocol):
 
     @property
     def in_flight(self) -> int:
-        """Number of batches without an answer."""
+        """Number of unanswered batches."""
         return len(self._sent)
 
     @property
@@ -62,8 +63,8 @@ class ModelProcess(asyncio.Protocol):
         return self.ready is not None and self._transport is not None and not self._transport.is_closing()
 
     async def start(self) -> Ready:
-        """Start the process and wait until the model is loaded. Raises `ModelEndedError` if it fails or if the
-        model is not loaded within `Limits.load_s`."""
+        """Start the process and wait until the model is loaded. Raises `ModelEndedError` if the process fails or does
+        not load the model within `Limits.load_s`."""
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         here, there = socket.socketpair()
@@ -105,7 +106,7 @@ class ModelProcess(asyncio.Protocol):
         return future
 
     async def stop(self) -> None:
-        """Close the socket, which causes the process to end. Kill the process if it is still running after `STOP_S`
+        """Close the socket, which causes the process to exit. Kill the process if it is still running after `STOP_S`
         seconds.
         """
         if self._transport is not None:
@@ -137,7 +138,7 @@ class ModelProcess(asyncio.Protocol):
         self._transport = None
 
     def _watch(self) -> None:
-        """Start the timeout for the oldest batch without an answer, if any."""
+        """Start the timeout for the oldest unanswered batch, if any."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None

@@ -142,11 +142,11 @@ class Requests:
         if size > FILES * per_file:
             raise RefusedError(
                 413,
-                f"the files of the request have more than {FILES * per_file:,} {name}; send fewer files in a request",
+                f"the files in the request have more than {FILES * per_file:,} {name}; send fewer files per request",
             )
 
     def _table(self, instances: Sequence[Any]) -> Table:
-        """Return instances from JSON as a table. The instances are texts, or objects that map column names to
+        """Return JSON instances as a table. The instances are texts, or objects that map column names to
         values.
         """
         where = [f"row {number}" for number in range(1, len(instances) + 1)]
@@ -197,7 +197,7 @@ class Requests:
 
 
 def _too_many(count: int, most: int) -> str:
-    return f"the request contains {count:,} examples; send at most {most:,} in a request"
+    return f"the request contains {count:,} examples; send at most {most:,} per request"
 
 
 def _shown(message: str, folder: Path) -> str:

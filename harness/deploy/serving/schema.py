@@ -34,7 +34,7 @@ _ERROR: Schema = {
 }
 _DENIED = {
     "401": _json(_ERROR, "The token is missing or wrong."),
-    "403": _json(_ERROR, "The request comes from another website, or names another host."),
+    "403": _json(_ERROR, "The request comes from another website, or its Host header is not allowed."),
 }
 
 
@@ -74,7 +74,7 @@ def openapi(description: Description, limits: Limits) -> Schema:
         "/metrics": _get(
             "metrics",
             "Metrics for Prometheus",
-            "Return the metrics in the text format of Prometheus.",
+            "Return the metrics in the Prometheus text format.",
             {"200": text, **_DENIED},
         ),
     }
@@ -135,11 +135,11 @@ def _predict_responses(description: Description) -> Schema:
     answer = _object(predictions={"type": "array", "items": prediction})
     answer["properties"]["warnings"] = {"type": "array", "items": {"type": "string"}}
     problems = {
-        "400": "The body is not valid JSON, not UTF-8, or not a valid form.",
+        "400": "The body is not valid JSON, is not encoded as UTF-8, or is not a valid form.",
         "408": "The body did not arrive in time.",
         "413": "The body is too large, or contains too many examples.",
         "415": "The content type is not supported.",
-        "422": "An example is not valid. `errors` lists the bad examples by their index.",
+        "422": "An example is not valid. `errors` lists the invalid examples by index.",
         "500": "The examples could not be prepared, or the predictions could not be computed.",
         "503": "Too many examples are waiting, or the model process ended; see the header Retry-After.",
         "504": "There was no answer within the time limit.",

@@ -51,7 +51,7 @@ def token_from(file: Path | None) -> bytes | None:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not encoded as UTF-8"
+            reason = getattr(error, "strerror", None) or "the file is not encoded as UTF-8"
             raise UsageError(f"{file}: the token cannot be read: {reason}") from None
     token = text.strip()
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
@@ -216,9 +216,9 @@ class Connection(HttpToolsProtocol):
     request is too long or does not arrive in time, or if the client does not receive its answer.
 
     The uvicorn server limits only the time between two requests. Clients that send nothing, send very slowly or do not
-    read could therefore keep their connections open forever. The limit on connections that uvicorn provides is not
-    used, because idle connections would then cause status 503 for all requests. The length of the request head is
-    checked here, because httptools does not limit it.
+    read their answer could therefore keep their connections open forever. The limit on connections that uvicorn
+    provides is not used, because idle connections would then cause status 503 for all requests. The length of the
+    request head is checked here, because httptools does not limit it.
     """
 
     _timer: asyncio.TimerHandle | None = None

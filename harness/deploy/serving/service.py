@@ -44,14 +44,14 @@ class Description(Struct, frozen=True, kw_only=True):
     model: str
     device: str
     threads: int
-    """Number of CPU threads of the model."""
+    """Number of CPU threads used by the model."""
     batch_size: int
     max_examples: int
-    """Maximum number of examples in a request."""
+    """Maximum number of examples per request."""
 
 
 class Service:
-    """A model that answers requests. If the model's process ends, it is started again."""
+    """A model that answers requests. If the model's process exits, it is restarted."""
 
     def __init__(self, job: ServeJob, description: Description) -> None:
         self.limits, self.description = job.limits, description
@@ -89,7 +89,7 @@ class Service:
         has_ended = self._process.ready is not None and not self._process.is_open
         # If the model has never been loaded, `start` raises an exception.
         if has_ended and not self.is_stopping and self._restarting is None:
-            note(f"{self._process.problem}; it will be started again")
+            note(f"{self._process.problem}; it will be restarted")
             self._restarting = asyncio.get_running_loop().create_task(self._restart())
         self.batches.pump()
 
@@ -106,7 +106,7 @@ class Service:
                 try:
                     await self._process.start()
                 except (HarnessError, OSError) as error:
-                    note(f"{error}; it will be started again in {wait_s:g} s")
+                    note(f"{error}; it will be restarted in {wait_s:g} s")
                     await asyncio.sleep(wait_s)
                     wait_s = min(2 * wait_s, MAX_WAIT_S)
         finally:

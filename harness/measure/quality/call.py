@@ -25,7 +25,7 @@ Function = Callable[["Array", "Array", DataInfo], "float | None"]
 PerExample = Callable[["Array", "Array", DataInfo], "Array"]
 
 MEAN_TOLERANCE = 1e-4
-"""Largest difference that rounding in float32 can cause between a metric and the mean of its values per example, as a
+"""Largest difference that rounding in float32 can cause between a metric and the mean of its per-example values, as a
 fraction of the mean absolute value."""
 ROUNDING = 1e-6
 """Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
@@ -42,8 +42,8 @@ class Stream(Protocol):
 
 
 def located(metric: Metric, reference: str) -> Callable[..., Any]:
-    """Return a function of a metric. Raises `harness.PluginError`, which names the metric, if the function cannot be
-    imported."""
+    """Import and return a function of a metric. Raises `harness.PluginError` with the name of the metric if the
+    function cannot be imported."""
     try:
         return resolve(reference)
     except PluginError as error:
@@ -132,7 +132,7 @@ def values_of(
 
 
 def check_mean(name: str, values: Array, bounds: tuple[float | None, float | None], mean: float) -> None:
-    """Raise `harness.PluginError` if the mean of the values of all examples differs from `mean`, the value of the
+    """Raise `harness.PluginError` if the mean of the per-example values differs from `mean`, the value of the
     metric."""
     average = float(values.mean())
     if abs(average - mean) > _mean_tolerance(values, bounds):
@@ -143,7 +143,7 @@ def check_mean(name: str, values: Array, bounds: tuple[float | None, float | Non
 
 
 def _mean_tolerance(values: Array, bounds: tuple[float | None, float | None]) -> float:
-    """Return the largest difference that rounding can cause between a metric and the mean of its values."""
+    """Return the largest difference that rounding can cause between a metric and the mean of its per-example values."""
     low, high = bounds
     # A function may compute the metric from numbers as large as its range, such as 1 - error.
     in_range = 0.0 if low is None or high is None else ROUNDING * (high - low)

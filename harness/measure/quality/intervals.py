@@ -2,20 +2,20 @@
 
 The intervals describe how much a score varies between test sets of the same size.
 
-The intervals do not include the variation between training runs, which is measured by using several seeds.
+The intervals do not account for the variation between training runs, which is measured by using several seeds.
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
   1998, Survey Methodology 24, 193-201). The effective number is chosen such that a proportion estimated from this
-  number of examples has the same variance as the score. A small variance cannot be estimated from few examples. The
-  effective number is therefore limited to the value for which the interval of a perfect score is exact.
+  number of examples has the same variance as the score. A small variance cannot be estimated reliably from only a few
+  examples. The effective number is therefore at most the number for which the interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
   number of examples of the rarer class is used as the sample size. This interval is valid for all distributions of the
   outputs.
 - The interval of the Matthews correlation coefficient r is derived from that of the proportion (1 + r) / 2, using an
   effective number of examples.
 - Regression errors, the log loss and the Brier score have Student's t intervals, which are computed for the logarithm
-  of the error. Because a test split seldom contains the largest possible errors, the upper end is computed as if there
+  of the error. Because a test split rarely contains the largest possible errors, the upper end is computed as if there
   were one more example with a larger error.
 
 ``python -m benchmarks.coverage`` measures how often the intervals contain the true score.
@@ -41,30 +41,30 @@ Interval = tuple[float, float]
 METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 """Description of the methods, as stored in the records."""
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
-"""Methods that occur in older records. Intervals in older records are not recomputed."""
+"""Methods used in older records. Intervals in older records are not recomputed."""
 TAIL = 0.025
-"""Probability that a proportion is below its interval. The probability that the proportion is above its interval is the
-same."""
+"""Probability that a proportion is below its interval, which equals the probability that it is above its interval."""
 MIN_PER_CLASS = {
     "recall_macro": 2, "balanced_accuracy": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2, "mcc": 4,
 }  # fmt: skip
-"""Minimum number of test examples per class for which a score has an interval. Classes without examples are ignored for
-`f1_weighted`. The values were chosen by simulation such that at least 93% of the intervals contain the true score."""
+"""Minimum number of test examples per class required to compute the interval of a score. Classes without examples are
+ignored for `f1_weighted`. The values were chosen by simulation such that at least 93% of the intervals contain the true
+score."""
 MIN_ANSWERS = 2
-"""Minimum number of predictions of each class for which macro precision has an interval."""
+"""Minimum number of predictions of each class required to compute the interval of macro precision."""
 MIN_EXAMPLES = 20
-"""Minimum number of test examples for which a regression score has an interval."""
+"""Minimum number of test examples required to compute the interval of a regression score."""
 TAILS = (0.01, 0.025)
-"""Nominal probabilities that a regression error is below and above its interval."""
+"""Nominal probabilities that a regression error is below its interval and above it."""
 UNSEEN = (1.5, 25.0)
-"""The error of the additional example is a + b / N times the largest error of the N test examples. The values (a, b)
+"""The error of the additional example is (a + b / N) times the largest error of the N test examples. The values (a, b)
 were chosen by simulation such that at least 93% of the intervals contain the true score for heavy-tailed errors."""
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
     """Return the intervals (low, high), keyed by metric, and the reasons why other metrics do not have an interval.
 
-    Each metric in `harness.measure.quality.metrics` that applies to the objective is a key of one of the two
+    Each metric in `harness.measure.quality.metrics` that applies to the objective appears in one of the two
     dictionaries.
 
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, `targets` and
@@ -137,8 +137,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
 def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, answers: Array) -> tuple[float, Array]:
     """Return the Matthews correlation coefficient, and the influence ``[N]`` of each example on this value.
 
-    `support` contains the fraction of examples in each class, and `answers` contains the fraction of predictions of
-    each class.
+    `support` contains the fraction of examples in each class, and `answers` the fraction of predictions for each class.
     """
     spreads = 1 - (support**2).sum(), 1 - (answers**2).sum()
     agreement = float(hit.mean()) - float(support @ answers)
@@ -220,7 +219,7 @@ def _examples(number: int) -> str:
 
 
 def of_mean(values: Array, bounds: tuple[float | None, float | None]) -> Interval | str:
-    """Return the interval of the mean of one value per example ``[N]``, or the reason why there is none.
+    """Return the interval of a mean over per-example values ``[N]``, or the reason why there is no interval.
 
     If the metric has a lower and an upper bound, the mean is scaled to [0, 1], and its interval is that of a proportion
     with an effective number of examples, as for scores that are averaged over classes. Otherwise, the interval is

@@ -1,4 +1,4 @@
-"""Metrics, confidence intervals and slices of the outputs of a model."""
+"""Metrics, confidence intervals and slices computed from the outputs of a model."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ class Scorer:
 
     @property
     def streams(self) -> bool:
-        """True if all metrics are streaming. In this case, the outputs of a split need not be kept in memory; see
-        `streamed`."""
+        """True if all metrics are streaming. The outputs of a split then need not be kept in memory; see `streamed`."""
         return self._functions.keys() <= self._streaming.keys()
 
     def streamed(self, targets: Array, parts: Iterable[Array], groups: Mapping[str, Array]) -> Streamed:
@@ -231,7 +230,7 @@ class Scorer:
         ]
 
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
-        """Return the scores of each target separately. The arrays have the units of the targets.
+        """Return the scores of each target separately. The arrays are in the units of the targets.
 
         Only built-in metrics are computed, because a metric from a plugin may require all targets at once.
         """
@@ -260,7 +259,7 @@ class Scorer:
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
         """Return the intervals, keyed by metric, and the reasons why other metrics in `scores` do not have an interval.
 
-        A metric that a plugin provides has an interval only if it has a value for each example (`Metric.per_example`).
+        A metric from a plugin has an interval only if it defines a value for each example (`Metric.per_example`).
         """
         from harness.measure.quality.intervals import intervals, of_mean
 

@@ -31,13 +31,12 @@ class Slice(NamedTuple):
 def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
     """Yield the slices of each group, ordered by value.
 
-    `groups` maps group names to values ``[N]``. Each example is in exactly one slice per group.
+    `groups` maps group names to values ``[N]``. Each example belongs to exactly one slice per group.
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
     than `MAX_VALUES` values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values
     share the slice `OTHERS`. NaN and empty strings form the slice `MISSING`. If a value is equal to `OTHERS` or
-    `MISSING`, the label of this slice ends with ``(merged)`` or ``(empty)``, so that the labels of a group are
-    distinct.
+    `MISSING`, the label of its slice ends with ``(merged)`` or ``(empty)``, so that the labels of a group are distinct.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""

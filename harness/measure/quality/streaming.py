@@ -1,4 +1,4 @@
-"""Metrics that are computed batch by batch, so that the outputs of a whole split are never in memory at once."""
+"""Metrics that are computed batch by batch, so that the outputs of a whole split are never held in memory at once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class StreamedMetric:
 
     @contextmanager
     def _called(self) -> Iterator[None]:
-        """Announce the metric, and raise `harness.PluginError` if it fails or changes the description of the data."""
+        """Report the metric to `announce`, and raise `harness.PluginError` if it fails or changes the description of
+        the data."""
         before = msgspec.json.encode(self._info)
         self._announce(self._name)
         with named_failures(f"the metric {self._name!r}"):
@@ -78,7 +79,7 @@ class StreamedMetric:
                 self._values.append(values_of(self._name, self._per_example, bounds, targets, outputs, self._info))
 
     def compute(self) -> float | None:
-        """Return the value for all batches, which is checked in the same way as for other metrics."""
+        """Return the value for all batches, after the same checks as for other metrics."""
         with self._called():
             value = self._stream.compute()
         return checked(self._name, value, self._declared.bounds)
@@ -129,6 +130,6 @@ def streamed(metrics: Mapping[str, StreamedMetric], parts: SlicedMetric | None) 
 
 
 def update_all(receivers: Sequence[StreamedMetric | SlicedMetric], targets: Array, outputs: Array) -> None:
-    """Add a batch to each of the receivers."""
+    """Pass a batch to each receiver."""
     for receiver in receivers:
         receiver.update(targets, outputs)

@@ -1,4 +1,4 @@
-"""Bundles. A bundle stores a comparison, with everything needed to verify and reproduce it, in one file.
+"""Bundles. A bundle is a single file that stores a comparison and everything needed to verify and reproduce it.
 
 A bundle is a zip archive that contains only data::
 

@@ -27,4 +27,4 @@ class BundleManifest(Struct, frozen=True, kw_only=True):
     runs: int
     """Number of runs in the bundle."""
     files: dict[str, BundleEntry]
-    """All files except the manifest, by their paths within the bundle. Paths are separated by ``/``."""
+    """All files except the manifest, keyed by their paths within the bundle. Path components are separated by ``/``."""

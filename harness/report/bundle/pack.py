@@ -30,7 +30,8 @@ from harness.tuning.study import FOLDER as STUDIES
 from harness.tuning.study import STUDY
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Timestamp of every entry. The timestamp is fixed, so that archives with equal contents are identical."""
+"""Timestamp of every entry. The timestamp is fixed, so that bundling the same contents twice produces identical
+archives."""
 
 
 def pack(report: Report, path: Path, version: str) -> str:

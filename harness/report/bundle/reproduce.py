@@ -15,18 +15,18 @@ from harness.measure import stats
 from harness.records import Failure, RunRecord, Success
 
 SAME = 1e-6
-"""Maximum relative difference between two scores that are considered equal."""
+"""Maximum relative difference at which two scores are considered equal."""
 
 Answer = Literal["agrees", "differs", "not known", "none"]
 """Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Values of the weight digest for models without weights. New records contain None, and old records contain the digest
-of an empty string."""
+"""Weight digests that indicate a model without weights. New records contain None, and old records contain the digest of
+an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost, measured in the run in the bundle (``then``) and in the new run (``now``)."""
+    """One cost, as measured in the bundled run (``then``) and in the new run (``now``)."""
 
     metric: str
     title: str

@@ -27,7 +27,7 @@ MAX_BYTES = 16 * 2**30
 EXPANSION = 200
 """Maximum ratio of extracted size to archive size. The compression ratio of logs and records is rarely above 20."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, up to which an archive is accepted regardless of its compression ratio."""
+"""Extracted size, in bytes, up to which the compression ratio of an archive is not checked."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""
@@ -44,7 +44,7 @@ _DAMAGE = (
     IndexError,
     struct.error,
 )
-"""Exceptions that `zipfile` raises for a damaged archive."""
+"""Exceptions raised by `zipfile` for a damaged archive."""
 _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
 
 
@@ -57,7 +57,7 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     try:
         with open_named(path, MAX_BYTES) as file:
             if problem := index_problem(file, MAX_INDEX_BYTES, MAX_FILES):
-                raise RecordError(f"{path}: the archive is not read, because {problem}")
+                raise RecordError(f"{path}: the archive was not read, because {problem}")
             with zipfile.ZipFile(file) as archive:
                 return _unpack(archive, path, folder, os.fstat(file.fileno()).st_size)
     except OSError as error:
@@ -76,7 +76,9 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
         duplicate = Counter(info.filename for info in infos).most_common(1)[0][0]
         raise RecordError(f"{path}: the archive contains {duplicate!r} more than once")
     if MANIFEST not in members:
-        raise RecordError(f"{path}: not a bundle: it has no {MANIFEST}; pass a file written by `harness bundle`")
+        raise RecordError(
+            f"{path}: not a bundle, because it has no {MANIFEST}; pass a file written by `harness bundle`"
+        )
     if members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
         raise RecordError(f"{path}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
     encoded = _read(archive, members.pop(MANIFEST), MAX_MANIFEST_BYTES)

@@ -142,7 +142,7 @@ def precision_recall(panel: Panel, points: Points) -> Chart:
 
 
 def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]], key: str) -> Chart:
-    """Return a chart of a confusion matrix, normalized over the true class. `key` must be unique within a figure."""
+    """Return a chart of a confusion matrix, normalized by true class. `key` must be unique within a figure."""
     cells = [
         {"true": i, "predicted": j, "count": count, "share": count / max(1, sum(row))}
         for i, row in enumerate(matrix)
@@ -153,9 +153,9 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 
 
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
-    """Return a chart of a confusion matrix. The axes are numeric, which allows zooming if there are many classes.
+    """Return a chart of a confusion matrix. The axes are numeric, which allows zooming when there are many classes.
 
-    `cells` contains either the values themselves or the name of a dataset with the values. The fields are ``true``,
+    `cells` contains either the values themselves or the name of a dataset that contains them. The fields are ``true``,
     ``predicted``, ``count`` and ``share``.
     """
     data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
@@ -255,8 +255,8 @@ def _color(panel: Panel) -> Any:
 
 
 def _by_model(channel: Any, points: Points) -> Any:
-    """Return a channel, such as `altair.Shape`, that encodes the model. If there is only one model, the function
-    returns no channel."""
+    """Return a channel, such as `altair.Shape`, that encodes the model. Return `altair.Undefined` if there is only one
+    model."""
     return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
 
 

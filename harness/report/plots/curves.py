@@ -1,5 +1,5 @@
-"""ROC and precision-recall curves on a common grid. A common grid allows averaging over curves, and limits the size of
-the data."""
+"""ROC and precision-recall curves on a common grid. A common grid makes it possible to average over curves, and limits
+the size of the data."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:
-    """Return the true positive rate and the precision, averaged over the classes with curves. Each of the two arrays
-    has the shape ``[len(GRID)]``."""
+    """Return the true positive rate and the precision, averaged over the classes that have curves. Each of the two
+    arrays has the shape ``[len(GRID)]``."""
     known = ~np.isnan(curves.tpr[:, 0])
     return curves.tpr[known].mean(axis=0), curves.precision[known].mean(axis=0)

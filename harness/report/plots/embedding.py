@@ -43,7 +43,7 @@ def embedded_json(value: Any) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Replace characters that XML 1.0 does not allow, such as control characters, in all strings that a value contains.
+    """Replace characters that XML 1.0 does not allow, such as control characters, in all strings within a value.
 
     Such a character in a plot would make `vl_convert` terminate the process.
     """

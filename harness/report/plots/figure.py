@@ -58,7 +58,7 @@ def _roc(panel: Panel) -> Iterator[tuple[str, Any]]:
 
 def _latency(panel: Panel) -> Iterator[tuple[str, Any]]:
     if data := points.latency(panel):
-        yield "Cumulative distribution of the latency of a batch", charts.latency(panel, data)
+        yield "Cumulative distribution of batch latency", charts.latency(panel, data)
 
 
 def _memory(panel: Panel) -> Iterator[tuple[str, Any]]:
@@ -77,7 +77,7 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "memory": _memory,
 }
 """Mapping from plot names to functions that yield the titles and charts for a panel. A function yields nothing if the
-runs do not have the required data."""
+runs lack the required data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
@@ -90,7 +90,7 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema. Validation takes longer than all other steps of
+    Altair validates each part of a chart against the Vega-Lite schema. This takes longer than all other steps of
     writing a report. The validity of a chart depends only on the code and not on the data. Charts are therefore
     validated in the tests.
     """

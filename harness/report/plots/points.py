@@ -25,7 +25,7 @@ from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points that all have the same fields. The type is a tuple because altair copies lists whenever a chart is
+"""A set of points that all have the same fields. The type is a tuple because altair copies lists whenever a chart is
 modified."""
 
 MAX_CURVES = 48
@@ -128,7 +128,7 @@ def short_labels(panel: Panel) -> list[str]:
 
 
 def ratios(panel: Panel) -> Points:
-    """Return throughputs relative to the first backend. Rows without a ratio are omitted."""
+    """Return throughput values relative to the first backend. Rows without a ratio are omitted."""
     points = []
     for name, metric in RATIOS.items():
         for label, row in panel.rows:
@@ -172,8 +172,8 @@ def curves(panel: Panel) -> Points:
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time of each row until this score is reached.
 
-    This score is the lowest of the best scores of all runs. Returns None and no points if fewer than two rows have
-    learning curves, or if the direction of the score is unknown.
+    This score is the lowest of the runs' best scores. Returns None and no points if fewer than two rows have learning
+    curves, or if the direction of the score is unknown.
     """
     if not panel.better:
         return None, ()
@@ -247,7 +247,8 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run by name. The result is empty if the samples were not saved or cannot be read."""
+    """Return the raw samples of a run, keyed by name. The result is empty if the samples were not saved or cannot be
+    read."""
     return usable(run)
 
 
@@ -280,7 +281,7 @@ def _named(label: str, row: Row) -> dict[str, Any]:
 
 
 def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
-    """Return the value, the ends of its interval and the text shown in tables.
+    """Return the value, the endpoints of its interval and the text shown in tables.
 
     The lower end is at least `least`.
     """

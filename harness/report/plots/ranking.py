@@ -39,9 +39,10 @@ def critical_difference(found: Standings) -> Any:
     base = alt.Chart(alt.InlineData(values=points)).encode(
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=260))
     )
-    title = "mean rank"
     if half:
-        title += f" (bars overlap if the difference is below the critical difference {2 * half:.2f})"
+        title = f"mean rank (bars overlap if the difference is below the critical difference {2 * half:.2f})"
+    else:
+        title = "mean rank (no critical difference, because there are too few datasets)"
     scale = alt.Scale(zero=False, nice=False, padding=12, reverse=True)
     layers = [
         base.mark_rule(strokeWidth=5, opacity=0.35).encode(

@@ -95,7 +95,7 @@ def _decision(x_title: str, y_title: str) -> Any:
 
 
 def _reliability() -> Any:
-    """Return a chart of accuracy against confidence. The accuracy equals the confidence on the diagonal."""
+    """Return a chart of accuracy against confidence. On the diagonal, accuracy equals confidence."""
     scale = alt.Scale(domain=[0, 1])
     equal = (
         alt.Chart(alt.InlineData(values=[{"end": 0}, {"end": 1}]))

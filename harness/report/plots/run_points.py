@@ -1,4 +1,4 @@
-"""The data for the plots of a single run. The data are columns of numbers, reduced to a limited number of points."""
+"""The data for the plots of a single run. The data are columns of numbers, with a limited number of points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Columns = dict[str, list[Any]]
 MAX_POINTS = 160
 """Maximum number of points per line."""
 _MIN_FOR_NUMPY = 40
-"""Minimum number of values for which rounding with numpy is faster than in pure Python."""
+"""Minimum number of values for which rounding with numpy is faster than rounding in pure Python."""
 MAX_CLASSES = 10
 """Maximum number of classes with a curve. The classes with the smallest area under the ROC curve are selected."""
 
@@ -53,7 +53,7 @@ def losses(arrays: Arrays) -> Columns:
 
 
 def windows(record: RunRecord, arrays: Arrays) -> Columns:
-    """Return the throughput of each window against the elapsed time. ``steady`` is False for warm-up windows."""
+    """Return the throughput of each window as a function of elapsed time. ``steady`` is False for warm-up windows."""
     phases: list[str] = []
     at_s, rates, steady = [], [], []
     for phase, measured in (

@@ -26,8 +26,8 @@ def charts(study: Study) -> Iterator[tuple[str, Any]]:
 
 
 def _history(study: Study) -> list[dict[str, Any]]:
-    """Return a point for each trial that has a value. Each point also contains the best value of the complete trials so
-    far."""
+    """Return a point for each trial that has a value. Each point also contains the best value among the trials
+    completed so far."""
     better = max if study.objectives[0].higher_is_better else min
     best: float | None = None
     points = []

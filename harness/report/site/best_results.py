@@ -1,4 +1,4 @@
-"""The best results for each dataset, which are shown on the home page."""
+"""The best results for each dataset, as shown on the home page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class _Result:
     row: Row
     value: float
     half: float | None
-    """Half-width of the 95% interval over seeds or splits. For a single run, the interval is over its test examples."""
+    """Half-width of the 95% interval over seeds or splits. For a single run, the interval is computed over its test
+    examples."""
 
     @property
     def name(self) -> str:

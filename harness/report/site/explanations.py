@@ -73,7 +73,7 @@ def _tokens(each: Attribution) -> str:
 
 def _pictures(each: Attribution, image: NDArray[Any], values: NDArray[Any]) -> str:
     """Return the picture and its heat map. In the heat map, positive attributions are green and negative ones red. The
-    picture is scaled to its range of pixels."""
+    picture's pixel values are scaled to the full range from 0 to 255."""
     low, high = float(image.min()), float(image.max())
     pixels = np.broadcast_to(255 * (image - low) / ((high - low) or 1.0), (*image.shape[:2], 3))
     by_pixel = values.sum(axis=2)

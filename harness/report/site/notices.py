@@ -1,4 +1,4 @@
-"""Warnings that concern whole runs, with links to the run pages that explain them."""
+"""Warnings about whole runs, with links to the run pages that explain them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Notice(NamedTuple):
 
     text: str
     link: str
-    """Address of the page of the first run that the warning concerns."""
+    """Address of the page of the first run to which the warning applies."""
 
 
 def notices(runs: Sequence[StoredRun], addresses: Mapping[str, str], up: str) -> list[Notice]:

@@ -1,6 +1,6 @@
 """The best backend for each metric, with the size and the significance of its lead, for the home page.
 
-A contest is a set of rows that differ only in the backend, so that their backends can be compared. For each metric, the
+A contest is a set of rows that differ only in the backend, which makes their backends comparable. For each metric, the
 backend with the best mean is compared with every other backend, as in ``harness compare``. The backend with the best
 mean is highlighted if the 95% confidence intervals for all differences exclude zero. No backend is highlighted if the
 metric depends on the state of the machine and the runs were not interleaved. The result is called significant after
@@ -43,7 +43,7 @@ class BackendLead:
     leader: str
     """Backend with the best mean, or an empty string if the two best means are equal at the precision shown."""
     amount: str
-    """Ratio or difference between the best mean and the second best, with its 95% confidence interval if available."""
+    """Ratio of the best mean to the second best, or their difference, with a 95% confidence interval if available."""
     evidence: str
     """Number of runs or pairs from which the interval was computed. If there is no interval, this field contains the
     reason."""
@@ -51,7 +51,7 @@ class BackendLead:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows of several backends that have the same values for all other settings."""
+    """Rows of several backends that are equal in all other settings."""
 
     task: str
     name: str

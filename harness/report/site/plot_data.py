@@ -10,7 +10,7 @@ MAX_PLOTTED = 12
 
 
 class Figures:
-    """The plots on a page. Each dataset is stored once, in columns, which the page's script converts to rows."""
+    """The plots on a page. Each dataset is stored once in columns, which the page's script converts to rows."""
 
     def __init__(self) -> None:
         self.data: dict[str, dict[str, list[Any]]] = {}

@@ -158,8 +158,8 @@ def _large(value: float) -> str:
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data for the plots, and the notes below the plots. Both dictionaries have the names of shared
-    specifications as keys."""
+    """Return the data for the plots, and the notes below the plots. Both dictionaries are keyed by the names of shared
+    specifications."""
     plots: dict[str, Any] = {}
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)
@@ -274,7 +274,7 @@ def _arrays(run: StoredRun) -> tuple[dict[str, Any], str]:
         arrays = stored(run)
     except RecordError as error:
         return {}, str(error)
-    missing = "The raw samples of this run were not saved, so the plots that require raw samples are missing."
+    missing = "The raw samples of this run were not saved, so the plots that require them are missing."
     return arrays, "" if arrays else missing
 
 

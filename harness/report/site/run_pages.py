@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
-"""Minimum number of runs for which child processes are used, and maximum number of these processes."""
+"""Minimum number of runs for which child processes are used, and maximum number of child processes."""
 _OBJECTS = 10_000
 """Threshold for the garbage collector. Rendering a page creates thousands of objects, most of which are freed by
 reference counting."""
@@ -44,11 +44,10 @@ class Page(Struct, frozen=True):
 
     address: str
     run: str
-    """Directory of the run. Reading the record again in the child process is much faster than sending the record to
-    that process."""
+    """Directory of the run. Rereading the record in the child process is much faster than sending it there."""
     run_id: str
     repeat: int
-    """Run id and number of the repeat in the report. Both values differ from those in the record if runs from several
+    """Run id and repeat number in the report. Both values may differ from those in the record if runs from several
     results directories are combined."""
     command: str
 
@@ -75,7 +74,7 @@ class PagesJob(Struct, frozen=True, kw_only=True):
 def run_pages(
     shared: dict[str, Any], report: Report, addresses: dict[str, str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """Yield an iterator over tuples ``(path, contents)``, one for each page, with paths within the site.
+    """Yield an iterator over ``(path, contents)`` tuples, one for each page. Paths are relative to the site's folder.
 
     If there are many runs, child processes start rendering pages when the context is entered.
     """

@@ -20,10 +20,10 @@ from harness.report.best import best
 from harness.report.layout import Block
 
 LONG = 60
-"""Maximum number of characters in a cell without line wrapping."""
+"""Maximum number of characters in a cell that is shown without line wrapping."""
 PAGE = 50
-"""Number of rows shown at once and contained in the page's HTML. The page also contains the other rows, as data for the
-script."""
+"""Number of rows that are shown at once and included in the page's HTML. The page contains all other rows as data for
+its script."""
 
 
 class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -70,8 +70,8 @@ class View:
 
     @property
     def body(self) -> Markup:
-        """First `PAGE` rows as HTML. For speed, the rows are built without a template, because rows make up most of a
-        page."""
+        """First `PAGE` rows as HTML. For speed, the rows, which make up most of a page, are built without a
+        template."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 

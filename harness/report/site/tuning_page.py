@@ -1,4 +1,4 @@
-"""Contents of the page about ``harness tune`` studies."""
+"""Contents of the page for ``harness tune`` studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that ensure that backends produce valid measurements. Backends are checked on the CPU with a small model."""
+"""Rules to ensure that backends produce valid measurements. Backends are checked on the CPU with a small model."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def _synchronizes(bench: Workbench) -> None:
 
 
 def _trains_by_steps(bench: Workbench) -> bool:
-    """Return False if the backend only computes predictions. Raise `NotChecked` if the backend trains, but not in
-    steps."""
+    """Return False if the backend only computes predictions. Raise `NotChecked` if the backend trains, but not step by
+    step."""
     if bench.backend.trains:
         by_steps(bench)
     return bench.backend.trains
@@ -190,7 +190,7 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-synchronizes",
         "When synchronize() returns, all submitted work has finished.",
-        "in synchronize(), wait for the device or for the last result; otherwise, measured times are wrong",
+        "wait for the device or for the last result in synchronize(); otherwise, measured times are wrong",
         _synchronizes,
     ),
     Rule(

@@ -127,7 +127,7 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-splits-are-disjoint",
         "No example is in two splits, unless the dataset uses its publisher's splits.",
-        "remove duplicates before splitting, and keep examples with the same source in one split",
+        "remove duplicates before splitting, and keep examples from the same source in one split",
         _splits_are_disjoint,
     ),
     Rule(

@@ -52,11 +52,11 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, name: str, targets: Array, outputs: Array) -> float | None:
-    """Return the value of the metric for the predictions named `name`.
+    """Return the value of the metric for the predictions called `name`.
 
-    The metric is computed on copies of the arrays, so that a metric that modifies its arguments does not violate other
-    rules. Raises `Broken` if the metric does not return a number or None. All rules use the same message, so that the
-    error is reported only once.
+    The metric is computed on copies of the arrays, because a metric that modifies its arguments would otherwise violate
+    other rules. Raises `Broken` if the metric does not return a number or None. All rules use the same message, so that
+    the error is reported only once.
     """
     value = function_of(metric)(targets.copy(), outputs.copy(), info_for(metric))
     try:
@@ -91,7 +91,7 @@ def _prefers_correct_predictions(metric: Metric) -> None:
     if (perfect < wrong) if metric.higher_is_better else (perfect > wrong):
         better = "higher" if metric.higher_is_better else "lower"
         raise Broken(
-            f"{better} values are declared as better, but the value is {perfect:.6g} for perfect predictions "
+            f"{better} values are declared to be better, but the value is {perfect:.6g} for perfect predictions "
             f"and {wrong:.6g} for wrong predictions"
         )
 

@@ -55,7 +55,7 @@ class SizedModel:
         """Yield the name, the config and the parameters of each variant.
 
         A variant is omitted if `Model.parameters` rejects the data with `harness.UsageError`, for example because the
-        images are too small for it. The default variant must accept the data.
+        images are too small for the variant. The default variant must accept the data.
         """
         for number, (name, config) in enumerate(self.variants()):
             try:
@@ -85,7 +85,7 @@ def _parameters_are_valid(sized: SizedModel) -> None:
             )
     one = digest(initial_weights(parameters, 0))
     if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
-        raise Broken("a second call of parameters() returns a different list")
+        raise Broken("a second call to parameters() returns a different list")
     if all(parameter.init in ("zeros", "ones", "constant") for parameter in trainable) and len(trainable) > 2:
         raise Broken("no parameter is initialized randomly, so all units of a layer remain identical")
 

@@ -32,7 +32,7 @@ def _restores_the_fitted_model(bench: Workbench) -> None:
         session.set_weights(weights)
         again = session.fetch(session.predict(batch.inputs))
     if not np.array_equal(outputs, again):
-        raise Broken("a session with the weights of a fitted model does not return the same predictions as this model")
+        raise Broken("a session with the weights of a fitted model does not return the same predictions as the model")
 
 
 def _predicts_each_example(bench: Workbench) -> None:
@@ -65,7 +65,7 @@ def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
 
     if not isinstance(outputs, np.ndarray) or outputs.dtype != np.float32:
         found = f"an array of {outputs.dtype}" if isinstance(outputs, np.ndarray) else type(outputs).__name__
-        raise Broken(f"fetch() returns {found} for the result of predict(), not an array of float32")
+        raise Broken(f"fetch() returns {found} for the result of predict(), not a float32 array")
     if outputs.shape != expected:
         raise Broken(f"predictions have shape {outputs.shape}, expected {expected}")
 

@@ -132,7 +132,7 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
     Rule(
         "plugin-has-no-misspelled-attributes",
         "No class has an attribute whose name is similar to an attribute or method of its base class.",
-        "correct the name, or give an attribute of your own a name that is less similar or begins with an underscore",
+        "correct the name, or choose one that is less similar or begins with an underscore",
         _has_no_misspelled_attributes,
     ),
     Rule(

@@ -34,7 +34,7 @@ class Rendered:
 
     @cached_property
     def empty(self) -> dict[str, bytes]:
-        """Rendered files of a report without runs."""
+        """Rendered files for a report without runs."""
         from harness.report.report import Report
 
         return self._render(Report(runs=(), catalog=self.catalog))
@@ -122,7 +122,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     Rule(
         "reporter-renders",
         "The output for a comparison with a failed run is not empty.",
-        "render every row, including rows of failed runs, which have empty cells",
+        "render every row, including rows for failed runs, whose cells are empty",
         _renders,
     ),
     Rule(

@@ -10,7 +10,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import EXAMPLES, Workbench
 
 CLOSE = 1e-4
-"""Maximum relative difference in float32 results that can be caused by a different summation order."""
+"""Largest relative difference in float32 results that a different summation order can cause."""
 
 
 def round_trips_weights(bench: Workbench) -> None:

@@ -28,7 +28,7 @@ class PreparedTask:
             raise NotChecked(f"the dataset {self.task.default_dataset!r} is not installed")
         data = LoadedDataset(self.catalog.dataset(self.task.default_dataset)).data
         if not isinstance(data, RawData):
-            raise NotChecked(f"the dataset {self.task.default_dataset!r} returns no RawData")
+            raise NotChecked(f"the dataset {self.task.default_dataset!r} does not return RawData")
         return data
 
     @property

@@ -18,7 +18,7 @@ INPUTS = {"text": RawInput(shape=(), dtype="str")}
 def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any]) -> Split:
     """Build a split with the input ``text``, an object array of str ``[N]``, and int64 targets ``[N]``.
 
-    Each keyword argument in `groups` has the shape ``[N]``, one value per example.
+    Each keyword argument in `groups` has the shape ``[N]``, with one value per example.
     """
     import numpy as np
 

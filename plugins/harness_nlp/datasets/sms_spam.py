@@ -14,7 +14,7 @@ TEST_SHARE = 0.2
 class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
-    There is no published split. The test split consists of 20% of each class, and the validation split of 10% of the
+    There is no published split. The test split contains 20% of each class, and the validation split contains 10% of the
     rest. The splits are drawn with the seed ``split_seed``. Duplicate messages are always in the same split (403
     messages are duplicates of another message).
 
@@ -30,9 +30,7 @@ class SmsSpam(Dataset[SeededSplit]):
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
-    notes = (
-        "There is no published split. Splits are drawn at random with a seed; duplicate messages are in the same split."
-    )
+    notes = "There is no published split. Splits are drawn at random with a seed; duplicates stay in the same split."
     examples = {"train": 4_015, "validation": 445, "test": 1_114}
     inputs = INPUTS
     label_names = LABELS

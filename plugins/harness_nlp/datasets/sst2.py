@@ -24,15 +24,15 @@ class Sst2(Dataset):
     dataset is therefore GLUE's dev set, on which most papers report results. The dev set contains 872 whole sentences,
     444 of them positive. The validation split is taken from the training file.
 
-    The training file contains every phrase in the treebank's parse trees, of which 37,569 are positive. For example,
-    both "a gorgeous film" and "film" are in the file, in addition to the sentence that contains them. If validation
-    phrases were drawn independently, 82% of the phrases with at least five words would be part of a training phrase. In
-    this case, the score would not measure generalization to new text. Therefore, each phrase is grouped with the
-    longest phrase that contains it. The validation split consists of whole groups, with about 10% of the phrases in
-    total.
+    The training file contains every phrase in the treebank's parse trees, and 37,569 of these phrases are positive. For
+    example, both "a gorgeous film" and "film" are in the file, in addition to the sentence that contains them. If
+    validation phrases were drawn independently, 82% of the phrases with at least five words would be part of a training
+    phrase, and the score would not measure generalization to new text. Therefore, each phrase is grouped with the
+    longest phrase that contains it. The validation split consists of whole groups that contain about 10% of the
+    phrases.
 
-    Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
-    literature reports accuracy.
+    Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. Published
+    results usually report accuracy.
     """
 
     name = "sst2"
@@ -50,7 +50,7 @@ class Sst2(Dataset):
     fine_tuning = {"bert": {"epochs": 1}}
     notes = (
         "GLUE withholds the test labels. The test split is GLUE's dev set (872 sentences), and the validation split "
-        "is drawn from the training phrases. Phrases of the same sentence are in the same split."
+        "is drawn from the training phrases. Phrases of the same sentence stay in the same split."
     )
     examples = {"train": 60_633, "validation": 6_716, "test": 872}
     inputs = INPUTS

@@ -45,7 +45,7 @@ class Trec(Dataset[TrecOptions]):
     name = "trec"
     kind = "text"
     objective = "classification"
-    summary = "types of 5,952 questions, 6 coarse or 50 fine classes (TREC)"
+    summary = "5,952 questions classified by type, 6 coarse or 50 fine classes (TREC)"
     license = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
     homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
     citation = "Li and Roth 2002, Learning Question Classifiers, COLING"

@@ -32,7 +32,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. The type of all tokens is 0. Embeddings of the other types exist only so that
+    """Number of token type embeddings. All tokens have type 0. Embeddings of the other types exist only so that
     checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
@@ -127,9 +127,9 @@ class Bert(Model[BertConfig]):
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 H^2 + 2 H C
 
-        The terms are the query, key, value and output projections, the scores and the weighted sum, the feed-forward
-        layers, the pooler, and the classifier. Embedding lookups, normalization, activations and softmax are not
-        counted.
+        The terms are the query, key, value and output projections, the attention scores and the weighted sum of the
+        values, the feed-forward layers, the pooler, and the classifier. Embedding lookups, normalization, activations
+        and softmax are not counted.
         """
         t, h, i = sequence_length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i

@@ -21,9 +21,9 @@ class CaliforniaHousing(Dataset[SeededSplit]):
 
     The dataset is Geron's variant of Pace and Barry's data. As in the census, several columns contain totals per block
     group. One column is categorical (``ocean_proximity``, five categories), and 207 values of ``total_bedrooms`` are
-    missing. There is no published split. The test split consists of 20% of the rows, and the validation split of 10% of
-    the remaining rows. The splits are drawn with the seed ``split_seed``. Neighboring block groups may be in different
-    splits.
+    missing. There is no published split. The test split contains 20% of the rows, and the validation split contains 10%
+    of the remaining rows. The splits are drawn with the seed ``split_seed``. Neighboring block groups may be in
+    different splits.
 
     Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a
     value is missing; ``categories``, object array of str ``[N, 1]``. Targets: float64 ``[N, 1]``, in US dollars, capped

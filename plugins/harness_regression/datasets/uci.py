@@ -32,9 +32,9 @@ class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
     There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
-    results are the mean over all splits and its standard error. Use ``--split all`` to compare with these results. The
-    validation split consists of 10% of the training rows, drawn with the split number as the seed. In the literature,
-    the networks were also trained on the validation rows.
+    results report the mean over all splits and its standard error. Use ``--split all`` to compare with these results.
+    The validation split consists of 10% of the training rows, drawn with the split number as the seed. In the published
+    experiments, the networks were also trained on these validation rows.
 
     Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. Published results usually
     report RMSE (and log likelihood) in the target's unit.
@@ -126,7 +126,7 @@ class Concrete(Uci):
     """Compressive strength of concrete."""
 
     name = "uci-concrete"
-    summary = "strength of 1,030 concrete mixtures from 8 measurements (UCI, 20 splits)"
+    summary = "strength of 1,030 concrete mixtures, predicted from 8 measurements (UCI, 20 splits)"
     files = _files("concrete")
     recipes = _recipe(400, 32, 0.03, 0.0)
     examples = {"train": 834, "validation": 93, "test": 103}
@@ -139,7 +139,7 @@ class Energy(Uci):
     """Heating load of buildings."""
 
     name = "uci-energy"
-    summary = "heating load of 768 buildings from 8 measurements (UCI, 20 splits)"
+    summary = "heating load of 768 buildings, predicted from 8 measurements (UCI, 20 splits)"
     files = _files("energy")
     recipes = _recipe(400, 32, 0.01, 0.01)
     examples = {"train": 622, "validation": 69, "test": 77}
@@ -152,7 +152,7 @@ class Kin8nm(Uci):
     """Distance from a robot arm's end effector to a target."""
 
     name = "uci-kin8nm"
-    summary = "distance of a robot arm's end effector from a target, from 8 joint angles (DELVE, 20 splits)"
+    summary = "distance between a robot arm's end effector and a target, from 8 joint angles (DELVE, 20 splits)"
     files = _files("kin8nm")
     recipes = _recipe(200, 64, 0.01, 0.01)
     examples = {"train": 6_636, "validation": 737, "test": 819}
@@ -164,7 +164,7 @@ class Naval(Uci):
     """Compressor decay of a naval propulsion plant."""
 
     name = "uci-naval"
-    summary = "decay of a ship's compressor from 16 measurements, 11,934 rows (UCI, 20 splits)"
+    summary = "decay of a ship's compressor, predicted from 16 measurements (UCI, 11,934 rows, 20 splits)"
     files = _files("naval-propulsion-plant")
     examples = {"train": 9_667, "validation": 1_074, "test": 1_193}
     inputs = _features(16)
@@ -175,7 +175,7 @@ class Power(Uci):
     """Electrical output of a power plant."""
 
     name = "uci-power"
-    summary = "output of a power plant from 4 measurements, 9,568 hours (UCI, 20 splits)"
+    summary = "hourly output of a power plant, predicted from 4 measurements (UCI, 9,568 rows, 20 splits)"
     files = _files("power-plant")
     recipes = _recipe(100, 64, 0.003, 0.01)
     examples = {"train": 7_750, "validation": 861, "test": 957}
@@ -188,7 +188,7 @@ class Protein(Uci):
     """Deviation of predicted protein structures from the true ones (RMSD)."""
 
     name = "uci-protein"
-    summary = "deviation of 45,730 protein structures from 9 measurements (UCI, 5 splits)"
+    summary = "deviation of 45,730 protein structures (RMSD), predicted from 9 measurements (UCI, 5 splits)"
     files = _files("protein-tertiary-structure")
     recipes = _recipe(1000, 512, 0.01, 0.0)
     splits = tuple(range(5))
@@ -202,7 +202,7 @@ class Wine(Uci):
     """Quality scores of red wines."""
 
     name = "uci-wine"
-    summary = "tasters' scores of 1,599 red wines from 11 measurements (UCI, 20 splits)"
+    summary = "tasters' scores of 1,599 red wines, predicted from 11 measurements (UCI, 20 splits)"
     files = _files("wine-quality-red")
     recipes = _recipe(100, 32, 0.003, 1.0)
     examples = {"train": 1_295, "validation": 144, "test": 160}
@@ -215,7 +215,7 @@ class Yacht(Uci):
     """Residuary resistance of yacht hulls."""
 
     name = "uci-yacht"
-    summary = "resistance of 308 yacht hulls from 6 measurements (UCI, 20 splits)"
+    summary = "resistance of 308 yacht hulls, predicted from 6 measurements (UCI, 20 splits)"
     files = _files("yacht")
     recipes = _recipe(1000, 32, 0.03, 0.0)
     examples = {"train": 249, "validation": 28, "test": 31}

@@ -27,7 +27,7 @@ class WineQuality(Dataset[WineQualityOptions]):
     by volume). If both red and white wines are loaded, a twelfth feature is 1 for red and 0 for white. Targets: float64
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
-    There is no published split. The test split consists of 20% of the rows, and the validation split of 10% of the
+    There is no published split. The test split contains 20% of the rows, and the validation split contains 10% of the
     rest. The splits are drawn with the seed ``split_seed``. Wines with identical measurements are always in the same
     split. Of the 6,497 rows, 1,177 are duplicates of another row. Published results usually report the mean absolute
     error or the RMSE.
@@ -36,14 +36,14 @@ class WineQuality(Dataset[WineQualityOptions]):
     name = "wine-quality"
     kind = "table"
     objective = "regression"
-    summary = "tasters' scores of 6,497 wines from 11 measurements (UCI)"
+    summary = "tasters' scores of 6,497 wines, predicted from 11 measurements (UCI)"
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
-        "There is no published split. Splits are drawn at random with a seed; wines with equal measurements are in the "
-        "same split. Use --set dataset.wines=red or dataset.wines=white to load only one kind of wine, with eleven "
-        "features."
+        "There is no published split. Splits are drawn at random with a seed; wines with identical measurements are "
+        "always in the same split. Use --set dataset.wines=red or dataset.wines=white to load only one kind of wine, "
+        "with eleven features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}

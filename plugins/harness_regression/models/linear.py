@@ -34,7 +34,7 @@ class Linear(Model[LinearConfig]):
     def parameters(self, config: LinearConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return ``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``.
 
-        Weight and bias are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
+        The weight and the bias are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
         """
         features = _features(info)
         bound = 1 / math.sqrt(features)
@@ -44,7 +44,7 @@ class Linear(Model[LinearConfig]):
         ]
 
     def flops_per_sample(self, config: LinearConfig, info: DataInfo) -> float:
-        """Return the FLOPs of one example, ``2 F outputs`` for F features. Adding the bias is not counted."""
+        """Return the FLOPs of one example, ``2 * F * outputs`` for F features. Adding the bias is not counted."""
         return float(2 * _features(info) * info.outputs)
 
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:

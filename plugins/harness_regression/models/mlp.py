@@ -1,4 +1,4 @@
-"""A multi-layer perceptron: dense layers with ReLU activations in between."""
+"""A multi-layer perceptron: dense layers with ReLU activations between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MlpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(
                 f"hidden_sizes must contain at least one size, and all sizes must be at least 1, got "
-                f"{list(self.hidden_sizes)}; for a model without hidden layers use 'linear'"
+                f"{list(self.hidden_sizes)}; for a model without hidden layers, use 'linear'"
             )
 
 
@@ -60,8 +60,8 @@ class Mlp(Model[MlpConfig]):
         return parameters
 
     def flops_per_sample(self, config: MlpConfig, info: DataInfo) -> float:
-        """Return the FLOPs of one example, which is the sum of ``2 in out`` over the layers. Biases and ReLU are not
-        counted."""
+        """Return the FLOPs of one example, which is the sum of ``2 * in * out`` over the layers. Biases and ReLU are
+        not counted."""
         return float(sum(2 * inputs * outputs for inputs, outputs in pairwise(_sizes(config, info))))
 
 

@@ -14,7 +14,7 @@ _COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 
 
 class Fsdd(Dataset):
-    """3,000 recordings at 8 kHz: six speakers say each English digit 50 times.
+    """3,000 recordings at 8 kHz. Each of the six speakers says every English digit 50 times.
 
     In the publisher's split, recordings 0 to 4 of each digit by each speaker form the test split (300). In this
     dataset, recordings 5 to 9 of each digit by each speaker form the validation split (300), and the remaining 2,400
@@ -28,7 +28,7 @@ class Fsdd(Dataset):
     name = "fsdd"
     kind = "audio"
     objective = "classification"
-    summary = "3,000 spoken digits by six speakers, 8 kHz (Free Spoken Digit Dataset)"
+    summary = "3,000 digits spoken by six speakers, 8 kHz (Free Spoken Digit Dataset)"
     license = "CC BY-SA 4.0"
     homepage = "https://github.com/Jakobovski/free-spoken-digit-dataset"
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"

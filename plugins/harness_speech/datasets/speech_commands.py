@@ -34,14 +34,15 @@ class SpeechCommandsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Options for the ``speech-commands`` dataset."""
 
     classes: Literal[12, 35] = 35
-    """Number of classes. 35: every word is a class. 12: ten commands, silence and unknown words."""
+    """Number of classes: 35 (every word is a class) or 12 (ten commands, silence and unknown words)."""
 
 
 class SpeechCommands(Dataset[SpeechCommandsOptions]):
-    """Speech Commands v0.02: 105,829 recordings at 16 kHz of 35 words by 2,618 speakers, at most one second each.
+    """Speech Commands v0.02: 105,829 recordings of 35 words by 2,618 speakers, sampled at 16 kHz. Each recording is at
+    most one second long.
 
     The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) define the splits. The other
-    84,843 recordings are for training. No speaker is in more than one split.
+    84,843 recordings form the training split. No speaker is in more than one split.
 
     - ``classes=35``: every word is a class.
     - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. These classes are used in section 7 of the paper
@@ -51,8 +52,8 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
       recordings of the other 25 words. The test split has 4,074 commands, 408 silence examples and 408 unknown words.
       The publisher's test archive has the same number of examples per class, but different random examples.
 
-    Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
-    literature reports accuracy. Preparing all recordings requires 6.8 GB of memory.
+    Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence.
+    Published results usually report accuracy. Preparing all recordings requires 6.8 GB of memory.
 
     **The full download has not been tested.** The publisher's ``README.md`` documents the format. The archive contains
     one folder per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the two lists, and
@@ -165,7 +166,8 @@ def _twelve(folder: Path, split: str, recordings: list[Recording], names: tuple[
 def _silence(folder: Path, count: int, share: tuple[float, float], rng: np.random.Generator) -> list[Any]:
     """Return `count` one-second segments of the background recordings.
 
-    The segments are drawn from the part of each recording between the fractions `share` (start, end).
+    The segments are drawn from one part of each recording. `share` gives the start and end of this part, as fractions
+    of the recording's length.
     """
     parts = []
     for path in sorted(folder.glob("*.wav")):

@@ -54,7 +54,7 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
-            raise ValueError("conv_dim, conv_kernel and conv_stride need one number per convolution")
+            raise ValueError("conv_dim, conv_kernel and conv_stride must each contain one number per convolution")
         sizes = (self.hidden_size, self.num_attention_heads, self.intermediate_size, self.classifier_proj_size)
         positional = (self.num_conv_pos_embeddings, self.num_conv_pos_embedding_groups)
         if min(*sizes, *positional, *self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
@@ -67,8 +67,8 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
-    """Return the output length of each convolution for a waveform of `samples`. The last element is the length of the
-    encoder's input.
+    """Return the output length of each convolution for a waveform of length `samples`. The last element is the length
+    of the encoder's input.
 
     Raises `harness.CombinationError` if the waveform is too short for one frame.
     """
@@ -79,7 +79,7 @@ def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
         if length < 1:
             raise CombinationError(
                 f"waveforms of {samples} samples are too short for wav2vec2's {len(config.conv_kernel)} convolutions; "
-                "use longer ones (--set task.seconds=) or fewer convolutions"
+                "use longer waveforms (--set task.seconds=SECONDS) or fewer convolutions"
             )
         lengths.append(length)
     return lengths
@@ -135,10 +135,10 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
     """Yield the parameters of the positional convolution.
 
     The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes, that is, ``weight = g v / |v|``
-    for each kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and
-    sets g to the norm of v at each position. The constant used here approximates the expected value of this norm, ``std
-    * sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from the expected
-    value by about ``1 / sqrt(2 n)`` (0.4% for the base variant and 1.5% for the tiny variant).
+    for each kernel position. The reference implementation draws the weight with standard deviation ``2 / sqrt(kernel *
+    hidden)`` and sets g to the norm of v at each position. The constant used here approximates the expected value of
+    this norm, ``std * sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate
+    from the expected value by about ``1 / sqrt(2 n)`` (0.4% for the base variant and 1.5% for the tiny variant).
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
@@ -161,7 +161,7 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
     SpecAugment use it.
 
     Input: ``input_values``, float32 ``[B, samples]``, zero-padded. There is no attention mask, because the feature
-    extractor of ``facebook/wav2vec2-base`` does not return one either. GELU is computed exactly, without the tanh
+    extractor of ``facebook/wav2vec2-base`` does not return one. GELU is computed exactly, without the tanh
     approximation.
     """
 

@@ -56,7 +56,7 @@ class Lstm(tf.Module):
 
 
 def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
-    """Return the hidden states ``[B, L, H]``, starting from zero states. The gates are ordered i, f, g, o.
+    """Return the hidden states ``[B, L, H]``, starting from zero states. The gates are in the order i, f, g, o.
 
     The inputs' contribution to the gates is computed with a single matrix product. On a CPU, unrolling is faster than
     a loop in the graph or the ``BlockLSTMV2`` kernel.

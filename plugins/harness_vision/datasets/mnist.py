@@ -46,7 +46,7 @@ class Mnist(Dataset):
     kind = "image"
     objective = "classification"
     summary = "70,000 handwritten digits, 28x28 grayscale"
-    license = "CC BY-SA 3.0, as commonly stated"
+    license = "commonly given as CC BY-SA 3.0"
     homepage = "https://yann.lecun.com/exdb/mnist/"
     recipes = {"resnet-20": {"epochs": 3, "batch_size": 128}}
     task_options = {"vision": {"crop": 2}}

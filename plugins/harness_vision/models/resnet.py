@@ -21,9 +21,9 @@ _REDUCTION = 4
 class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of a residual network, with the field names of ``transformers.ResNetConfig``.
 
-    The input channels and the number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
-    momentum 0.1, which is the weight of the new batch. The running variance is updated with the unbiased batch
-    variance.
+    The input channels and the number of classes come from `harness.DataInfo`. Batch normalization uses eps 1e-5 and
+    momentum 0.1, where the momentum is the weight of the new batch. The running variance is updated with the unbiased
+    batch variance.
     """
 
     embedding_size: int = 64
@@ -43,7 +43,7 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if not self.hidden_sizes or len(self.hidden_sizes) != len(self.depths):
             raise ValueError(
-                f"hidden_sizes and depths need one number per stage, got {len(self.hidden_sizes)} and "
+                f"hidden_sizes and depths must each contain one number per stage, got {len(self.hidden_sizes)} and "
                 f"{len(self.depths)}"
             )
         if min(self.embedding_size, *self.hidden_sizes, *self.depths) < 1:
@@ -89,8 +89,8 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Return the side length of feature maps, given the product of all strides. Padding causes the result to be rounded
-    up."""
+    """Return the side length of feature maps, given the product of all strides. Because of padding, the result is
+    rounded up."""
     return -(-pixels // strides)
 
 

@@ -136,7 +136,7 @@ def quantized(kind: str, folder: Path, examples: int = 256) -> dict[str, str]:
         (
             "convolution",
             {
-                "quantization": "static, activation ranges from 128 training examples",
+                "quantization": "static, with activation ranges from 128 training examples",
                 "quantized_operators": "Conv, MatMul, Gemm",
                 "quantized_weights": "100.0%",
             },

@@ -120,7 +120,7 @@ def test_solve_for_classification_returns_none() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (mlp.MlpConfig, {"hidden_sizes": []}, "at least one size, .* for a model without hidden layers use 'linear'"),
+        (mlp.MlpConfig, {"hidden_sizes": []}, "at least one size, .* for a model without hidden layers, use 'linear'"),
         (mlp.MlpConfig, {"hidden_sizes": [8, 0]}, r"all sizes must be at least 1, got \[8, 0\]"),
         (mlp.MlpConfig, {"hidden_size": 8}, "unknown field `hidden_size`"),
         (linear.LinearConfig, {"bias": False}, "unknown field `bias`"),

@@ -72,7 +72,7 @@ def test_rate_and_normalization_come_from_the_checkpoint(tmp_path: Path) -> None
         ({"feature_extractor_type": "WhisperFeatureExtractor"}, "feature_extractor_type is 'Whisper.*use another"),
         ({"padding_value": 1.0}, "padding_value is 1.0: .*set the field to 0"),
         ({"padding_side": "left"}, "padding_side is 'left': .*set the field to 'right'"),
-        ({"sampling_rate": 16}, "sampling_rate is 16: the rate must be at least 1000 Hz"),
+        ({"sampling_rate": 16}, "sampling_rate is 16, but the rate must be at least 1000 Hz"),
         ({"sampling_rate": "16k"}, "got `str` - at `sampling_rate`"),
         ({"do_normalize": 2}, "at `do_normalize`"),
     ],

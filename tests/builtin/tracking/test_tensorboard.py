@@ -178,7 +178,7 @@ def test_simultaneous_runs_have_separate_files(tmp_path: Path) -> None:
 
 def test_check_rejects_a_directory_that_cannot_be_created_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"file/logs: cannot be written: .*/file is not a directory; set another"):
+    with pytest.raises(UsageError, match=r"file/logs: cannot be written: .*/file is not a directory; choose another"):
         check(tmp_path / "results", {"directory": str(tmp_path / "file" / "logs")})
     check(tmp_path / "results", {})
     check(tmp_path / "results", {"directory": str(tmp_path / "logs" / "more")})

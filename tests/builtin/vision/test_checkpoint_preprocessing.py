@@ -199,7 +199,7 @@ def test_an_unreadable_file_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 def test_networks_with_other_numbers_of_channels_are_rejected(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"config\.json: num_channels is 4: images have 1 or 3 channels"):
+    with pytest.raises(UsageError, match=r"config\.json: num_channels is 4: images must have 1 or 3 channels"):
         VisionTask().checkpoint_options(written(tmp_path, RESNET, channels=4))
 
 

@@ -99,7 +99,7 @@ def test_flops_are_twice_the_published_multiply_adds(variant: str, data: DataInf
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"depths": [1, 1]}, "hidden_sizes and depths need one number per stage, got 4 and 2"),
+        ({"depths": [1, 1]}, "hidden_sizes and depths must each contain one number per stage, got 4 and 2"),
         ({"hidden_sizes": [], "depths": []}, "one number per stage"),
         ({"depths": [3, 0, 6, 3]}, "must be at least 1"),
         ({"hidden_sizes": [256, 510, 1024, 2048]}, "multiples of 4"),

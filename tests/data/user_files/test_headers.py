@@ -27,7 +27,7 @@ NUMBERS = ["1", "2.5", "3", "4", "5", "6", "7", "8", "9"]
 )
 def test_header_that_seems_to_be_a_row_is_reported(names: list[str], columns: list[list[str]]) -> None:
     (warning,) = header_warnings(dict(zip(names, columns, strict=True)))
-    assert warning.startswith("the first line was read as the header, but seems to be a row (")
+    assert warning.startswith("the first line was read as the header, but seems to be a row of data (")
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,6 @@ def test_read_table_without_a_header_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("\n".join(f"{text},{label}" for text, label in zip(LONG, LABELS, strict=True)))
     table = read_table(path, Problems("t.csv", "error"))
-    assert ["seems to be a row (its cell 'pos' also occurs in other rows)" in text for text in table.warnings] == [True]
+    assert [
+        "seems to be a row of data (its cell 'pos' also occurs in other rows)" in text for text in table.warnings
+    ] == [True]

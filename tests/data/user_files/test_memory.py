@@ -167,7 +167,7 @@ def test_save_data_column_of_a_dict_that_is_not_exact_is_refused(values: Any, me
         ({"a": [1], "b": [1, 2]}, "differ in length: 'a' has 1, 'b' has 2"),
         ({"a": "text"}, "column 'a' of the dict is str, not a list"),
         ({"a": 3}, "column 'a' of the dict is int"),
-        ({"x": np.zeros((3, 2))}, r"'x' is an array of the shape \(3, 2\).*add_prefix"),
+        ({"x": np.zeros((3, 2))}, r"'x' is an array of shape \(3, 2\).*add_prefix"),
         ({"a": pd.Series([1]), "b": pd.Series([2], index=[5])}, "different indexes"),
         ({"a": pd.Series([1], index=["x"])}, "index of the Series in the dict would be lost; add it to the dict"),
         ({"a": pd.Series([1]), "b": pd.Series([1], index=pd.Index([0], name="id"))}, "index 'id' of the Series in"),

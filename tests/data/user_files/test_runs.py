@@ -216,7 +216,7 @@ def test_slice_columns_are_features_only_if_they_are_listed(here: Path, listed: 
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("side*room", "did you mean 'rooms'"), ("side*side", "names a column twice")]
+    ("name", "message"), [("side*room", "did you mean 'rooms'"), ("side*side", "lists a column twice")]
 )
 def test_impossible_intersection_is_refused(here: Path, name: str, message: str) -> None:
     path = write_csv(here / "houses.csv", {**houses(), "side": ["left", "right"] * 20})

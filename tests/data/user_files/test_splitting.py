@@ -120,7 +120,7 @@ def test_split_groups_that_share_duplicates_are_refused_with_the_reason() -> Non
 
 def test_check_classes_untrained_class_is_compared_with_similar_names() -> None:
     parts = {"train": np.array([0, 1]), "validation": np.array([0]), "test": np.array([2])}
-    with pytest.raises(DataError, match=r"none; 'cat' looks like 'Cat'; write the names in the same way"):
+    with pytest.raises(DataError, match=r"none; 'cat' looks like 'Cat'; use one spelling in all splits"):
         check_classes(parts, np.array([0, 1, 2]), ("Cat", "dog", "cat"))
 
 

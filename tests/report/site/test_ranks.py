@@ -95,8 +95,8 @@ def test_ranking_with_unreadable_predictions_names_the_file(tmp_path: Path, invo
     assert result.exit_code == 0, result.output
     text = result.stdout
     assert str(damaged) in text
-    assert "comparisons that need an unreadable file are ties" in text
-    assert "comparisons that need an unreadable file are ties" in home(report_of(path))
+    assert "comparisons that depend on an unreadable file count as ties" in text
+    assert "comparisons that depend on an unreadable file count as ties" in home(report_of(path))
 
 
 def test_home_page_shows_both_policies_for_failed_runs(tmp_path: Path) -> None:

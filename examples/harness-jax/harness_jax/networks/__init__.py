@@ -1,1 +1,1 @@
-"""JAX networks, one file per model family, each with ``build(config, info, dropout) -> harness.Network``."""
+"""JAX networks. Each model family has a module that defines ``build(config, info, dropout) -> harness.Network``."""

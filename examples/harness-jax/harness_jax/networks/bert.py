@@ -1,4 +1,4 @@
-"""BERT in JAX, equivalent to ``transformers.BertForSequenceClassification``. All token types are 0."""
+"""BERT in JAX, equivalent to ``transformers.BertForSequenceClassification``. All token type ids are 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear map of the flattened input in JAX."""
+"""A linear layer in JAX, applied to the flattened input."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def recurrence(gates_lbg: Array, recurrent_gh: Array) -> Array:
     """Return the hidden states ``[L, B, H]``, starting from zero states.
 
     `gates_lbg` is the contribution of the inputs to the gates. Automatic differentiation of a scan would accumulate the
-    gradient of the recurrent matrix token by token. This function has a custom gradient, which is a single product over
-    all tokens. On a CPU, a training step takes 46 ms instead of 55 ms.
+    gradient of the recurrent matrix token by token. Instead, this function defines a custom gradient that uses a single
+    product over all tokens. As a result, a training step on a CPU takes 46 ms instead of 55 ms.
     """
     return _forward(gates_lbg, recurrent_gh)[0]
 

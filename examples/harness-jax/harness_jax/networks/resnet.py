@@ -49,7 +49,7 @@ def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, lay
 
 
 def _max_pool(x: Array) -> Array:
-    """Compute max pooling with 3x3 windows and stride 2, padded by one pixel on every side."""
+    """Apply max pooling with 3x3 windows and stride 2, padded by one pixel on every side."""
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
 
 
