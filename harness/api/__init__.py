@@ -246,6 +246,7 @@ def run(
         results.to_frame()
         harness.run(task="tabular", dataset=frame, target_column="churned")
     """
+    from harness.api.checked_settings import checked_settings
     from harness.api.planning import execute_plan, only_available, plan_runs
     from harness.data.user_files.memory_files import located
     from harness.errors import UsageError
@@ -257,7 +258,7 @@ def run(
     from harness.plan.suite import Suite, load
     from harness.plan.weights import unsavable_warning
     from harness.plugins import check_loaded, discover
-    from harness.plugins.trackers import with_trackers
+    from harness.plugins.trackers import check, with_trackers
     from harness.records.printing import note
     from harness.records.store import Store, results_dir
     from harness.report.notebook import listener_for
@@ -317,18 +318,35 @@ def run(
     check_executor(plan.specs, chosen_executor)
     reasons = unavailable(plan.specs, catalog, remote=chosen_executor.remote) if unchecked else {}
     if dry_run:
+        check(catalog, trackers, store.path)
+        checked = checked_settings(
+            [spec for spec in plan.specs if spec.key not in reasons],
+            catalog,
+            parity=parity and not reasons,
+            timeout_s=timeout_s,
+            memory_limit=memory_limit,
+            batch_size_backoff=batch_size_backoff,
+            executor=executor,
+            executor_options=executor_options,
+            detach=detach,
+            rerun=rerun,
+            jobs=jobs,
+            budget_s=chosen.budget_s,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
         _print_plan(
             plan.specs,
             catalog,
             store,
             reasons=reasons,
-            checkpoint_every=checkpoint_every,
+            every=checked.every,
             resume=resume,
             rerun=rerun,
             retry=retry,
             batch_size_backoff=batch_size_backoff,
             budget_s=chosen.budget_s,
-            executor=chosen_executor,
+            executor=checked.executor,
             jobs=jobs,
             quality_only=quality_only,
         )

@@ -74,63 +74,49 @@ def carry_out(
     fewer than two backends are selected.
     """
     from harness.analysis.differences import titles
-    from harness.checks.parity.check import compared, marks_for
+    from harness.api.checked_settings import checked_settings
+    from harness.checks.parity.check import marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import Part, measured_part
-    from harness.errors import RecordError, UsageError
+    from harness.errors import RecordError
     from harness.execute.checkpoints import assign
     from harness.execute.claims import claimed
-    from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
+    from harness.execute.detached import collect_all, describe_submission, submit, without
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
-    from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.option_checks import check_before_runs
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
-    from harness.execute.runner import (
-        DEFAULT_TIMEOUT_S,
-        LOCAL,
-        Guarded,
-        Listener,
-        check_executor,
-        check_limit,
-        planned_runs,
-        run_all,
-    )
-    from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
+    from harness.execute.runner import Guarded, Listener, planned_runs, run_all
+    from harness.execute.side_by_side import SideBySide, turns_of
     from harness.execute.submissions import Access, locked, new_name, submissions
-    from harness.plan.checkpoints import checked_interval
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
     titles_of_runs = titles(specs)
     listener.planned(titles_of_runs)
-    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
     collected: list[RunRecord] = []
     started = False
     try:
-        check_limit(limit_s)
-        limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
-        check_memory_limit(limit_bytes)
-        chosen = catalog.executor(executor, executor_options)
-        check_executor(specs, chosen)
-        if detach:
-            check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
-        every = checked_interval(
-            checkpoint_every,
+        checked = checked_settings(
             specs,
             catalog,
-            executor=chosen,
-            resume=resume,
-            rerun=rerun,
-            detach=detach,
+            parity=parity,
+            timeout_s=timeout_s,
+            memory_limit=memory_limit,
             batch_size_backoff=batch_size_backoff,
+            executor=executor,
+            executor_options=executor_options,
+            detach=detach,
+            rerun=rerun,
+            jobs=jobs,
+            budget_s=budget_s,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
         )
-        if jobs != 1 and executor != LOCAL:
-            raise UsageError(f"--jobs requires the executor {LOCAL!r}; remove --jobs or --executor")
-        lanes = lanes_for(specs, jobs) if jobs != 1 else ()
+        chosen, lanes, pairs = checked.executor, checked.lanes, checked.compared
 
         def permitted() -> Part:
             found = measured_part(
@@ -143,12 +129,6 @@ def carry_out(
         part = permitted()
         machines = machines_for(chosen, specs, catalog)
         store.prepare()
-        if parity and any(spec.weights is not None for spec in specs):
-            raise UsageError(
-                "--parity compares how backends train, but runs with --weights do not train; "
-                "remove one of the two options"
-            )
-        pairs = compared(specs) if parity else set[str]()
         with contextlib.ExitStack() as stack:
             seen: set[str] = set()
             pending: Counter[str] = Counter()
@@ -220,7 +200,7 @@ def carry_out(
                     part = permitted()
                     decide_again()
             if not (chosen.remote or detach or batch_size_backoff):
-                decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
+                decisions[:] = assign(decisions, catalog, store, every=checked.every, resume=False if rerun else resume)
             for line in describe(decisions, titles_of_runs):
                 listener.message(line)
             if not chosen.remote:
@@ -246,8 +226,8 @@ def carry_out(
                     )
                 )
             settings: dict[str, Any] = {
-                "timeout_s": limit_s,
-                "memory_limit_bytes": limit_bytes,
+                "timeout_s": checked.limit_s,
+                "memory_limit_bytes": checked.limit_bytes,
                 "save_weights": save_weights,
                 "quality_only": part.quality_only,
             }

@@ -111,8 +111,10 @@ def distill(
     for line in [] if quiet else planned_notes(specs):
         say(line)
     if dry_run:
+        from harness.api.checked_settings import checked_settings
         from harness.report.dry_run import plan_text
 
+        checked_settings(specs, catalog, parity=parity, timeout_s=timeout, rerun=rerun, jobs=jobs)
         planned = plan_text(specs, catalog, store, rerun=rerun, jobs=jobs, quality_only=quality_only)
         for line in planned.notes:
             say(line)

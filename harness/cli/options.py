@@ -51,10 +51,15 @@ class SuggestingGroup(click.Group):
 
 def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Split comma-separated values and remove duplicates: ``("a,b", "c", "a")`` gives ``("a", "b", "c")``."""
+    return tuple(dict.fromkeys(split_all(_ctx, _param, values)))
+
+
+def split_all(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Split comma-separated values and keep duplicates: ``("a,b", "a")`` gives ``("a", "b", "a")``."""
     names = [name.strip() for value in values for name in value.split(",")]
     if values and not all(names):
         raise click.BadParameter(f"empty name in {','.join(values)!r}")
-    return tuple(dict.fromkeys(names))
+    return tuple(names)
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

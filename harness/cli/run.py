@@ -204,7 +204,7 @@ def run(
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
-    check(catalog, tracker)
+    check(catalog, tracker, store.path)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     unchecked = dry_run or skip_unavailable or suite is not None
     plan = plan_runs(chosen, catalog, store, unavailable=unchecked, jobs=jobs)
@@ -221,22 +221,39 @@ def run(
     for line in (*notes, *warned, *filter(None, [unsavable])):
         say(line)
     if dry_run:
+        from harness.api.checked_settings import checked_settings
         from harness.report.dry_run import plan_text
 
         for line in [] if quiet else undecoded_notes(plan.specs, catalog):
             say(line)
+        checked = checked_settings(
+            [spec for spec in plan.specs if spec.key not in reasons],
+            catalog,
+            parity=parity and not reasons,
+            timeout_s=timeout,
+            memory_limit=limit_bytes,
+            batch_size_backoff=batch_size_backoff,
+            executor=executor,
+            executor_options=executor_option,
+            detach=detach,
+            rerun=rerun,
+            jobs=jobs,
+            budget_s=chosen.budget_s,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
         planned = plan_text(
             plan.specs,
             catalog,
             store,
             reasons=reasons,
-            checkpoint_every=checkpoint_every,
+            every=checked.every,
             resume=resume,
             rerun=rerun,
             retry=retry or None,
             batch_size_backoff=batch_size_backoff,
             budget_s=chosen.budget_s,
-            executor=chosen_executor,
+            executor=checked.executor,
             jobs=jobs,
             quality_only=quality_only,
         )

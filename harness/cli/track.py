@@ -36,7 +36,7 @@ def track(runs: tuple[str, ...], all_runs: bool, tracker: tuple[str, ...], resul
     if not tracker:
         known = ", ".join(sorted(catalog.trackers)) or "none is installed"
         raise UsageError(f"pass --tracker NAME with one of the trackers: {known}")
-    check(catalog, tracker)
+    check(catalog, tracker, store.path)
     if all_runs == bool(runs):
         raise UsageError("pass the ids of runs, or --all for all runs in the results directory")
     problems: list[str] = []

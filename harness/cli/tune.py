@@ -28,11 +28,16 @@ if TYPE_CHECKING:
 @click.option(
     "--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials for each backend."
 )
-@options.names(
+@click.option(
     "--objective",
-    "Value to optimize on the validation split: quality, loss, train_throughput or parameters. With several "
-    "objectives, the result is a Pareto front.",
-    default="quality",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    callback=options.split_all,
+    help=options.with_default(
+        "Value to optimize on the validation split: quality, loss, train_throughput or parameters. With several "
+        "objectives, the result is a Pareto front.",
+        "quality",
+    ),
 )
 @click.option(
     "--sampler",

@@ -45,7 +45,8 @@ def replay(run: StoredRun, catalog: Catalog) -> None:
 def _call(listener: LoadedPlugin, hook: str, arguments: Mapping[str, Any], run_id: str) -> None:
     try:
         getattr(listener.hooks, hook)(**arguments)
-    except HarnessError:
+    except HarnessError as error:
+        error.args = (f"the run {run_id} was not logged completely: {error}",)
         raise
     except Exception as error:  # A plugin's code may raise any exception.
         name = listener.ref.name

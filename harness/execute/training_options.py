@@ -1,4 +1,5 @@
-"""Recipe options that refer to the parameters of a model or to the classes of the data."""
+"""Recipe options that refer to the parameters of a model, to the classes of the data, or to epochs of a training
+whose number of steps is limited."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.interfaces import Parameter
+from harness.plan.recipe_checks import check_length, length_options
 from harness.records import DataInfo, Recipe
 
 OPTIONS = ("frozen", "layer_decay", "class_weights")
@@ -19,13 +21,20 @@ _DEFAULTS = Recipe()
 
 
 def options_in_use(recipe: Recipe) -> dict[str, Any]:
-    """Return the options in `OPTIONS` that differ from their defaults, as a mapping from names to values."""
+    """Return the options that `check_options` checks, as a mapping from names to values.
+
+    The options in `OPTIONS` are included if they differ from their defaults.
+    """
     values = {name: getattr(recipe, name) for name in OPTIONS}
-    return {name: value for name, value in values.items() if value != getattr(_DEFAULTS, name)}
+    used = {name: value for name, value in values.items() if value != getattr(_DEFAULTS, name)}
+    return used | length_options(recipe)
 
 
 def check_options(recipe: Recipe, parameters: Sequence[Parameter], info: DataInfo) -> None:
-    """Raise `harness.UsageError` if one of `OPTIONS` is incompatible with the parameters or the classes."""
+    """Raise `harness.UsageError` if one of `options_in_use` is incompatible with the parameters, the classes or the
+    number of steps.
+    """
+    check_length(recipe, info.splits["train"].examples)
     rate_factors(recipe, with_frozen(parameters, frozen_names(recipe, parameters)))
     class_weights(recipe, info)
 

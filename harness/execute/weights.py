@@ -9,6 +9,7 @@ order in which a model lists its parameters.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from harness.records.files import replacing
 from harness.records.reading import open_stored
 
 Array = NDArray[Any]
+_MAX_ELEMENTS = 2**59
+"""Maximum number of elements of a parameter. A float64 array with more elements exceeds the address space."""
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
@@ -53,8 +56,14 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def initial_value(parameter: Parameter, seed: int) -> Array:
-    """Return the initial float32 array of one parameter. Raises `harness.PluginError` if the initializer is unknown."""
+    """Return the initial float32 array of one parameter.
+
+    Raises `harness.PluginError` if the initializer is unknown, and `MemoryError` if the parameter has too many elements
+    for an array.
+    """
     shape, scale = parameter.shape, parameter.scale
+    if math.prod(shape) > _MAX_ELEMENTS:
+        raise MemoryError(f"the parameter {parameter.name!r} with shape {tuple(shape)} does not fit into any memory")
     match parameter.init:
         case "zeros":
             return np.zeros(shape, np.float32)

@@ -121,3 +121,10 @@ class Tracker:
     options: Mapping[str, str] = field(default_factory=dict)
     """One-line descriptions of the tracker's options, keyed by option name. Users set these options with ``--tracker
     NAME:OPTION=VALUE``."""
+    check: str = ""
+    """Location of a function that checks the options, in the form ``"module:callable"``, or an empty string.
+
+    The function is called as ``f(results, options)`` before `listener`, with the same arguments, and by ``harness run
+    --dry-run``. It raises `harness.UsageError` if a value is not valid. It must not write files or connect to a server.
+    Part of plugin API 1.2.
+    """

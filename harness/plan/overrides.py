@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -20,6 +20,8 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 MAX_COMBINATIONS = 100_000
 """Maximum number of combinations of override values in one selection."""
+MAX_INTEGER = 2**63 - 1
+"""Largest integer in a setting, and the largest absolute value of a negative integer."""
 
 
 def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
@@ -90,7 +92,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
 def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
     """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``. Strings are returned unchanged.
 
-    Raises `harness.UsageError` if a value, such as NaN, cannot be represented in JSON.
+    Raises `harness.UsageError` if a value cannot be represented in JSON, or if it contains NaN or infinity.
     """
     if isinstance(values, Mapping):
         return tuple(f"{key}={_json(key, value)}" for key, value in values.items())
@@ -141,6 +143,8 @@ def _json(key: str, value: Any) -> str:
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_converted)
     except (TypeError, ValueError, RecursionError):
+        if _has_infinite(value):
+            raise UsageError(f"invalid value of {key}: {value!r}; pass a finite number") from None
         raise UsageError(f"invalid value of {key}: {value!r} cannot be written as JSON") from None
 
 
@@ -175,15 +179,54 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
             if f"{section}.{key}" not in known:
                 raise UnknownNameError("option", f"{section}.{key}", known)
             values[key] = value
+    for name, value in values.items():
+        if (large := _large_integer(value)) is not None:
+            raise UsageError(
+                f"invalid value of {section}.{name}: {large} is too large; pass an integer between {-MAX_INTEGER} and "
+                f"{MAX_INTEGER}"
+            )
     try:
         return msgspec.convert({stored[name]: value for name, value in values.items()}, kind, strict=True)
     except msgspec.ValidationError as error:
         for name, choices in _choices(kind):
             if name in values and values[name] not in choices:
                 raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
+        field = re.search(r"\$\.(\w+)", str(error))
+        name = next((name for name in values if field and stored[name] == field[1]), "")
+        if isinstance(values.get(name), str) and _has_infinite(_number(values[name])):
+            raise UsageError(f"invalid value of {section}.{name}: {values[name]}; pass a finite number") from None
         names = {encoded: f"{section}.{name}" for name, encoded in stored.items()}
         message = re.sub(r"\$\.(\w+)", lambda path: names[path[1]], str(error))
         raise UsageError(f"invalid value in section {section!r}: {message}") from None
+
+
+def _large_integer(value: Any) -> int | None:
+    """Return the first integer in a value from JSON that does not have 64 bits, or None if there is none."""
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return value
+    return next((found for part in _parts(value) if (found := _large_integer(part)) is not None), None)
+
+
+def _has_infinite(value: Any) -> bool:
+    """Return whether a value contains NaN or infinity."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return any(map(_has_infinite, _parts(value)))
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _number(text: str) -> Any:
+    """Return the value of a text that is JSON except for numbers such as ``nan``, ``-inf`` and ``1e400``. These numbers
+    are read as NaN or infinity. Return None if the text cannot be read.
+    """
+    with suppress(ValueError, RecursionError):
+        return json.loads(re.sub(r"(?i)[+-]?\b(nan|inf|infinity)\b", "NaN", text))
+    return None
 
 
 def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:

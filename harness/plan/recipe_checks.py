@@ -25,6 +25,7 @@ def check_recipe(
     backend: Backend,
     precisions: Sequence[Precision],
     distilled: bool = False,
+    training_examples: int | None = None,
 ) -> None:
     """Check that the options of a recipe can be combined, and that the options set by the user have an effect.
 
@@ -44,6 +45,8 @@ def check_recipe(
         Selected precisions.
     distilled : bool, default=False
         True if the run has a teacher.
+    training_examples : int, optional
+        Number of training examples, if it is known before the data are prepared.
 
     Raises
     ------
@@ -78,11 +81,6 @@ def check_recipe(
             f"recipe.class_weights has {len(recipe.class_weights)} weights, but dataset {dataset.name!r} has "
             f"{len(label_names)} classes ({', '.join(label_names[:8])}); pass one weight per class"
         )
-    if recipe.early_stopping is not None and recipe.early_stopping >= recipe.epochs:
-        raise CombinationError(
-            f"recipe.early_stopping={recipe.early_stopping} has no effect on training for {recipe.epochs} epochs; "
-            "choose a smaller number, or more epochs (recipe.epochs)"
-        )
     by_validation = [name for name in ("early_stopping", "keep_best") if getattr(recipe, name)]
     by_validation += ["schedule=plateau"] if recipe.schedule == "plateau" else []
     if by_validation and dataset.examples.get("validation") == 0:
@@ -90,7 +88,7 @@ def check_recipe(
             f"recipe.{by_validation[0]} requires a validation split, but dataset {dataset.name!r} has none; remove the "
             f"option, or use a dataset with a validation split (the test split is used only once, after training)"
         )
-    _check_schedule(recipe)
+    check_length(recipe, training_examples)
 
 
 def _check_range(recipe: Recipe) -> None:
@@ -127,22 +125,41 @@ def _check_range(recipe: Recipe) -> None:
         )
 
 
-def _check_schedule(recipe: Recipe) -> None:
-    """Raise `harness.CombinationError` if the schedule would reduce the learning rate only after the end of
-    training."""
-    late = [milestone for milestone in recipe.milestones if milestone >= recipe.epochs]
-    if recipe.schedule == "step" and (late or (recipe.step_size or 0) >= recipe.epochs):
+def check_length(recipe: Recipe, training_examples: int | None) -> None:
+    """Raise `harness.CombinationError` if an option could have an effect only after the end of training.
+
+    `training_examples` is the number of training examples, or None if it is not known. `Recipe.max_steps` then has the
+    largest possible number of epochs, which is the number of steps.
+    """
+    epochs, length, more = recipe.epochs, f"training has {recipe.epochs} epochs", "more epochs (recipe.epochs)"
+    if recipe.max_steps is not None:
+        per_epoch = 1
+        if training_examples is not None:
+            from harness.data.batches import steps_per_epoch
+
+            per_epoch = steps_per_epoch(training_examples, recipe.batch_size)
+        limited = -(-recipe.max_steps // per_epoch)
+        if limited < epochs:
+            epochs, more = limited, "more steps (recipe.max_steps)"
+            steps = f"recipe.max_steps={recipe.max_steps}"
+            length = f"training ends in epoch {epochs}{'' if training_examples else ' or earlier'} ({steps})"
+    if recipe.early_stopping is not None and recipe.early_stopping >= epochs:
+        raise CombinationError(
+            f"recipe.early_stopping={recipe.early_stopping} has no effect, because {length}; choose a smaller number, "
+            f"or {more}"
+        )
+    late = [milestone for milestone in recipe.milestones if milestone >= epochs]
+    if recipe.schedule == "step" and (late or (recipe.step_size or 0) >= epochs):
         name, after = ("milestones", late[0]) if late else ("step_size", recipe.step_size)
         raise CombinationError(
-            f"recipe.{name}: the learning rate would be reduced after epoch {after}, but training has {recipe.epochs} "
-            "epochs; choose a smaller number, or more epochs (recipe.epochs)"
+            f"recipe.{name}: the learning rate would be reduced after epoch {after}, but {length}; choose a smaller "
+            f"number, or {more}"
         )
     # The first epoch always has the best score so far.
-    if recipe.schedule == "plateau" and recipe.plateau_patience + 1 >= recipe.epochs:
+    if recipe.schedule == "plateau" and recipe.plateau_patience + 1 >= epochs:
         raise CombinationError(
             f"recipe.plateau_patience={recipe.plateau_patience}: the learning rate would be reduced after epoch "
-            f"{recipe.plateau_patience + 1} at the earliest, but training has {recipe.epochs} epochs; choose a smaller "
-            "number, or more epochs (recipe.epochs)"
+            f"{recipe.plateau_patience + 1} at the earliest, but {length}; choose a smaller number, or {more}"
         )
     if recipe.schedule == "plateau" and recipe.early_stopping and recipe.early_stopping <= recipe.plateau_patience:
         raise CombinationError(
@@ -150,6 +167,17 @@ def _check_schedule(recipe: Recipe) -> None:
             "without a new best score (recipe.early_stopping), before the learning rate would be reduced; choose a "
             "smaller recipe.plateau_patience, or a larger recipe.early_stopping"
         )
+
+
+def length_options(recipe: Recipe) -> dict[str, Any]:
+    """Return the options for which `check_length` needs the number of training examples.
+
+    The dictionary is empty if the number does not matter.
+    """
+    names = ("schedule", "step_size", "milestones", "plateau_patience", "early_stopping")
+    if recipe.max_steps is None or not (recipe.schedule in ("step", "plateau") or recipe.early_stopping):
+        return {}
+    return {name: getattr(recipe, name) for name in ("max_steps", "epochs", "batch_size", *names)}
 
 
 def _check_teacher(recipe: Recipe, *, distilled: bool) -> None:

@@ -161,6 +161,7 @@ class ComparisonSettings:
                 backend=backend,
                 precisions=self.precisions,
                 distilled=self.distilled,
+                training_examples=size,
             )
         elif self.distilled:
             raise CombinationError(

@@ -81,6 +81,7 @@ class _Delivery:
     def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
         self._plugin, self._limit_s, self._surroundings = plugin, limit_s, surroundings
         self._label = f"{plugin.kind} {plugin.ref.name!r}"
+        self._advice = "; log the runs later with `harness track`" if plugin.kind == "tracker" else ""
         self._changed = threading.Condition()
         self._queue: deque[tuple[str, dict[str, Any]]] = deque()
         self._thread: threading.Thread | None = None
@@ -129,7 +130,7 @@ class _Delivery:
                     self._changed.wait(min(end - now, 60.0))
             if self._dropped:
                 noun = "event was" if self._dropped == 1 else "events were"
-                report(f"{self._label} is too slow, so {self._dropped} {noun} not reported to it")
+                report(f"{self._label} is too slow, so {self._dropped} {noun} not reported to it{self._advice}")
                 self._dropped = 0
 
     def close(self) -> None:
@@ -147,7 +148,7 @@ class _Delivery:
         if not self._current or time.monotonic() - self._started < limit_s:
             return False
         reasons = self._undone()
-        for reason in (f"{limit_text('return', limit_s)}; it will receive no further events", *reasons):
+        for reason in (f"{limit_text('return', limit_s)}; it will receive no further events{self._advice}", *reasons):
             self._failed(self._current, reason)
         self._queue.clear()
         self._closed = True

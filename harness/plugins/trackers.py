@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +47,12 @@ def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
     return chosen
 
 
-def check(catalog: Catalog, choices: Iterable[str]) -> None:
+def check(catalog: Catalog, choices: Iterable[str], results: Path) -> None:
     """Check the selected trackers without creating their listeners.
 
-    Raises `harness.UnknownNameError` if a tracker or an option does not exist, and `harness.UsageError` if a choice is
-    not valid or a required module is not installed.
+    `results` is the results directory. Raises `harness.UnknownNameError` if a tracker or an option does not exist, and
+    `harness.UsageError` if a choice or the value of an option is not valid, or if a required module is not installed.
+    Raises `harness.PluginError` if a tracker's check raises another error.
     """
     for name, options in parse(choices).items():
         tracker = catalog.tracker(name).value
@@ -60,36 +61,46 @@ def check(catalog: Catalog, choices: Iterable[str]) -> None:
         for option in options:
             if option not in tracker.options:
                 raise UnknownNameError(f"{name} tracker option", option, tracker.options)
+        if tracker.check:
+            with _called(name):
+                resolve(tracker.check)(results.absolute(), dict(options))
 
 
 def with_trackers(catalog: Catalog, choices: Iterable[str], results: Path) -> Catalog:
     """Return a copy of the catalog in which `listeners` contains the listeners of the selected trackers; see `parse`.
 
-    `results` is the results directory. Raises the same errors as `check`, and `harness.UsageError` if the value of an
-    option is not valid. Raises `harness.PluginError` if a tracker cannot be used for any other reason.
+    Raises the same errors as `check`, and `harness.UsageError` if the value of an option is not valid. Raises
+    `harness.PluginError` if a tracker cannot be used for any other reason.
     """
     choices = tuple(choices)
-    check(catalog, choices)
+    check(catalog, choices, results)
     chosen = parse(choices).items()
     return replace(
         catalog, listeners=tuple(_listener(catalog, name, options, results.absolute()) for name, options in chosen)
     )
 
 
-def _listener(catalog: Catalog, name: str, options: dict[str, str], results: Path) -> LoadedPlugin:
-    provided = catalog.tracker(name)
-    manager = pluggy.PluginManager(hookspecs.GROUP)
-    manager.add_hookspecs(hookspecs)
+@contextlib.contextmanager
+def _called(name: str) -> Iterator[None]:
+    """Call a function of a tracker. Its changes to this process are undone, and its errors name the tracker."""
     try:
         with contextlib.redirect_stdout(sys.stderr), contained() as changes:
-            listener = resolve(provided.value.listener)(results, options)
-            manager.register(listener, name=name)
+            yield
         for change in changes:
             report(f"tracker {name!r} {change} when it was opened; the change was undone")
     except HarnessError:
         raise
     except Exception as error:  # A plugin's code may raise any exception.
         raise PluginError(f"the tracker {name!r} cannot be used: {described_with_place(error)}") from error
+
+
+def _listener(catalog: Catalog, name: str, options: dict[str, str], results: Path) -> LoadedPlugin:
+    provided = catalog.tracker(name)
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    with _called(name):
+        listener = resolve(provided.value.listener)(results, options)
+        manager.register(listener, name=name)
     found = {caller.name for caller in manager.get_hookcallers(listener) or ()}
     if unknown := sorted(found.difference(EVENTS)):
         raise PluginError(f"the tracker {name!r} implements {unknown[0]}, which is not an event hook")

@@ -10,6 +10,13 @@ from msgspec import Struct
 
 Optimizer = Literal["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"]
 Schedule = Literal["constant", "linear", "cosine", "step", "one_cycle", "plateau"]
+MAX_INTEGER = 2**31 - 1
+"""Largest value of an integer field."""
+_INTEGERS = (
+    "epochs", "batch_size", "accumulation_steps", "early_stopping", "max_steps", "step_size", "milestones",
+    "plateau_patience",
+)  # fmt: skip
+"""Fields whose values are integers."""
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,6 +158,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError("epochs and batch_size must be at least 1")
+        for name in _INTEGERS:
+            value = getattr(self, name)
+            if any(number > MAX_INTEGER for number in (value if isinstance(value, tuple) else (value or 0,))):
+                raise ValueError(f"{name} must be at most {MAX_INTEGER}, got {value}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError("learning_rate must be positive and finite")
         if not 0 <= self.warmup_fraction <= 1:

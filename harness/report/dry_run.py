@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.interfaces import Executor
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.checkpointing import Interval
     from harness.records.store import Store
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
@@ -41,7 +42,7 @@ def plan_text(
     store: Store,
     *,
     reasons: Mapping[str, str] | None = None,
-    checkpoint_every: str | None = None,
+    every: Interval | None = None,
     resume: bool | None = None,
     rerun: bool = False,
     retry: Sequence[str] | None = None,
@@ -53,6 +54,7 @@ def plan_text(
 ) -> PlanText:
     """Determine which of `specs` would be executed, and return the plan; see `render`.
 
+    The settings must be valid; see `harness.api.checked_settings`. `every` is the interval between checkpoints.
     `reasons` contains the reasons why runs cannot be executed on this machine, keyed by the key of the run. Without an
     `executor`, the runs are executed on this machine.
     """
@@ -63,19 +65,8 @@ def plan_text(
     from harness.execute.machines import machines_for
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import LOCAL
-    from harness.plan.checkpoints import checked_interval
 
     chosen = catalog.executor(LOCAL) if executor is None else executor
-    every = checked_interval(
-        checkpoint_every,
-        specs,
-        catalog,
-        executor=chosen,
-        resume=resume,
-        rerun=rerun,
-        detach=False,
-        batch_size_backoff=batch_size_backoff,
-    )
     kinds = failure_kinds(retry)
     part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
     decisions = (

@@ -90,9 +90,12 @@ class OpenStudy:
         known = {record.run_id for record in records}
         absent = [each.number for each in self._sampling.finished if each.run_id and each.run_id not in known]
         if absent:
+            advice = "pass the --results directory of the study, or another --storage"
+            if not settings.storage:
+                advice = "restore the records, or pass --rerun to start a new study"
             raise UsageError(
                 f"the storage contains the study {self.study.name!r}, but the records of its trials, such as trial "
-                f"{absent[0]}, are not in {folder}; pass the --results directory of the study, or another --storage"
+                f"{absent[0]}, are missing or damaged in {folder}; {advice}"
             )
         self._update()
 
@@ -258,15 +261,14 @@ class OpenStudy:
     def _opened(self) -> Study:
         """Return the stored study with the same settings, or a new study if there is none."""
         plan = self.plan
-        name, number = plan.name, 1
+        name, number, last = plan.name, 1, ""
         software = _software(plan, self._catalog)
         storage = without_password(self._settings.storage) or JOURNAL
-        found: Study | None = None
         while (directory(self._results, name) / STUDY).is_file():
-            found = load(directory(self._results, name))
-            number += 1
+            number, last = number + 1, name
             name = f"{plan.name}-{number}"
-        if found is not None and not self._settings.rerun:
+        if last and not self._settings.rerun:
+            found = load(directory(self._results, last))
             then = found.software
             changed = [each for each in {**then, **software} if then.get(each) != software.get(each)]
             if changed:

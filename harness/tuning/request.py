@@ -197,8 +197,11 @@ def _check_numbers(request: Tuning) -> None:
     for name in request.objectives:
         if name not in OBJECTIVES:
             raise UnknownNameError("objective", name, OBJECTIVES)
-    if not request.objectives or len(set(request.objectives)) < len(request.objectives):
-        raise UsageError("at least one objective is required, and no objective may be repeated")
+    if not request.objectives:
+        raise UsageError("at least one objective is required, such as quality")
+    if len(set(request.objectives)) < len(request.objectives):
+        repeated = next(name for name in request.objectives if request.objectives.count(name) > 1)
+        raise UsageError(f"the objective {repeated!r} is given twice; remove one of them")
     if request.pruner not in ("", "none"):
         if len(request.objectives) > 1:
             raise CombinationError(

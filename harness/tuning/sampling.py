@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, RecordError, UsageError
 from harness.plugins.requirements import missing
 from harness.tuning.space import Dimension, Value
 from harness.tuning.study import TrialSummary
@@ -50,17 +50,22 @@ def check_installed(sampler: str) -> None:
 
 
 class Asked:
-    """An open trial."""
+    """An open trial.
 
-    def __init__(self, study: optuna.Study, trial: optuna.Trial, dimensions: Sequence[Dimension]) -> None:
-        self._study, self._trial = study, trial
+    The methods raise `harness.RecordError` if the storage fails, for example because the disk is full.
+    """
+
+    def __init__(
+        self, study: optuna.Study, trial: optuna.Trial, dimensions: Sequence[Dimension], storage: str | Path
+    ) -> None:
+        self._study, self._trial, self._storage = study, trial, storage
         self.number: int = trial.number
         self.settings: dict[str, Value] = {each.name: trial.params[each.name] for each in dimensions}
         """Values to try."""
 
     def is_hopeless(self, epoch: int, value: float) -> bool:
         """Report the value after an epoch, and return whether the trial should be pruned."""
-        with _quiet():
+        with _quiet(), _failures_of(self._storage):
             self._trial.report(value, epoch)
             return bool(self._trial.should_prune())
 
@@ -70,15 +75,20 @@ class Asked:
         A trial that diverged is stored as pruned in Optuna, so samplers avoid its settings, such as a high learning
         rate. Samplers ignore failed trials.
         """
-        if diverged:
-            self._trial.set_user_attr(_DIVERGED, value=True)
-        self._trial.set_user_attr(_SUMMARY, msgspec.to_builtins(summary))
-        _end_trial(self._study, self.number)
+        with _failures_of(self._storage):
+            if diverged:
+                self._trial.set_user_attr(_DIVERGED, value=True)
+            self._trial.set_user_attr(_SUMMARY, msgspec.to_builtins(summary))
+            _end_trial(self._study, self.number)
 
     def drop(self) -> None:
         """Mark the trial as interrupted, unless it is finished. The next trial uses the settings of an interrupted
-        trial."""
-        _end_trial(self._study, self.number)
+        trial.
+
+        If the storage fails, the trial is marked when the study is continued.
+        """
+        with contextlib.suppress(RecordError), _failures_of(self._storage):
+            _end_trial(self._study, self.number)
 
 
 class Sampling:
@@ -86,7 +96,7 @@ class Sampling:
 
     `storage` is a storage URL, or the path of a journal file. `epochs` is the maximum number of epochs per
     trial. Trials that a killed process left unfinished are dropped (see `Asked.drop`). Raises `harness.UsageError` if
-    the storage cannot be used.
+    the storage cannot be used. The methods raise `harness.RecordError` if the storage fails later.
     """
 
     def __init__(
@@ -101,7 +111,8 @@ class Sampling:
         seed: int,
         epochs: int,
     ) -> None:
-        with _quiet():
+        self._storage = storage
+        with _quiet(), _failures_of(storage):
             import optuna
 
             self._dimensions, self._sampler, self._seed = dimensions, sampler, seed
@@ -131,7 +142,8 @@ class Sampling:
     @property
     def finished(self) -> list[TrialSummary]:
         """Trials that have finished. Interrupted trials are excluded."""
-        trials = self._study.get_trials(deepcopy=False)
+        with _failures_of(self._storage):
+            trials = self._study.get_trials(deepcopy=False)
         return [
             msgspec.convert(trial.user_attrs[_SUMMARY], TrialSummary)
             for trial in trials
@@ -143,26 +155,28 @@ class Sampling:
         settings of the first trial. If `first` is None, the sampler chooses the settings."""
         from optuna.trial import TrialState as State
 
-        with _quiet():
+        with _quiet(), _failures_of(self._storage):
             if not position and first and not self._study.get_trials(deepcopy=False, states=(State.WAITING,)):
                 self._study.enqueue_trial(dict(first))
             self._study.sampler = _sampler(self._sampler, self._seed, position)
-            return Asked(self._study, self._study.ask(self._distributions), self._dimensions)
+            return Asked(self._study, self._study.ask(self._distributions), self._dimensions, self._storage)
 
     @property
     def best(self) -> list[int]:
         """Number of the best trial, or numbers of the trials on the Pareto front if there are several objectives."""
-        if not self._study.get_trials(deepcopy=False, states=_complete()):
-            return []
-        if len(self._study.directions) == 1:
-            return [self._study.best_trial.number]
-        front = {tuple(trial.values): trial.number for trial in reversed(self._study.best_trials)}
+        with _failures_of(self._storage):
+            if not self._study.get_trials(deepcopy=False, states=_complete()):
+                return []
+            if len(self._study.directions) == 1:
+                return [self._study.best_trial.number]
+            front = {tuple(trial.values): trial.number for trial in reversed(self._study.best_trials)}
         return sorted(front.values())  # Trials with equal values count once.
 
     def importance(self) -> dict[str, float]:
         """Return the importance of each setting for the first objective. The result is empty if there are too few
         complete trials, or if all settings are equally good."""
-        complete = self._study.get_trials(deepcopy=False, states=_complete())
+        with _failures_of(self._storage):
+            complete = self._study.get_trials(deepcopy=False, states=_complete())
         if len(complete) < MIN_TRIALS_OF_IMPORTANCE or len({trial.values[0] for trial in complete}) == 1:
             return {}
         with _quiet():
@@ -181,6 +195,14 @@ def without_password(storage: str) -> str:
     """Return a storage URL without the user name and password."""
     scheme, separator, rest = storage.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else storage
+
+
+def full_url(storage: str) -> str:
+    """Return the URL of a storage, with the absolute path of an SQLite database and without the password."""
+    scheme, separator, path = storage.partition(":///")
+    if scheme.partition("+")[0] == "sqlite" and path:
+        return f"{scheme}{separator}{Path(path).resolve()}"
+    return without_password(storage)
 
 
 def _end_trial(study: optuna.Study, number: int) -> None:
@@ -274,6 +296,25 @@ def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
     if name == "hyperband":
         return pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
     return pruners.NopPruner()
+
+
+@contextlib.contextmanager
+def _failures_of(storage: str | Path) -> Iterator[None]:
+    """Raise `harness.RecordError` if a storage that was opened fails, such as when its disk is full."""
+    from optuna.exceptions import OptunaError
+
+    try:
+        yield
+    except Exception as error:
+        # SQLAlchemy is imported only if the storage is a database.
+        if not isinstance(error, OSError | OptunaError) and type(error).__module__.partition(".")[0] != "sqlalchemy":
+            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error.__cause__ or error).partition("\n")[0]
+        name = storage if isinstance(storage, Path) else f"the storage {without_password(storage)}"
+        raise RecordError(
+            f"{name}: the study cannot be read or written: {reason or type(error).__name__}; solve the problem, and "
+            "repeat the command to continue the study"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -157,7 +157,15 @@ def save(study: Study, results: Path) -> None:
 
 def load(path: Path) -> Study:
     """Return the study in a directory. Raises `harness.RecordError` if the study cannot be read."""
-    study = decode(read_stored(path / STUDY, MAX_JSON_BYTES), Study, path / STUDY)
+    try:
+        return _checked(decode(read_stored(path / STUDY, MAX_JSON_BYTES), Study, path / STUDY), path)
+    except RecordError as error:
+        raise RecordError(
+            f"{error}; restore the file from a copy, or repeat `harness tune` with --rerun to start a new study"
+        ) from error.__cause__
+
+
+def _checked(study: Study, path: Path) -> Study:
     numbers = [each.number for each in study.trials]
     values = {len(each.values) for each in study.trials} - {0}
     valued = {each.number for each in study.trials if each.values}

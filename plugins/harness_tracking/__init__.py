@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import harness
 from harness import Tracker
 
-HARNESS_API_VERSION = "1.1"
+HARNESS_API_VERSION = "1.2"
 
 
 @harness.hookimpl
@@ -18,6 +18,7 @@ def harness_trackers() -> Iterator[Tracker]:
         summary="event files for TensorBoard, one directory per run",
         requires={"tensorboard": "ml-harness[trackers]"},
         options={"directory": "directory of the event files (default: tensorboard in the results directory)"},
+        check="harness_tracking.tensorboard_log:check",
     )
     yield Tracker(
         name="mlflow",
@@ -35,4 +36,5 @@ def harness_trackers() -> Iterator[Tracker]:
             "steps": "yes to log the loss and the learning rate of each step instead of each epoch (default: no)",
             "artifacts": "yes to upload the files in the run's directory (default: no)",
         },
+        check="harness_tracking.mlflow_log:check",
     )

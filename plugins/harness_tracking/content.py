@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +13,14 @@ from harness import EpochEnded, Failure, RunRecord, RunSpec, Success, Trial
 
 _PATHS = {"source", "pretrained.path", "weights.path", "weights.exported.path", "teacher.path"}
 """Settings that contain paths on the user's machine. These settings are not part of a run's key, and are not logged."""
+
+
+def unwritable(directory: Path) -> str:
+    """Return the reason why a directory cannot be created or written, or an empty string. Nothing is written."""
+    existing = next(each for each in (directory, *directory.parents) if os.path.lexists(each))
+    if not existing.is_dir():
+        return f"{existing} is not a directory"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"{existing} is not writable"
 
 
 def parameters(spec: RunSpec) -> dict[str, bool | int | float | str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +14,16 @@ from typing import Any
 
 import harness
 from harness import EpochEnded, Failure, HarnessError, RunRecord, RunSpec, StepsEnded, UsageError
-from harness_tracking.content import describe, epoch_scalars, final_scalars, is_killed, last_step, live_name, parameters
+from harness_tracking.content import (
+    describe,
+    epoch_scalars,
+    final_scalars,
+    is_killed,
+    last_step,
+    live_name,
+    parameters,
+    unwritable,
+)
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -26,6 +37,8 @@ ENVIRONMENT = {
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 _AT_ONCE = 1000
 """Maximum number of metrics in one request (MLflow's limit)."""
+_MAX_EXPERIMENT = 500
+"""Maximum length of the name of an experiment (MLflow's limit)."""
 _MAX_VALUE = 6000
 """Maximum length of the value of a parameter (MLflow's limit)."""
 _RUN_ID, _STARTED_AT = "harness.run_id", "harness.started_at"
@@ -40,6 +53,45 @@ class _Run:
     """Steps that have not been logged."""
 
 
+def check(results: Path, options: Mapping[str, str]) -> None:
+    """Raise `harness.UsageError` if an option is not valid, or if a local database cannot be used."""
+    url, experiment = _url(results, options), _experiment(options)
+    for name in ("steps", "artifacts"):
+        _flag(options, name)
+    if len(experiment) > _MAX_EXPERIMENT:
+        raise UsageError(
+            f"the MLflow experiment {experiment[:80]!r} cannot be used: its name has more than {_MAX_EXPERIMENT} "
+            "characters; choose another name with --tracker mlflow:experiment=NAME"
+        )
+    if url.startswith("sqlite:") and (path := url.partition(":///")[2]):
+        _check_database(Path(path).absolute(), url, experiment, results)
+
+
+def _check_database(path: Path, url: str, experiment: str, results: Path) -> None:
+    """Raise `harness.UsageError` if the file of an SQLite database cannot be used. The file is only read."""
+    # The results directory is created before the first run.
+    reason = (
+        unwritable(path.parent)
+        if path.parent in (results, *results.parents) or path.parent.exists()
+        else (f"the directory {path.parent} does not exist")
+    )
+    deleted = False
+    if not reason and path.exists():
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+                tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+                if "experiments" in tables:
+                    deleted = ("deleted",) in database.execute(
+                        "SELECT lifecycle_stage FROM experiments WHERE name = ?", (experiment,)
+                    )
+        except sqlite3.Error as error:
+            reason = str(error)
+    if reason:
+        raise _unusable(url, reason)
+    if deleted:
+        raise _deleted(experiment)
+
+
 class MlflowLog:
     """An experiment in MLflow.
 
@@ -50,9 +102,7 @@ class MlflowLog:
     def __init__(self, results: Path, options: Mapping[str, str]) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        self._url = options.get("url") or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
-        _check_url(self._url)
-        self._experiment = options.get("experiment") or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "harness"
+        self._url, self._experiment = _url(results, options), _experiment(options)
         self._each_step = _flag(options, "steps")
         self._with_artifacts = _flag(options, "artifacts")
         self._artifacts = (results / "mlflow-artifacts").as_uri() if self._url.startswith("sqlite:") else None
@@ -155,10 +205,7 @@ class MlflowLog:
             client = MlflowClient(self._url)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(
-                f"the database {self._url} cannot be used: {reason}; set --tracker mlflow:url=URL"
-            ) from None
+            raise _unusable(self._url, str(error).partition("\n")[0]) from None
         try:
             self._experiment_id = self._found_experiment(client)
         except MlflowException as error:
@@ -181,10 +228,7 @@ class MlflowLog:
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
-            raise UsageError(
-                f"the MLflow experiment {self._experiment!r} was deleted; restore it with "
-                "`mlflow experiments restore`, or choose another one with --tracker mlflow:experiment=NAME"
-            )
+            raise _deleted(self._experiment)
         return str(found.experiment_id)
 
     def _logged_before(self, record: RunRecord) -> list[str]:
@@ -243,6 +287,28 @@ def _name(name: str) -> str:
 
 def _ms(time_s: float) -> int:
     return round(time_s * 1000)
+
+
+def _url(results: Path, options: Mapping[str, str]) -> str:
+    """Return the URL of the server or database. Raises `harness.UsageError` if MLflow cannot use it."""
+    url = options.get("url") or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
+    _check_url(url)
+    return url
+
+
+def _experiment(options: Mapping[str, str]) -> str:
+    return options.get("experiment") or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "harness"
+
+
+def _unusable(url: str, reason: str) -> UsageError:
+    return UsageError(f"the database {url} cannot be used: {reason}; set --tracker mlflow:url=URL")
+
+
+def _deleted(experiment: str) -> UsageError:
+    return UsageError(
+        f"the MLflow experiment {experiment!r} was deleted; restore it with `mlflow experiments restore`, or choose "
+        "another one with --tracker mlflow:experiment=NAME"
+    )
 
 
 def _flag(options: Mapping[str, str], name: str) -> bool:

@@ -17,7 +17,28 @@ from typing import Any
 import harness
 from harness import EpochEnded, Failure, RunRecord, RunSpec, StepsEnded, Success, UsageError
 from harness_tracking import confusion
-from harness_tracking.content import describe, epoch_scalars, final_scalars, last_step, live_name, parameters
+from harness_tracking.content import (
+    describe,
+    epoch_scalars,
+    final_scalars,
+    last_step,
+    live_name,
+    parameters,
+    unwritable,
+)
+
+_ANOTHER = "choose another directory with --tracker tensorboard:directory=DIR"
+
+
+def check(results: Path, options: Mapping[str, str]) -> None:
+    """Raise `harness.UsageError` if the directory of the event files cannot be written."""
+    directory = _directory(results, options)
+    if reason := unwritable(directory):
+        raise UsageError(f"{directory}: cannot be written: {reason}; {_ANOTHER}")
+
+
+def _directory(results: Path, options: Mapping[str, str]) -> Path:
+    return Path(options.get("directory", results / "tensorboard")).absolute()
 
 
 class TensorBoardLog:
@@ -30,14 +51,11 @@ class TensorBoardLog:
         import tensorboard.plugins.hparams.summary_v2
         import tensorboard.summary.writer.record_writer  # noqa: F401 - import before the runs
 
-        self._directory = Path(options.get("directory", results / "tensorboard")).absolute()
+        self._directory = _directory(results, options)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"{self._directory}: cannot be written: {error.strerror}; choose another directory with "
-                "--tracker tensorboard:directory=DIR"
-            ) from None
+            raise UsageError(f"{self._directory}: cannot be written: {error.strerror}; {_ANOTHER}") from None
         self._open: dict[str, EventFile] = {}
 
     @harness.hookimpl

@@ -112,7 +112,7 @@ MISUSES: list[tuple[str, tuple[str, ...]]] = [
     (f"{RUN} --set recipe.optimizer=adam --set recipe.momentum=0.9", ("recipe.momentum has no effect", "remove it")),
     (f"{RUN} --set recipe.step_size=1", ("recipe.step_size has no effect", "remove it")),
     (f"{RUN} --set recipe.schedule=step", ("requires either step_size or milestones",)),
-    (f"{RUN} --set recipe.schedule=one_cycle", ("needs warmup_fraction", "such as 0.3")),
+    (f"{RUN} --set recipe.schedule=one_cycle", ("requires warmup_fraction", "such as 0.3")),
     (f"{RUN} --set recipe.early_stopping=50", ("recipe.early_stopping=50", "choose a smaller number, or more epochs")),
     (f"{ABLE} --set recipe.loss_scale=8", ("recipe.loss_scale", "add --precision fp16, or remove")),
     (f"{ABLE} --set recipe.accumulation_steps=64", ("recipe.accumulation_steps=64", "a larger recipe.batch_size")),

@@ -20,6 +20,8 @@ class Lines:
         self.path = results / options.get("name", "lines.txt")
 
     def write(self, text):
+        if self.path.name == "fails":
+            raise harness.HarnessError("no connection")
         with self.path.open("a") as file:
             print(text, file=file)
 
@@ -34,8 +36,13 @@ class Lines:
 @harness.hookimpl
 def harness_trackers():
     yield harness.Tracker(
-        name="lines", listener="file_tracker:Lines", summary="lines of text", options={"name": "name of the file"}
+        name="lines", listener="file_tracker:Lines", summary="lines of text", options={"name": "name of the file"},
+        check="file_tracker:check",
     )
+
+def check(results, options):
+    if "/" in options.get("name", ""):
+        raise harness.UsageError("the name must not contain a slash")
 
 @harness.hookimpl
 def harness_reporters():
@@ -73,6 +80,13 @@ def test_run_and_track_log_the_same_lines(invoke: Invoke, tmp_path: Path) -> Non
     assert (tmp_path / "results" / "all.txt").read_text().splitlines() == live
 
 
+def test_track_names_the_run_that_was_not_logged(invoke: Invoke, tmp_path: Path) -> None:
+    assert invoke(*RUN).exit_code == 0
+    (run,) = [path.name for path in (tmp_path / "results").glob("toy-*")]
+    done = invoke("track", "--all", "--tracker", "lines:name=fails")
+    assert (done.exit_code, done.stderr) == (1, f"Error: the run {run} was not logged completely: no connection\n")
+
+
 def test_track_logs_readable_runs_and_reports_the_others(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke(*RUN, "--seed", "0,1").exit_code == 0
     broken, kept = sorted((tmp_path / "results").glob("toy-*"))
@@ -97,6 +111,10 @@ def test_track_logs_readable_runs_and_reports_the_others(invoke: Invoke, tmp_pat
         ("run --task toy-regress --tracker lines:nam=x", "unknown lines tracker option 'nam'; did you mean 'name'?"),
         ("run --task toy-regress --tracker lines:name", "write the option of a tracker as NAME:OPTION=VALUE"),
         ("run --task toy-regress --tracker line --dry-run", "unknown tracker 'line'"),
+        ("run --task toy-regress --tracker lines:name=a/b", "the name must not contain a slash"),
+        ("run --task toy-regress --tracker lines:name=a/b --dry-run", "the name must not contain a slash"),
+        ("track --all --tracker lines:name=a/b", "the name must not contain a slash"),
+        ("tune --task toy-regress --search recipe.epochs=1,2 --tracker lines:name=a/b", "must not contain a slash"),
         (
             "tune --task toy-regress --lr-range --tracker lines",
             "--lr-range does not perform a search; remove --tracker",

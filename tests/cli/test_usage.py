@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 import pytest
 from command_line import Invoke, harness_cli
 
+import harness
+from harness.errors import UsageError
 from harness.plugins.catalog import Catalog
 
 COMMANDS = (
@@ -198,6 +201,33 @@ def test_dry_run_key_that_looks_like_a_number_is_unchanged(invoke: Invoke, monke
     result = invoke("run", "--task", "toy-regress", "--backend", "toy-numpy", "--dry-run")
     (row,) = (line.split() for line in result.stdout.splitlines() if line.startswith("toy"))
     assert "084e0232" in row
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--parity", "a parity check needs two backends"),
+        ("--detach", "the executor 'local' does not support --detach"),
+        ("--jobs 9999 --threads 1", "needs 9999 x 1 = 9999 cores"),
+        ("--checkpoint-every soon", "'soon' is not an interval between checkpoints"),
+        ("--timeout nan", "nan is not a finite number"),
+        ("--memory-limit 0GiB", "'0GiB' is not a valid amount of memory"),
+        ("--retry never", "unknown kind of failure 'never'"),
+    ],
+)
+def test_dry_run_rejects_what_a_run_rejects(options: str, message: str, invoke: Invoke, tmp_path: Path) -> None:
+    for more in ("", " --dry-run"):
+        done = invoke(*f"run --task toy-regress --backend toy-numpy {options}{more}".split())
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert not list(tmp_path.glob("results/*/record.json"))
+
+
+def test_dry_run_in_python_rejects_what_a_run_rejects(toy: Path, tmp_path: Path) -> None:
+    invalid: list[dict[str, Any]] = [{"parity": True}, {"timeout_s": float("nan")}, {"memory_limit": -1}]
+    for settings in (*invalid, {"trackers": ["none"]}):
+        with pytest.raises(UsageError):
+            harness.run("toy-regress", backend="toy-numpy", results=tmp_path / "results", dry_run=True, **settings)
 
 
 def test_dry_run_lists_each_run_once_in_order(invoke: Invoke, tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def planned(catalog: Catalog, *overrides: str, **changes: object) -> tuple[RunSp
             ("run", "--set", "recipe.class_weights=balanced", "--set", "dataset.examples=2", "--seed", "0,1"),
             "has no training examples; pass a list of weights",
         ),
+        (
+            ("run", "--set", "recipe.schedule=step", "--set", "recipe.step_size=2", "--set", "recipe.max_steps=10"),
+            "after epoch 2, but training ends in epoch 1 (recipe.max_steps=10); choose a smaller number, or more steps",
+        ),
         (("tune", "--set", ABSENT, "--search", "recipe.batch_size=8,16"), NO_MATCH),
         (("tune", "--search", 'recipe.frozen=["linear.bias"],["lin.*"]'), NO_MATCH),
     ],
@@ -85,7 +89,24 @@ def test_equal_options_are_checked_once_and_defaults_never(catalog: Catalog, mon
     assert said == ["toy-classify · toy-colors · toy-linear: checking recipe.frozen"]
     monkeypatch.setattr(option_checks, "call_in_child", None)
     check_before_runs(planned(catalog), catalog, say=said.append)
+    check_before_runs(planned(catalog, "recipe.max_steps=1"), catalog, say=said.append)
     assert len(said) == 1
+
+
+def test_options_of_a_backend_that_does_not_train_by_steps_are_not_checked(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = planned(catalog, "recipe.layer_decay=0.9")
+    catalog.backends["toy-able"].value.trains_by_steps = False
+    monkeypatch.setattr(option_checks, "call_in_child", None)
+    check_before_runs(specs, catalog, say=lambda _: None)
+
+
+def test_message_about_the_number_of_steps_names_the_limit(catalog: Catalog) -> None:
+    said: list[str] = []
+    specs = planned(catalog, "recipe.early_stopping=2", "recipe.max_steps=1000")
+    check_before_runs(specs, catalog, say=said.append)
+    assert said == ["toy-classify · toy-colors · toy-linear: checking recipe.max_steps"]
 
 
 def test_data_that_cannot_be_prepared_are_reported_by_the_run(catalog: Catalog) -> None:

@@ -106,6 +106,12 @@ def test_orthogonal_matrices_are_uniformly_distributed() -> None:
     assert abs(np.mean(traces)) < 4 / math.sqrt(400)
 
 
+def test_parameter_with_more_elements_than_an_array_is_out_of_memory() -> None:
+    for init in ("zeros", "normal", "truncated_normal", "uniform", "orthogonal"):
+        with pytest.raises(MemoryError, match="the parameter 'w' with shape"):
+            initial_value(Parameter(name="w", shape=(2**62, 10), init=init), 0)  # type: ignore[arg-type]
+
+
 def test_unknown_initializer_raises() -> None:
     with pytest.raises(PluginError, match="parameter 'w' has the unknown initializer 'xavier'"):
         values("xavier")

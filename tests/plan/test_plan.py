@@ -258,7 +258,30 @@ def test_spec_as_json_round_trips(catalog: Catalog) -> None:
         ("recipe.epochs=null", "recipe.epochs"),
         ("recipe.epochs=", "recipe.epochs"),
         ("recipe.epochs=0", "epochs and batch_size must be at least 1"),
-        ("recipe.learning_rate=NaN", "recipe.learning_rate"),
+        ("recipe.learning_rate=NaN", "invalid value of recipe.learning_rate: NaN; pass a finite number"),
+        ("recipe.learning_rate=-inf", "invalid value of recipe.learning_rate: -inf; pass a finite number"),
+        ("recipe.learning_rate=1e400", "invalid value of recipe.learning_rate: 1e400; pass a finite number"),
+        ("recipe.ema_decay=nan", "invalid value of recipe.ema_decay: nan; pass a finite number"),
+        ("recipe.class_weights=[1,nan,1e400]", "recipe.class_weights: [1,nan,1e400]; pass a finite number"),
+        ("recipe.epochs=1e400", "invalid value of recipe.epochs: 1e400; pass a finite number"),
+        ("dataset.noise=infinity", "invalid value of dataset.noise: infinity; pass a finite number"),
+        ("protocol.window_s=nan", "invalid value of protocol.window_s: nan; pass a finite number"),
+        ("recipe.optimizer=nan", "unknown recipe.optimizer 'nan'"),
+        (
+            "recipe.epochs=9223372036854775808",
+            "recipe.epochs: 9223372036854775808 is too large; pass an integer between",
+        ),
+        (
+            "dataset.examples=-99999999999999999999",
+            "dataset.examples: -99999999999999999999 is too large; pass an integer",
+        ),
+        ("recipe.frozen=[99999999999999999999]", "recipe.frozen: 99999999999999999999 is too large"),
+        *(
+            (f"recipe.{name}=2147483648", f"{name} must be at most 2147483647, got 2147483648")
+            for name in ("epochs", "batch_size", "accumulation_steps", "early_stopping", "max_steps", "step_size")
+        ),
+        ("recipe.plateau_patience=9999999999", "plateau_patience must be at most 2147483647"),
+        ("recipe.milestones=[1,9999999999]", "milestones must be at most 2147483647"),
         ("recipe.optimizer=adamm", "unknown recipe.optimizer 'adamm'; did you mean 'adam"),
         ("recipe.clip_norm=0", "clip_norm must be positive"),
         ("protocol.throughput_budget_s=0", "throughput_budget_s"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from toy_plugin import TOY_REF
 
 from harness.errors import CombinationError, UsageError
 from harness.plan.expand import expand
+from harness.plan.recipe_checks import check_length
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
-from harness.records import RunSpec
+from harness.records import Recipe, RunSpec
 
 
 @pytest.fixture
@@ -25,8 +27,6 @@ def able(catalog: Catalog) -> Catalog:
 
 
 def backend_options() -> list[str]:
-    from harness.records import Recipe
-
     return sorted(Recipe.SESSION_OPTIONS)
 
 
@@ -50,9 +50,16 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("schedule=plateau", "step_size=2"), "recipe.step_size has no effect with the schedule plateau"),
         (("plateau_patience=1",), "recipe.plateau_patience has no effect"),
         (("monitor=loss",), "recipe.monitor has no effect without recipe.early_stopping"),
-        (("early_stopping=3",), "has no effect on training for 3 epochs"),
+        (("early_stopping=3",), "early_stopping=3 has no effect, because training has 3 epochs"),
         (("schedule=step", "step_size=3"), r"step_size: .* after epoch 3, but training has 3 epochs"),
         (("schedule=step", "milestones=[1,3,9]"), r"milestones: .* after epoch 3, but training has 3 epochs"),
+        (
+            ("schedule=step", "step_size=2", "max_steps=2"),
+            r"step_size: .* after epoch 2, but training ends in epoch 2 or earlier \(recipe.max_steps=2\)",
+        ),
+        (("schedule=step", "milestones=[1,2]", "max_steps=2"), r"milestones: .* after epoch 2, but training ends in"),
+        (("schedule=plateau", "plateau_patience=1", "max_steps=2"), r"patience=1: .* epoch 2 or earlier"),
+        (("early_stopping=2", "max_steps=2"), "early_stopping=2 has no effect, because training ends in epoch 2"),
         (("schedule=plateau", "plateau_patience=2"), r"patience=2: .* after epoch 3 at the earliest"),
         (("schedule=plateau",), r"patience=3: .* after epoch 4 at the earliest, but training has 3 epochs"),
         (
@@ -117,6 +124,17 @@ def test_schedule_that_reduces_the_rate_before_the_last_epoch_is_accepted(catalo
     for options in (("step", "step_size=2"), ("step", "milestones=[1,2]"), ("plateau", "plateau_patience=1")):
         (spec,) = plan(catalog, f"schedule={options[0]}", options[1], "epochs=3")
         assert spec.recipe.schedule == options[0]
+
+
+def test_length_limited_to_a_number_of_steps_is_checked_in_epochs() -> None:
+    recipe = Recipe(schedule="step", step_size=2, batch_size=10, epochs=5, max_steps=20)
+    with pytest.raises(CombinationError, match=r"after epoch 2, but training ends in epoch 2 \(recipe.max_steps=20\)"):
+        check_length(recipe, 109)
+    check_length(recipe, 99)  # 9 steps in each epoch
+    check_length(msgspec.structs.replace(recipe, max_steps=21), 109)
+    check_length(msgspec.structs.replace(recipe, batch_size=1000), 109)
+    with pytest.raises(CombinationError, match="but training has 2 epochs; choose a smaller number, or more epochs"):
+        check_length(msgspec.structs.replace(recipe, epochs=2, max_steps=999), 109)
 
 
 def test_regression_has_no_class_options(able: Catalog) -> None:

@@ -179,8 +179,8 @@ def test_from_values_with_one_value_or_none_gives_tuples_and_defaults(tmp_path: 
         ({"dataset": b"x"}, "a dataset must be a name, .* got bytes"),
         ({"pretrained": 5}, "pretrained must be a string, got 5"),
         ({"overrides": [5]}, "overrides must be a string, got 5"),
-        ({"overrides": {"protocol.target": float("nan")}}, "protocol.target: nan cannot be written as JSON"),
-        ({"overrides": {"protocol.target": [float("inf")]}}, r"protocol.target: \[inf\] cannot be written as JSON"),
+        ({"overrides": {"protocol.target": float("nan")}}, "protocol.target: nan; pass a finite number"),
+        ({"overrides": {"protocol.target": [float("inf")]}}, r"protocol.target: \[inf\]; pass a finite number"),
         ({"overrides": {"model.x": {1, 2}}}, r"model.x: \{1, 2\} cannot be written as JSON"),
     ],
 )

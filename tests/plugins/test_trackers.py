@@ -9,7 +9,7 @@ import pytest
 from plugin_sources import Install
 
 from harness.errors import PluginError, UsageError
-from harness.plugins import load
+from harness.plugins import load, trackers
 from harness.plugins.catalog import Catalog
 from harness.plugins.trackers import parse, with_trackers
 
@@ -25,14 +25,20 @@ class Board:
 @harness.hookimpl
 def harness_trackers():
     yield harness.Tracker(
-        name="board", listener=__name__ + ":Board", summary="", requires={requires}, options={{"url": "an URL"}}
+        name="board", listener=__name__ + ":Board", summary="", requires={requires}, options={{"url": "an URL"}},
+        check=__name__ + ":check",
     )
+
+def check(results, options):
+    {check}
 """
 HOOK = "@harness.hookimpl\n    def harness_run_started(self, spec): pass"
 
 
-def catalog_with(install: Install, body: str = "pass", hook: str = HOOK, requires: object = None) -> Catalog:
-    catalog = load([install(SOURCE.format(body=body, hook=hook, requires=requires or {}))])
+def catalog_with(
+    install: Install, body: str = "pass", hook: str = HOOK, requires: object = None, check: str = "pass"
+) -> Catalog:
+    catalog = load([install(SOURCE.format(body=body, hook=hook, requires=requires or {}, check=check))])
     assert catalog.failures == ()
     return catalog
 
@@ -112,6 +118,23 @@ def test_with_trackers_invalid_value_is_a_usage_error(install: Install) -> None:
     catalog = catalog_with(install, body="raise harness.UsageError('not an URL')")
     with pytest.raises(UsageError, match="not an URL"):
         with_trackers(catalog, ["board"], Path("results"))
+
+
+@pytest.mark.parametrize(
+    ("check", "error", "message"),
+    [
+        ("raise harness.UsageError(f'{options} in {results.is_absolute()}')", UsageError, "{'url': 'x'} in True"),
+        ("raise ValueError('no disk')", PluginError, "the tracker 'board' cannot be used: ValueError: no disk"),
+    ],
+)
+def test_check_of_an_invalid_value_raises_before_the_listener_is_created(
+    check: str, error: type[Exception], message: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = catalog_with(install, body="print('created')", check=f"print('checked'); {check}")
+    for refuse in (trackers.check, with_trackers):
+        with pytest.raises(error, match=message):
+            refuse(catalog, ["board:url=x"], Path("results"))
+    assert capsys.readouterr() == ("", "checked\n" * 2)
 
 
 def test_listener_output_does_not_reach_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from filelock import FileLock
+from optuna.storages.journal import JournalFileBackend
 from sample_records import ENVIRONMENT, success
 from toy_plugin import PEERS, TOY_REF, install, install_toy
 
-from harness.errors import BusyError, HarnessError, PluginError, UsageError
+from harness.errors import BusyError, HarnessError, PluginError, RecordError, UsageError
+from harness.execute import claims
 from harness.execute.builtin import LocalExecutor
+from harness.execute.claims import claimed
+from harness.execute.device_lock import measuring_on
+from harness.execute.resume import Decision
 from harness.execute.runner import Listener, Prune
 from harness.plan.selection import Selection
 from harness.plugins import load
@@ -39,7 +49,7 @@ from harness.tuning.driver import Tuned, tune
 from harness.tuning.open_study import Settings
 from harness.tuning.request import Tuning, plan
 from harness.tuning.sampling import Asked
-from harness.tuning.study import JOURNAL, STUDY, Study, directory, load_all
+from harness.tuning.study import FOLDER, JOURNAL, STUDY, TRIALS, Study, directory, load_all
 
 SEARCH = ("recipe.learning_rate=log:1e-4:1.0", "recipe.batch_size=8,16,32")
 
@@ -164,15 +174,14 @@ def study(toys: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stu
     def execute(
         runs: Runs, trials: int = 12, backends: tuple[str, ...] = ("toy-numpy",), place: str = "results", **more: Any
     ) -> Tuned:
-        settings = {name: more.pop(name) for name in ("storage", "rerun") if name in more}
+        settings = {name: more.pop(name) for name in ("storage", "rerun", "wait") if name in more}
         monkeypatch.setattr(driver, "run_all", runs)
         monkeypatch.setattr(open_study, "run_all", runs)
         for module in (driver, request):
             monkeypatch.setattr(module, "lanes_for", lambda specs, jobs: ())  # however many cores this machine has
-        overrides = more.pop("overrides", ("recipe.epochs=8",))
+        overrides, listener = more.pop("overrides", ("recipe.epochs=8",)), more.pop("listener", None) or Messages()
         chosen = Selection(tasks=("toy-regress",), backends=backends, threads=1, overrides=overrides)
         wanted = Tuning(selection=chosen, trials=trials, **{"search": SEARCH, "confirm": 0} | more)
-        listener = more.get("listener") or Messages()
         return tune(plan(wanted, toys), toys, Store(tmp_path / place), Settings(timeout_s=60, **settings), listener)
 
     return execute
@@ -374,6 +383,76 @@ def test_study_is_not_executed_twice(remote: bool, study: Study_, monkeypatch: p
     assert len(runs.executed) == 1
 
 
+def test_study_that_another_command_executes_is_continued_when_it_ends(study: Study_, tmp_path: Path) -> None:
+    (done,) = study(Runs(), trials=1).studies
+    lock = FileLock(tmp_path / "results" / FOLDER / f".{done.name}.lock")
+    lock.acquire()
+
+    class Waiting(Messages):
+        def message(self, text: str) -> None:
+            super().message(text)
+            if text == f"waiting, because another harness command is executing the study {done.name!r}":
+                lock.release()
+
+    runs = Runs()
+    assert len(study(runs, trials=2, wait=True, listener=Waiting()).studies[0].trials) == 2
+    assert len(runs.executed) == 1
+
+
+def confirmed_keys(tuned: Tuned) -> set[str]:
+    return {record.request_key for record in tuned.records}
+
+
+def test_confirmation_is_not_executed_by_two_commands(study: Study_, tmp_path: Path) -> None:
+    key = min(confirmed_keys(study(Runs(), trials=2, confirm=1, place="other")))
+    runs = Runs()
+    with (
+        claimed(Store(tmp_path / "results"), [key]),
+        pytest.raises(BusyError, match=r"the trials are finished, but .* executing 1 of these runs .* then repeat the"),
+    ):
+        study(runs, trials=2, confirm=1)
+    assert [kind for _, kind in runs.executed] == ["quality"] * 2
+    again = Runs()
+    assert len(study(again, trials=2, confirm=1).records) == 2
+    assert [kind for _, kind in again.executed] == [None] * 2
+
+
+def test_confirmation_waits_without_the_device_and_uses_the_runs_of_the_other_command(
+    study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, two commands could wait for each other."""
+    monkeypatch.setattr(claims, "WAIT_S", 0.01)
+    first = study(Runs(), trials=2, confirm=1, place="other")
+    results = Store(tmp_path / "results")
+    entered: list[str] = []
+
+    def decide(specs: Sequence[RunSpec], *_: Any, **__: Any) -> list[Decision]:
+        stored = {run.record.request_key: run for run in results.load().runs}
+        return [Decision(spec, stored.get(spec.key), "") for spec in specs]
+
+    monkeypatch.setattr(driver, "decide", decide)
+
+    class Waiting(Messages):
+        def message(self, text: str) -> None:
+            super().message(text)
+            if text.startswith("waiting, because another harness command") and not entered:
+                with measuring_on(["cpu"]):
+                    entered.append(text)
+                for record in first.records:
+                    with results.scratch() as scratch:
+                        results.commit(scratch, msgspec.structs.replace(record, run_id=""))
+                other.close()
+
+    other = ExitStack()
+    other.enter_context(claimed(results, confirmed_keys(first)))
+    runs, listener = Runs(), Waiting()
+    second = study(runs, trials=2, confirm=1, wait=True, listener=listener)
+    assert len(entered) == 1
+    assert confirmed_keys(second) == confirmed_keys(first)
+    assert [kind for _, kind in runs.executed] == ["quality"] * 2
+    assert not any(text.startswith("confirmation on fresh seeds") for text in listener.texts)
+
+
 def test_study_of_two_backends_has_equal_budgets_and_first_trials(study: Study_) -> None:
     runs = Runs()
     one, other = study(runs, trials=8, backends=("toy-numpy", "peer-wide"), sampler="random").studies
@@ -456,10 +535,74 @@ def test_study_in_a_database_is_continued_and_needs_its_records(study: Study_, t
     (more,) = study(Runs(), trials=3, storage=storage).studies
     assert more.trials[:2] == done.trials
     assert not (directory(tmp_path / "results", done.name) / JOURNAL).exists()
-    with pytest.raises(UsageError, match="but the records of its trials, such as trial 0, are not in"):
+    with pytest.raises(UsageError, match=r"trial 0, are missing or damaged in .*; pass the --results directory of"):
         study(Runs(), trials=3, storage=storage, place="elsewhere")
     with pytest.raises(UsageError, match="uses the storage"):
         study(Runs(), trials=3)
+
+
+def test_study_in_a_storage_is_not_executed_for_two_results_directories(
+    study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    urls = {"storage": "sqlite:///tuning.db"}, {"storage": f"sqlite:///{tmp_path}/tuning.db"}
+
+    class Again(Runs):
+        def __call__(self, *arguments: Any, **more: Any) -> list[RunRecord]:
+            with pytest.raises(BusyError, match=r"another harness command is executing the study .* or pass --wait"):
+                study(Runs(), trials=2, place="elsewhere", **urls[1])
+            return super().__call__(*arguments, **more)
+
+    monkeypatch.setattr(LocalExecutor, "remote", True)  # so that the device is not locked
+    (done,) = study(Again(), trials=1, **urls[0]).studies
+    assert len(done.trials) == 1
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
+    assert len(study(Runs(), trials=2, **urls[0]).studies[0].trials) == 2
+
+
+def test_study_whose_trials_were_removed_is_refused(study: Study_, tmp_path: Path) -> None:
+    (done,) = study(Runs(), trials=1).studies
+    shutil.rmtree(directory(tmp_path / "results", done.name) / TRIALS)
+    with pytest.raises(UsageError, match=r"trial 0, are missing or damaged in .*; restore the records, or pass"):
+        study(Runs(), trials=2)
+
+
+@pytest.mark.parametrize("writes", [1, 4, 9, 14])
+def test_study_whose_journal_cannot_be_written_is_continued_like_an_undisturbed_one(
+    writes: int, study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (expected,) = study(Runs(), trials=6, place="undisturbed").studies
+    append, left = JournalFileBackend.append_logs, [writes]
+
+    def append_while_there_is_space(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileBackend, "append_logs", append_while_there_is_space)
+        with pytest.raises(
+            HarnessError, match=rf"{JOURNAL}: .*No space left on device; .*repeat the command"
+        ) as raised:
+            study(Runs(), trials=6)
+        assert raised.value.exit_status == 1
+    (continued,) = study(Runs(), trials=6).studies
+    assert results_of(continued) == results_of(expected)
+
+
+def test_study_whose_database_is_lost_raises(study: Study_, tmp_path: Path) -> None:
+    database = tmp_path / "tuning.db"
+
+    class Lost(Runs):
+        def __call__(self, *arguments: Any, **more: Any) -> list[RunRecord]:
+            with sqlite3.connect(database) as connection:
+                connection.execute("DROP TABLE trial_user_attributes")
+            return super().__call__(*arguments, **more)
+
+    with pytest.raises(RecordError, match=r"the storage sqlite:///.*no such table.*repeat the command to continue"):
+        study(Lost(), trials=2, storage=f"sqlite:///{database}")
 
 
 def test_study_in_an_unusable_storage_raises(study: Study_) -> None:
@@ -551,3 +694,23 @@ def test_load_of_a_damaged_study_is_a_problem(study: Study_, tmp_path: Path) -> 
         assert str(path) in problems[0]
     path.write_text("{")
     assert load_all(tmp_path / "results")[0] == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "{}"])
+def test_damaged_study_is_not_continued_and_a_new_one_can_be_started(
+    content: str, study: Study_, tmp_path: Path
+) -> None:
+    (done,) = study(Runs(), trials=1).studies
+    path = directory(tmp_path / "results", done.name) / STUDY
+    path.write_text(content)
+    with pytest.raises(
+        RecordError, match=rf"{path}: not valid: .*; restore the file from a copy, or repeat .* --rerun"
+    ):
+        study(Runs(), trials=1)
+    assert path.read_text() == content
+    (new,) = study(Runs(), trials=1, rerun=True).studies
+    assert new.name == f"{done.name}-2"
+    runs = Runs()
+    (continued,) = study(runs, trials=2).studies
+    assert (continued.name, len(runs.executed)) == (new.name, 1)
+    assert path.read_text() == content

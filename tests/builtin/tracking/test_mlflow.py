@@ -26,7 +26,7 @@ from harness.records.store import Store, StoredRun
 
 pytest.importorskip("mlflow")
 from harness_tracking.content import parameters
-from harness_tracking.mlflow_log import MlflowLog, _name, _params
+from harness_tracking.mlflow_log import MlflowLog, _name, _params, check
 
 STEPS = StepsEnded(
     epoch=1,
@@ -48,8 +48,9 @@ def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("url", ["mlruns", "file:///tmp/mlruns", "./mlruns", "ftp://host", "/tmp/x.db"])
 def test_url_of_a_file_store_is_a_usage_error(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="needs the URL of a server"):
-        MlflowLog(tmp_path, {"url": url})
+    for use in (MlflowLog, check):
+        with pytest.raises(UsageError, match="needs the URL of a server"):
+            use(tmp_path, {"url": url})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     with pytest.raises(UsageError, match="needs the URL of a server"):
         MlflowLog(tmp_path, {})
@@ -62,8 +63,27 @@ def test_results_directory_with_question_mark_is_a_usage_error(tmp_path: Path) -
 
 @pytest.mark.parametrize("option", ["steps", "artifacts"])
 def test_option_that_is_neither_yes_nor_no_is_a_usage_error(option: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"option '{option}' must be yes or no, got 'true'"):
-        MlflowLog(tmp_path, {"url": "http://localhost:1", option: "true"})
+    for use in (MlflowLog, check):
+        with pytest.raises(UsageError, match=f"option '{option}' must be yes or no, got 'true'"):
+            use(tmp_path, {"url": "http://localhost:1", option: "true"})
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite:///{folder}/absent/mlflow.db", "the directory .*/absent does not exist"),
+        ("sqlite:///{folder}/text/mlflow.db", "the directory .*/text/mlflow.db does not exist|text is not a directory"),
+        ("sqlite:///{folder}/text", "file is not a database"),
+    ],
+)
+def test_check_rejects_an_unusable_database_and_writes_nothing(url: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a database " * 100)
+    with pytest.raises(UsageError, match=rf"the database .* cannot be used: {reason}"):
+        check(tmp_path / "results", {"url": url.format(folder=tmp_path)})
+    check(tmp_path / "results" / "nightly", {})
+    check(tmp_path / "results", {"url": f"sqlite:///{tmp_path}/new.db"})
+    check(tmp_path / "results", {"url": "http://localhost:1"})
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
 def test_parameters_have_flat_names_and_no_paths() -> None:
@@ -107,7 +127,9 @@ def test_server_that_does_not_answer_does_not_break_a_run(
         elapsed_s = time.monotonic() - start
     assert isinstance(finished.outcome, Success)
     assert elapsed_s - finished.wall_s < 5
-    assert capsys.readouterr().err.count("tracker 'recording' failed in harness_run_started: did not return") == 1
+    lines = [each for each in capsys.readouterr().err.splitlines() if "failed in harness_run_started: did not" in each]
+    assert len(lines) == 1
+    assert lines[0].endswith("it will receive no further events; log the runs later with `harness track`")
 
 
 @pytest.fixture(scope="module")
@@ -262,10 +284,12 @@ class TestDatabase:
         options = {"url": f"sqlite:///{database / 'mlflow.db'}", "experiment": "removed"}
         log = MlflowLog(tmp_path, options)
         log._client.delete_experiment(log._experiment_id)
-        with pytest.raises(UsageError, match="the MLflow experiment 'removed' was deleted; restore it with"):
-            MlflowLog(tmp_path, options)
+        for use in (MlflowLog, check):
+            with pytest.raises(UsageError, match="the MLflow experiment 'removed' was deleted; restore it with"):
+                use(tmp_path, options)
         log._client.restore_experiment(log._experiment_id)
-        MlflowLog(tmp_path, options)
+        for use in (MlflowLog, check):
+            use(tmp_path, options)
 
 
 def test_failure_kind_of_ctrl_c_is_interrupted() -> None:

@@ -23,7 +23,7 @@ from harness.records import RunRecord, StepsEnded, Trial
 from harness.records.store import Store, StoredRun
 
 pytest.importorskip("tensorboard")
-from harness_tracking.tensorboard_log import TensorBoardLog
+from harness_tracking.tensorboard_log import TensorBoardLog, check
 
 STEPS = StepsEnded(
     epoch=1,
@@ -174,6 +174,15 @@ def test_simultaneous_runs_have_separate_files(tmp_path: Path) -> None:
     assert "attempt-1-a" in lost.name
     assert read(lost).Tensors("outcome")[0].tensor_proto.string_val == [b"the attempt was lost"]
     assert scalars(finished)["train/loss"] == [(1, 2.0), (2, 1.0), (3, 0.5)]
+
+
+def test_check_rejects_a_directory_that_cannot_be_created_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/logs: cannot be written: .*/file is not a directory; choose another"):
+        check(tmp_path / "results", {"directory": str(tmp_path / "file" / "logs")})
+    check(tmp_path / "results", {})
+    check(tmp_path / "results", {"directory": str(tmp_path / "logs" / "more")})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_directory_that_cannot_be_created_is_a_usage_error(tmp_path: Path) -> None:
