@@ -54,7 +54,7 @@ LIMITS = [
     ("pipes at most ten times per second", child.BATCH_S, 0.1),
     ("it is terminated after 20 seconds", child.EXIT_WAIT_S, 20),
     ("After 30\nseconds", child.KILL_WAIT_S, 30),
-    ("a queue of at most 1,000 epochs", events.MAX_QUEUED, 1000),
+    ("queue contains 1,000 events", events.MAX_QUEUED, 1000),
     ("waits at most 5 seconds for the plugin's threads", streams.THREADS_WAIT_S, 5),
 ]
 
