@@ -48,11 +48,11 @@ def test_open_session_returns_the_session() -> None:
         (["cpu"], r"devices\(\) returned \['cpu'\]"),
         (
             [DeviceInfo(name="cpu", description="", precisions="fp32")],  # type: ignore[arg-type]
-            "the device 'cpu' has precisions='fp32'; write",
+            "the device 'cpu' has precisions='fp32'; use a tuple",
         ),
         (
             [DeviceInfo(name="cpu", description="", precisions=("float32",))],  # type: ignore[arg-type]
-            r"the device 'cpu' has precisions=\('float32',\); write",
+            r"the device 'cpu' has precisions=\('float32',\); use a tuple",
         ),
     ],
 )
