@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from harness import plugins
-from harness.execute.weights import initial_weights
 from harness.errors import UnsupportedError
+from harness.execute.weights import initial_weights
 from harness.interfaces import Binding, BuildNetwork, Network, Session, SessionRequest
 from harness.records import Recipe
 from harness.testing.session_cases import example

@@ -507,8 +507,8 @@ def test_backend_that_is_not_selected_does_not_train_its_own_model(at_once: Cata
         start, _, end = str(caught.value).partition("; it is implemented for: ")
         assert start == f"no plugin implements model '{shown}' (family 'toy') for backend 'at-once'"
         assert end.partition("; ")[2] == (
-            "select them in a separate command, and compare all runs with `harness report`; without --model, backend "
-            "'at-once' trains its own default model"
+            "select only these backends, or another model; without --model, backend 'at-once' trains its own default "
+            "model"
         )
 
 

@@ -88,4 +88,6 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     ),
 )
 PARITY = "network-matches-other-backends"
-PARITY_FIX = "inspect the first stage and parameter that differ; docs/explanation/parity.md explains the stages"
+PARITY_FIX = (
+    "inspect the first stage and parameter that differ; the page 'Parity' of the documentation explains the stages"
+)
