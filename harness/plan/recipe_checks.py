@@ -16,7 +16,7 @@ _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
 def check_dropout(model: Model, changes: Mapping[str, Any]) -> None:
-    """Raise `harness.CombinationError` if changes to the recipe, declared for a model without dropout layers, set a
+    """Raise `harness.CombinationError` if changes to the recipe, which are declared for a model without dropout layers, set a
     dropout rate."""
     if changes.get("dropout") and not model.has_dropout:
         raise CombinationError(

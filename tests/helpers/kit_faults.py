@@ -150,6 +150,10 @@ class UnknownRecipe(ToyLinear):
     recipes = {"toy-linear": {"speed": 2}}
 
 
+class IgnoredDropout(ToyLinear):
+    recipes = {"toy-linear": {"dropout": 0.1}}
+
+
 class WithoutNetwork(ToyLinear):
     name = "toy-lonely"
     variants = {"toy-lonely": {}}
@@ -311,6 +315,15 @@ class Widens(NumpySession):
 class SortsOutputs(NumpySession):
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         return np.sort(super().predict(inputs), axis=0)
+
+
+class CountsMore(NumpySession):
+    """Session whose network computes one more operation per example than the model declares."""
+
+    def flops_bounds(self, inputs: Mapping[str, Any]) -> tuple[float, float]:
+        (examples, features), (_, outputs) = inputs["features"].shape, self.network.module.values["weight"].shape
+        low = examples * (2 * features * outputs + 1) + 1000
+        return low, 2 * low
 
 
 class LearnsBackwards(NumpySession):

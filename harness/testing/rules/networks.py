@@ -115,7 +115,7 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
         "network-computes-the-declared-flops",
         "flops_per_sample of the model is between the operations in matrix products and convolutions and the total of "
         "the network, if the backend counts them.",
-        "correct the formula in flops_per_sample, or the sizes of the layers; count each multiply-add as two operations",
+        "correct the formula in flops_per_sample or the sizes of the layers; count each multiply-add as two operations",
         _computes_the_declared_flops,
     ),
 )
