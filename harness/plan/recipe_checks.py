@@ -16,8 +16,8 @@ _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
 def check_dropout(model: Model, changes: Mapping[str, Any]) -> None:
-    """Raise `harness.CombinationError` if changes to the recipe, which are declared for a model without dropout layers, set a
-    dropout rate."""
+    """Raise `harness.CombinationError` if changes to the recipe that a plugin declares for a model without dropout
+    layers set a dropout rate."""
     if changes.get("dropout") and not model.has_dropout:
         raise CombinationError(
             f"the recipe sets dropout to {changes['dropout']}, but model {model.name!r} does not declare dropout "
