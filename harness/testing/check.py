@@ -21,7 +21,7 @@ from harness.testing.rules.backends import BACKEND_RULES
 from harness.testing.rules.datasets import DATASET_RULES, LoadedDataset
 from harness.testing.rules.metrics import METRIC_RULES
 from harness.testing.rules.models import MODEL_RULES, SizedModel
-from harness.testing.rules.networks import NETWORK_RULES, PARITY, PARITY_FIX
+from harness.testing.rules.networks import FLOPS, NETWORK_RULES, PARITY, PARITY_FIX
 from harness.testing.rules.plugins import PLUGIN_RULES, Installed
 from harness.testing.rules.reporters import REPORTER_RULES, Rendered
 from harness.testing.rules.tasks import TASK_RULES, PreparedTask
@@ -78,7 +78,7 @@ def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda t
     backends, the two networks are compared only once.
 
     A violation that would cause other violations is reported once: the networks of a model that violates one of
-    `NEEDED_BY_NETWORKS` are not checked, and a network that violates a rule is not compared.
+    `NEEDED_BY_NETWORKS` are not checked, and a network that violates a rule other than `FLOPS` is not compared.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -96,7 +96,8 @@ def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda t
             yield from (_not_checked(rule.name, subject, reason) for rule in NETWORK_RULES)
             continue
         for finding in check(subject, catalog):
-            if finding.passed is False and violated.get(str(subject)) not in NEEDED_BY_NETWORKS:
+            recorded = violated.get(str(subject)) in NEEDED_BY_NETWORKS
+            if finding.passed is False and finding.rule != FLOPS and not recorded:
                 violated[str(subject)] = finding.rule
             yield finding
     yield from _comparisons(offered, violated, catalog, progress)

@@ -22,7 +22,7 @@ from harness.records import IGNORED
 from harness.testing import check as kit
 from harness.testing.check import RULES, Subject, apply_rules, check, check_plugin, subjects
 from harness.testing.rule import Finding, Rule
-from harness.testing.rules.networks import PARITY
+from harness.testing.rules.networks import FLOPS, PARITY
 
 RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
 
@@ -350,20 +350,30 @@ def test_parity_with_invalid_settings_is_a_finding(faults: ModuleType, catalog: 
     assert "unknown option 'recipe.speed'" in finding.seen
 
 
-def test_network_that_breaks_a_rule_is_not_compared(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rule", "count"), [("network-predicts-each-example", 0), (FLOPS, 1)])
+def test_network_that_breaks_a_rule_is_not_compared(
+    rule: str, count: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The comparison would fail with the framework's error message, which does not name the cause."""
     monkeypatch.setattr(type(catalog.backend("toy-absent")), "requires", {})
-    monkeypatch.setattr(kit, "parity", None)
+    compared = []
+
+    def compare(subject: Subject, *_: Any) -> Finding:
+        compared.append(subject)
+        return Finding(rule=PARITY, subject=str(subject), passed=True)
+
+    monkeypatch.setattr(kit, "parity", compare)
 
     def faulty(subject: Subject, catalog: Catalog) -> list[Finding]:
         passed = subject.name != "toy/toy-absent"
-        return [Finding(rule="network-predicts-each-example", subject=str(subject), passed=passed, seen="a shape")]
+        return [Finding(rule=rule, subject=str(subject), passed=passed, seen="a shape")]
 
     monkeypatch.setattr(kit, "check", faulty)
     findings = [each for each in check_plugin(TOY_REF, catalog) if each.rule == PARITY]
-    assert {(each.passed, each.seen) for each in findings} == {
-        (None, "the network toy/toy-absent violates the rule network-predicts-each-example")
-    }
+    assert len(compared) == count
+    if not count:
+        reason = "the network toy/toy-absent violates the rule network-predicts-each-example"
+        assert {(each.passed, each.seen) for each in findings} == {(None, reason)}
 
 
 def test_fix_of_an_error_message_does_not_refer_to_a_line_that_is_not_shown() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from harness.errors import UnsupportedError
+from harness.errors import PluginError, UnsupportedError
 from harness.execute.declarations import declared_flops
 from harness.measure.losses import fetched_loss
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.rules.sessions import CLOSE, distance, round_trips_weights
 from harness.testing.workbench import Workbench
 
+FLOPS = "network-computes-the-declared-flops"
 FLOPS_TOLERANCE = 0.01
 """Largest relative error of `Model.flops_per_sample`. An implementation may compute slightly more than the architecture
 requires. For example, the positional convolution of wav2vec 2.0 computes one frame more than it returns."""
@@ -81,13 +82,13 @@ def _computes_the_declared_flops(bench: Workbench) -> None:
 
     The difference between two batches excludes operations whose number does not depend on the batch size.
     """
-    with bench.session() as session:
-        try:
+    try:
+        declared = declared_flops(bench.model, bench.request.config, bench.data.info)
+        with bench.session() as session:
             small, large = (session.flops_bounds(bench.batch(examples=count).inputs) for count in (2, 4))
-        except UnsupportedError as error:
-            raise NotChecked(str(error)) from None
+    except (PluginError, UnsupportedError) as error:  # the rules for models report an invalid result of the model
+        raise NotChecked(str(error)) from None
     low, high = ((more - fewer) / 2 for fewer, more in zip(small, large, strict=True))
-    declared = declared_flops(bench.model, bench.request.config, bench.data.info)
     if not (1 - FLOPS_TOLERANCE) * low <= declared <= (1 + FLOPS_TOLERANCE) * high:
         raise Broken(
             f"flops_per_sample of model {bench.model.name!r} returns {declared:.10g}, but the network computes "
@@ -112,7 +113,7 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
         _predicts_each_example,
     ),
     Rule(
-        "network-computes-the-declared-flops",
+        FLOPS,
         "flops_per_sample of the model is between the operations in matrix products and convolutions and the total of "
         "the network, if the backend counts them.",
         "correct the formula in flops_per_sample or the sizes of the layers; count each multiply-add as two operations",
