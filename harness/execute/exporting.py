@@ -114,9 +114,8 @@ def export_in_child(
         limit_option=option,
     )
     if isinstance(made, Failure):
-        raise HarnessError(
-            f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {made.message}"
-        )
+        kind = UnsupportedError if made.kind == "unsupported" else HarnessError
+        raise kind(f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {made.message}")
     return made
 
 

@@ -317,6 +317,15 @@ class SortsOutputs(NumpySession):
         return np.sort(super().predict(inputs), axis=0)
 
 
+class Drops(NumpySession):
+    """Session that drops inputs in training, depending on the seed."""
+
+    def _backward(self, batch: Batch) -> Any:
+        features, rate = batch.inputs["features"], self.request.recipe.dropout
+        kept = np.random.default_rng(self.request.seed).uniform(size=features.shape) >= rate
+        return super()._backward(Batch({"features": (features * kept).astype(np.float32)}, batch.targets))
+
+
 class CountsMore(NumpySession):
     """Session whose network computes one more operation per example than the model declares."""
 

@@ -170,10 +170,23 @@ def test_faulty_network_breaks_one_rule(faults: ModuleType, catalog: Catalog) ->
     assert broken(list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))) == ["network-has-every-parameter"]
     put(catalog, "backend", faults.opening(faults.SortsOutputs))
     assert broken(list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))) == ["network-predicts-each-example"]
+    put(catalog, "backend", faults.opening(faults.Drops))
+    findings = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))
+    assert broken(findings) == ["network-declares-its-dropout"]
     put(catalog, "backend", faults.opening(faults.CountsMore))
     findings = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))
     assert broken(findings) == ["network-computes-the-declared-flops"]
     assert "returns 24, but the network computes 25 operations per example" in findings[-1].seen
+
+
+@pytest.mark.parametrize("session", ["Drops", "NumpySession"])
+def test_network_of_a_model_with_dropout_must_use_dropout(session: str, faults: ModuleType, catalog: Catalog) -> None:
+    from harness_toy import ToyLinear
+
+    put(catalog, "model", type("WithDropout", (ToyLinear,), {"has_dropout": True})())
+    put(catalog, "backend", faults.opening(getattr(faults, session)))
+    findings = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))
+    assert broken(findings) == ([] if session == "Drops" else ["network-declares-its-dropout"])
 
 
 def test_network_whose_operations_are_not_counted_is_not_checked(catalog: Catalog) -> None:

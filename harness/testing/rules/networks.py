@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
+
 from harness.errors import PluginError, UnsupportedError
 from harness.execute.declarations import declared_flops
 from harness.measure.losses import fetched_loss
 from harness.testing.rule import Broken, NotChecked, Rule
-from harness.testing.rules.sessions import CLOSE, distance, round_trips_weights
+from harness.testing.rules.sessions import CLOSE, by_steps, distance, round_trips_weights
 from harness.testing.workbench import Workbench
 
 FLOPS = "network-computes-the-declared-flops"
@@ -77,6 +79,23 @@ def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
         raise Broken(f"predictions have shape {outputs.shape}, expected {expected}")
 
 
+def _declares_its_dropout(bench: Workbench) -> None:
+    """Train with dropout and two seeds, whose losses differ only if the network has dropout layers."""
+    by_steps(bench)
+    recipe = msgspec.structs.replace(bench.request.recipe, dropout=0.5)
+    losses = []
+    for seed in (1, 2):
+        with bench.session(seed=seed, recipe=recipe) as session:
+            losses.append(bench.losses(session, steps=2))
+    if not bench.model.has_dropout and distance(losses[0], losses[1]) > CLOSE:
+        raise Broken(
+            f"the network uses dropout, but has_dropout of model {bench.model.name!r} is False, so the rate of every run "
+            "is 0"
+        )
+    if bench.model.has_dropout and losses[0] == losses[1]:  # The losses of small networks may differ only slightly.
+        raise Broken(f"has_dropout of model {bench.model.name!r} is True, but the network does not use dropout")
+
+
 def _computes_the_declared_flops(bench: Workbench) -> None:
     """Compare `Model.flops_per_sample` with the operations that the backend counts.
 
@@ -111,6 +130,12 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
         "depend on other examples.",
         "return float32 [B, info.outputs] or [B, L, info.outputs]; use running statistics and masks when predicting",
         _predicts_each_example,
+    ),
+    Rule(
+        "network-declares-its-dropout",
+        "The network uses dropout if and only if has_dropout of the model is True.",
+        "apply the argument `dropout` of the build function in training and set has_dropout = True, or remove both",
+        _declares_its_dropout,
     ),
     Rule(
         FLOPS,
