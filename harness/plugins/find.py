@@ -92,7 +92,7 @@ def installed() -> set[PluginRef]:
 
 def without_entry_point(name: str) -> str:
     """Return a message about an installed distribution that is probably meant to provide `name`, but declares no
-    plugin. Return "" if there is no such distribution.
+    plugin. Return "" if no such distribution is installed.
 
     The distribution requires harness, and its name contains `name` or is contained in `name`.
     """

@@ -89,8 +89,7 @@ def _declares_its_dropout(bench: Workbench) -> None:
             losses.append(bench.losses(session, steps=2))
     if not bench.model.has_dropout and distance(losses[0], losses[1]) > CLOSE:
         raise Broken(
-            f"the network uses dropout, but has_dropout of model {bench.model.name!r} is False, so the rate of every run "
-            "is 0"
+            f"the network uses dropout, but has_dropout of model {bench.model.name!r} is False, so the rate is always 0"
         )
     if bench.model.has_dropout and losses[0] == losses[1]:  # The losses of small networks may differ only slightly.
         raise Broken(f"has_dropout of model {bench.model.name!r} is True, but the network does not use dropout")
