@@ -39,12 +39,13 @@ def declared_flops(model: Model, config: Any, info: DataInfo) -> float:
             f"model {model.name!r}: flops_per_sample() returned {_described(returned)} instead of a number; return "
             "the number of operations"
         )
-    if not (math.isfinite(returned) and returned >= 0):
+    flops = float(returned)
+    if not (math.isfinite(flops) and flops >= 0):
         raise PluginError(
-            f"model {model.name!r}: flops_per_sample() returned {float(returned)}; return a finite number of "
+            f"model {model.name!r}: flops_per_sample() returned {flops}; return a finite number of "
             "operations, 0 or more"
         )
-    return float(returned)
+    return flops
 
 
 def _described(value: Any) -> str:

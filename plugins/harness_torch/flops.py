@@ -49,7 +49,7 @@ class _OtherOperators(TorchDispatchMode):
     """Count of the floating-point values that operators outside of `registry` read and write."""
 
     def __init__(self, registry: Mapping[Any, Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._registry = registry
         self.values = 0
         self.unknown = set[str]()
