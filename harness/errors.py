@@ -43,7 +43,12 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """Error raised if a request is invalid, before any run starts."""
+    """Error raised if a request is invalid.
+
+    Requests are checked before any run starts. Only a problem that depends on the prepared data may be found later: if
+    a model does not accept the data although its options have their default values (`harness.Model.parameters`), the
+    error is the message of the failed run.
+    """
 
     exit_status = 2
 

@@ -41,6 +41,7 @@ from harness.measure import stats
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
 from harness.measure.quality.metrics import averaged_over, info_of
 from harness.records import Failure, RunRecord, Success, Trial
+from harness.records.record import MAX_MESSAGE
 
 __all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 
@@ -330,7 +331,7 @@ def _status(group: list[RunRecord]) -> str:
 def _explain(record: RunRecord) -> str:
     assert isinstance(record.outcome, Failure)
     split = f"{record.spec.split_title}, " if record.spec.split_title else ""
-    return f"{split}seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
+    return f"{split}seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message, MAX_MESSAGE)}"
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:

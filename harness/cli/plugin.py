@@ -189,7 +189,7 @@ def check(which: str | None, format_: str) -> None:
 def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are no plugins to check."""
     from harness.errors import UnknownNameError, UsageError
-    from harness.plugins.find import named
+    from harness.plugins.find import is_installed, named, no_entry_point, without_entry_point
     from harness.plugins.requirements import DISTRIBUTION
 
     if which is not None and which.endswith(".py"):
@@ -212,13 +212,17 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
         distribution = _project(Path(which))
         refs = [ref for ref in known if ref.distribution.replace("_", "-").lower() == distribution]
         if not refs:
+            if is_installed(distribution):
+                raise UsageError(f"{which}: {no_entry_point(distribution)}: pip install --editable {which}")
             raise UsageError(
                 f"{which}: the distribution {distribution!r} is not installed; run: pip install --editable {which}"
             )
         return catalog, refs
     refs = [ref for ref in known if ref.name == which]
     if not refs:
-        raise UnknownNameError("plugin", which, {ref.name for ref in known})
+        unregistered = without_entry_point(which)
+        hint = f"\n  {unregistered}" if unregistered else ""
+        raise UnknownNameError("plugin", which, {ref.name for ref in known}, hint=hint)
     return catalog, refs
 
 

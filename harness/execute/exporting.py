@@ -118,7 +118,8 @@ def export_in_child(
     if isinstance(made, Failure):
         # The errors of frameworks do not always name this reason.
         full = "the disk is full; " if shutil.disk_usage(directory).free < FULL_BYTES else ""
-        raise HarnessError(
+        kind = UnsupportedError if made.kind == "unsupported" else HarnessError
+        raise kind(
             f"run {spec.weights.run!r} could not be exported as {format_} by {spec.backend}: {full}{made.message}"
         )
     return made

@@ -13,6 +13,7 @@ from harness.execute.memory_limit import OPTION, MemoryWatch, size_text
 from harness.plugins.failures import describe, place
 from harness.records import Failure, FailureKind
 from harness.records.reading import MAX_LOG_BYTES, open_stored
+from harness.records.record import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from harness.interfaces import Backend
@@ -72,7 +73,7 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
         kind = "oom"
     elif not isinstance(error, HarnessError):
         text, where = describe(error), place(error)
-    message = text.splitlines()[0][:500]
+    message = text.splitlines()[0][:MAX_MESSAGE]
     return Failure(kind=kind, message=f"{message} ({where})" if where else message, phase=phase)
 
 
@@ -101,7 +102,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
         message = "exited with status 0 but returned no result"
     else:
         lines = [line for line in log_tail.splitlines() if line.strip()]
-        kind, message = "error", lines[-1][:500] if lines else ended.how
+        kind, message = "error", lines[-1][:MAX_MESSAGE] if lines else ended.how
     if kind in ("crash", "error") and any(line.startswith(_NO_MEMORY) for line in log_tail.splitlines()[-10:]):
         kind = "oom"
     if ended.too_long_lines:

@@ -1,5 +1,5 @@
-"""Checks of recipe options that refer to the parameters of the model, to the classes of the data, or to epochs of a
-training whose number of steps is limited.
+"""Checks of options that refer to the parameters of the model, to the classes of the data, or to epochs of a training
+whose number of steps is limited.
 
 The parameters, the classes and the number of steps in an epoch are known only when the data are prepared. The data are
 therefore prepared in a child process, before the first run starts. Prepared data that can be cached are reused by the
@@ -9,11 +9,13 @@ runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
 from harness.errors import UsageError
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.declarations import declared_parameters
 from harness.execute.preparation import load_plugins, prepare_data
 from harness.execute.training_options import check_options, options_in_use
 from harness.execute.variables import child_environment
@@ -30,7 +32,7 @@ class OptionsJob(msgspec.Struct, frozen=True, kw_only=True):
     """Job for a child process that checks options."""
 
     specs: tuple[RunSpec, ...]
-    """Specifications with the same data and the same model."""
+    """Specifications with the same data and the same model. Their model options may differ."""
     plugins: tuple[PluginRef, ...]
 
 
@@ -43,22 +45,22 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_before_runs(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None]) -> None:
     """Raise `harness.UsageError` if an option is incompatible with the parameters of the model, the classes of the data
-    or the number of steps.
+    or the number of steps, or if the model does not accept the data with its options (`Model.parameters`).
 
-    Only the options in `harness.execute.training_options.options_in_use` are checked. No process is started if there
-    are none. If the data cannot be prepared, no exception is raised, and the run reports the error.
+    Only the options in `harness.execute.training_options.options_in_use` and the options of the model are checked. No
+    process is started if these options have their default values. If the data cannot be prepared, no exception is
+    raised, and the run reports the error.
     """
     groups: dict[bytes, dict[bytes, RunSpec]] = {}
     for spec in specs:
-        trains = spec.weights is None and catalog.backend(spec.backend).trains_by_steps
-        if trains and (used := options_in_use(spec.recipe)):
+        if spec.weights is None and (used := _used(spec, catalog)):
             data = [spec.task, spec.dataset, spec.dataset_options, spec.task_options]
-            group = msgspec.json.encode([spec.env, *data, spec.model, spec.model_options])
+            group = msgspec.json.encode([spec.env, *data, spec.model])
             plain = msgspec.structs.replace(spec, teacher=None)
             groups.setdefault(group, {}).setdefault(msgspec.json.encode(used), plain)
     for alike in groups.values():
         chosen = tuple(alike.values())
-        names = ", ".join(dict.fromkeys(f"recipe.{name}" for spec in chosen for name in _shown(spec.recipe)))
+        names = ", ".join(dict.fromkeys(name for spec in chosen for name in _shown(spec, catalog)))
         say(f"{chosen[0].task} · {chosen[0].dataset} · {chosen[0].model}: checking {names}")
         found = call_in_child(
             check_in_child,
@@ -71,10 +73,25 @@ def check_before_runs(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callab
             raise UsageError(found.problem)
 
 
-def _shown(recipe: Recipe) -> list[str]:
+def _used(spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
+    """Return the options to check that differ from their defaults, as a mapping from names to values.
+
+    Recipes are used only by backends that train in steps. The sizes of a pretrained model are those of its checkpoint.
+    """
+    used: dict[str, Any] = {}
+    if catalog.backend(spec.backend).trains_by_steps:
+        used = {f"recipe.{name}": value for name, value in options_in_use(spec.recipe).items()}
+    if spec.pretrained is None:
+        model, variant = catalog.model(spec.model)
+        default = msgspec.to_builtins(msgspec.convert(dict(model.variants[variant]), model.Config))
+        used |= {f"model.{name}": value for name, value in spec.model_options.items() if value != default[name]}
+    return used
+
+
+def _shown(spec: RunSpec, catalog: Catalog) -> list[str]:
     """Return the names of the options for a message. If the length of the training is checked, the limit is named."""
-    lengths = length_options(recipe)
-    return [name for name in options_in_use(recipe) if name == "max_steps" or name not in lengths]
+    lengths = {f"recipe.{name}" for name in length_options(spec.recipe) if name != "max_steps"}
+    return [name for name in _used(spec, catalog) if name not in lengths]
 
 
 def check_in_child(job: OptionsJob, context: ChildContext) -> Checked:
@@ -83,8 +100,8 @@ def check_in_child(job: OptionsJob, context: ChildContext) -> Checked:
     info = prepare_data(catalog, first).info
     model, _ = catalog.model(first.model)
     try:
-        parameters = model.parameters(msgspec.convert(first.model_options, model.Config), info)
         for spec in job.specs:
+            parameters = declared_parameters(model, msgspec.convert(spec.model_options, model.Config), info)
             check_options(spec.recipe, parameters, info)
     except UsageError as error:
         return Checked(problem=str(error))

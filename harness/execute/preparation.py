@@ -19,6 +19,7 @@ from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
 from harness.execute import teacher_logits
 from harness.execute.backends import devices_of, open_session
+from harness.execute.declarations import declared_parameters
 from harness.execute.networks import checked_build
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
@@ -87,7 +88,7 @@ def preparation_of(
     model, _ = catalog.model(spec.model)
     build, exported, notes = _model_source(spec, model, catalog, executable)
     config = msgspec.convert(spec.model_options, model.Config)
-    declared = model.parameters(config, data.info)
+    declared = declared_parameters(model, config, data.info)
     frozen = frozen_names(spec.recipe, declared)
     parameters = with_frozen(declared, frozen)
     request = SessionRequest(

@@ -26,6 +26,7 @@ import msgspec
 from harness.data.install import Log, reporter
 from harness.execute.child import ChildContext
 from harness.execute.cores import core_shares, ordered_cores, use_cores
+from harness.execute.declarations import declared_flops
 from harness.execute.environment import collect
 from harness.execute.exporting import executable_model
 from harness.execute.failures import from_exception
@@ -591,7 +592,7 @@ def _without_test(data: PreparedData) -> PreparedData:
 def _model_info(prepared: Preparation) -> ModelInfo:
     return ModelInfo(
         parameters=sum(math.prod(p.shape) for p in prepared.request.parameters if p.trainable),
-        flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, prepared.data.info)),
+        flops_per_sample=declared_flops(prepared.model, prepared.request.config, prepared.data.info),
     )
 
 

@@ -393,6 +393,31 @@ class Session(ABC):
         """
         raise UnsupportedError(f"{type(self).__name__} does not compute attributions; use another backend")
 
+    def flops_bounds(self, inputs: Mapping[str, Array]) -> tuple[float, float]:
+        """Count the floating-point operations of the network's forward pass. The network is in evaluation mode.
+
+        ``harness plugin check`` compares the result with `Model.flops_per_sample`.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Inputs ``[B, ...]``, keyed by input name.
+
+        Returns
+        -------
+        low : float
+            Number of operations in matrix products and convolutions for the batch. A multiply-add counts as two
+            operations.
+        high : float
+            Upper bound on the number of all operations for the batch.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the operations cannot be counted.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not count the operations of networks")
+
     def close(self) -> None:  # noqa: B027  # optional
         """Free the session's memory on the device. The session is not used afterwards."""
 

@@ -66,7 +66,8 @@ class Model(ABC, Generic[ConfigT]):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the task's training recipe, keyed by variant or family name."""
     has_dropout: ClassVar[bool] = False
-    """True if the model has dropout layers."""
+    """True if the model has dropout layers. If False, networks are built with a dropout rate of 0, and a recipe that
+    the model or a dataset declares for the model must not set a dropout rate."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
     """Changes to the training recipe when training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""

@@ -541,7 +541,7 @@ def _training(
         if near := difflib.get_close_matches(model.name, misspelled, 1):
             hint = f"; it has a network for the unknown model {near[0]!r}; did you mean {model.name!r}?"
             raise CombinationError(f"no plugin implements model {model.name!r} for backend {backend!r}{hint}")
-        hint = "; select them in a separate command, and compare all runs with `harness report`" if others else ""
+        hint = "; select only these backends, or another model" if others else ""
         if _own_default_model(comparison.task, trainer, catalog):
             hint += f"; without --model, backend {backend!r} trains its own default model"
         raise CombinationError(

@@ -6,13 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.errors import CombinationError
-from harness.interfaces import Backend, Dataset, Task
+from harness.interfaces import Backend, Dataset, Model, Task
 from harness.records import Precision, Recipe
 from harness.records.recipe import session_options
 
 _DEFAULTS = Recipe()
 _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 """Smallest and largest positive normal numbers in float32."""
+
+
+def check_dropout(model: Model, changes: Mapping[str, Any]) -> None:
+    """Raise `harness.CombinationError` if changes to the recipe that a plugin declares for a model without dropout
+    layers set a dropout rate."""
+    if changes.get("dropout") and not model.has_dropout:
+        raise CombinationError(
+            f"the recipe sets dropout to {changes['dropout']}, but model {model.name!r} does not declare dropout "
+            "layers, so the rate would be ignored; set has_dropout = True in the class of the model, or remove dropout "
+            "from the recipe"
+        )
 
 
 def check_recipe(

@@ -17,7 +17,7 @@ from harness.interfaces import Backend, Dataset, Model, Task
 from harness.plan.checkpoint import model_options
 from harness.plan.overrides import declared_by, merge
 from harness.plan.own_data import epochs_note, model_by_size, model_note, with_enough_steps
-from harness.plan.recipe_checks import check_recipe
+from harness.plan.recipe_checks import check_dropout, check_recipe
 from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
 
 WITH_TEACHER = {"distillation_alpha": 0.5, "distillation_temperature": 2.0}
@@ -54,6 +54,10 @@ def recipe_for(
 
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.
+
+    The dropout of the task's recipe is ignored if the model has no dropout layers, because the recipe applies to all
+    models. A dropout that is declared for this model or set by the user would be an error, which is raised as a
+    `harness.UsageError`.
     """
     layers: list[tuple[Model | Dataset, Mapping[str, Any]]]
     if fine_tuning:
@@ -75,6 +79,9 @@ def recipe_for(
     if recipe.dropout and not model.has_dropout:
         if changes.get("dropout"):
             raise CombinationError(f"model {variant!r} has no dropout; remove recipe.dropout")
+        for source, layer in layers:
+            with declared_by(f"{'model' if source is model else 'dataset'} {source.name!r}"):
+                check_dropout(model, layer)
         recipe = msgspec.structs.replace(recipe, dropout=0.0)
     return recipe
 

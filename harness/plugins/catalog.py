@@ -10,7 +10,7 @@ from harness.errors import HarnessError, PluginError, UnknownNameError, UsageErr
 from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
 from harness.plugins import requirements
 from harness.plugins.failures import PluginFailure, not_loaded
-from harness.plugins.find import core
+from harness.plugins.find import core, without_entry_point
 from harness.records import PluginRef, RunSpec
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ class Catalog:
             return PluginError(self.conflicts[kind, name])
         if missing := not_loaded(self.recorded, [plugin.ref for plugin in self.plugins], self.failures):
             return PluginError(f"the {kind} {name!r} of the run is not available: {missing}")
-        return UnknownNameError(kind, name, known, hint=self.hint)
+        unregistered = without_entry_point(name)
+        return UnknownNameError(kind, name, known, hint=self.hint + (f"\n  {unregistered}" if unregistered else ""))
 
     @property
     def hint(self) -> str:

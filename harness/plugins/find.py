@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -87,6 +88,45 @@ def installed() -> set[PluginRef]:
         )
         for point in importlib.metadata.entry_points(group=GROUP)
     }
+
+
+def without_entry_point(name: str) -> str:
+    """Return a message about an installed distribution that is probably meant to provide `name`, but declares no
+    plugin. Return "" if no such distribution is installed.
+
+    The distribution requires harness, and its name contains `name` or is contained in `name`.
+    """
+    wanted = _plain(name)
+    for distribution in importlib.metadata.distributions():
+        label = _plain(distribution.metadata["Name"] or "")
+        core = label.removeprefix("harness-")
+        if not core or not (core in wanted or wanted in label) or label == _plain(DISTRIBUTION):
+            continue
+        required = {_plain(re.split(r"[^\w.-]", each, maxsplit=1)[0]) for each in distribution.requires or ()}
+        if _plain(DISTRIBUTION) in required and not distribution.entry_points.select(group=GROUP):
+            return no_entry_point(label)
+    return ""
+
+
+def no_entry_point(distribution: str) -> str:
+    """Return the message for an installed distribution that declares no plugin."""
+    return (
+        f"the distribution {distribution!r} is installed, but declares no plugin; add the table "
+        f'[project.entry-points.{GROUP}] with a line such as my-plugin = "my_module" to its pyproject.toml, and '
+        "install it again"
+    )
+
+
+def is_installed(distribution: str) -> bool:
+    """Return True if a distribution is installed. Letter case and the separators in its name are ignored."""
+    return any(
+        _plain(each.metadata["Name"] or "") == _plain(distribution) for each in importlib.metadata.distributions()
+    )
+
+
+def _plain(name: str) -> str:
+    """Return the normalized name of a distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def named(source: str) -> PluginRef:

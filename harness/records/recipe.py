@@ -121,7 +121,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
     rate of a parameter is multiplied by this factor to the power of k, the number of layers that are closer to the
     output. Parameters belong to the same layer if their names agree up to the first number. For names without a number,
-    the first two components are compared. The layers have the same order as the model's parameters."""
+    the first two components are compared, without the last component of the name, so ``norm.weight`` and ``norm.bias``
+    belong to the same layer. The layers have the same order as the model's parameters."""
     distillation_alpha: float = 0.0
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
     loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)). H is the cross-entropy

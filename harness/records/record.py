@@ -375,6 +375,10 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     """Checkpoints and interruptions of training, or None if no checkpoints were requested."""
 
 
+MAX_MESSAGE = 500
+"""Maximum length of `Failure.message`, in characters."""
+
+
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     """Outcome of a failed run."""
 

@@ -201,8 +201,9 @@ def describe_validation(event: EpochEnded) -> list[str]:
 def describe_result(record: RunRecord) -> str:
     if isinstance(record.outcome, Failure):
         from harness.analysis.formatting import one_line
+        from harness.records.record import MAX_MESSAGE
 
-        return f"failed: {record.outcome.kind}: {one_line(record.outcome.message)}"
+        return f"failed: {record.outcome.kind}: {one_line(record.outcome.message, MAX_MESSAGE)}"
     if isinstance(record.outcome, Trial):
         return describe_trial(record.outcome, record.wall_s)
     primary = record.outcome.scores.primary

@@ -21,7 +21,7 @@ from harness.testing.rules.backends import BACKEND_RULES
 from harness.testing.rules.datasets import DATASET_RULES, LoadedDataset
 from harness.testing.rules.metrics import METRIC_RULES
 from harness.testing.rules.models import MODEL_RULES, SizedModel
-from harness.testing.rules.networks import NETWORK_RULES, PARITY, PARITY_FIX
+from harness.testing.rules.networks import FLOPS, NETWORK_RULES, PARITY, PARITY_FIX
 from harness.testing.rules.plugins import PLUGIN_RULES, Installed
 from harness.testing.rules.reporters import REPORTER_RULES, Rendered
 from harness.testing.rules.tasks import TASK_RULES, PreparedTask
@@ -33,6 +33,9 @@ LIMIT_S = 900.0
 PARITY_STEPS = 20
 """Number of training steps in the comparison of a network with another backend. The number is small to keep the check
 short. ``harness parity`` compares more steps."""
+
+NEEDED_BY_NETWORKS = ("model-variants-are-valid", "model-parameters-are-valid", "model-recipes-are-valid")
+"""Rules for models without which the networks of the model cannot be checked."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,
@@ -73,6 +76,9 @@ def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda t
     `progress` is called before each object is checked, with a string such as ``network vit/torch (2 of 3)``. If the
     plugin fails to load, a single finding gives the reason. If the plugin provides networks for a model on two
     backends, the two networks are compared only once.
+
+    A violation that would cause other violations is reported once: the networks of a model that violates one of
+    `NEEDED_BY_NETWORKS` are not checked, and a network that violates a rule other than `FLOPS` is not compared.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -81,24 +87,47 @@ def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda t
         return
     for rule in PLUGIN_RULES:
         yield rule.apply(f"plugin {ref.name}", whole)
-    offered, compared = subjects(ref, catalog), dict[tuple[str, frozenset[str]], Finding]()
-    for number, subject in enumerate(offered, 1):
-        position = f"({number} of {len(offered)})"
-        progress(f"{subject} {position}")
-        yield from check(subject, catalog)
+    offered, violated = list(enumerate(subjects(ref, catalog), 1)), dict[str, str]()
+    for number, subject in offered:
+        progress(f"{subject} ({number} of {len(offered)})")
+        model = f"model {subject.name.rpartition('/')[0]}"
+        if subject.kind == "network" and violated.get(model) in NEEDED_BY_NETWORKS:
+            reason = f"the {model} violates the rule {violated[model]}"
+            yield from (_not_checked(rule.name, subject, reason) for rule in NETWORK_RULES)
+            continue
+        for finding in check(subject, catalog):
+            recorded = violated.get(str(subject)) in NEEDED_BY_NETWORKS
+            if finding.passed is False and finding.rule != FLOPS and not recorded:
+                violated[str(subject)] = finding.rule
+            yield finding
+    yield from _comparisons(offered, violated, catalog, progress)
+
+
+def _comparisons(
+    offered: list[tuple[int, Subject]], violated: dict[str, str], catalog: Catalog, progress: Progress
+) -> Iterator[Finding]:
+    """Compare each network in `offered` with another backend, and yield the findings. `violated` contains a violated
+    rule for each faulty object."""
+    compared = dict[tuple[str, frozenset[str]], Finding]()
+    for number, subject in offered:
         model, _, backend = subject.name.rpartition("/")
-        if subject.kind == "network" and backend in catalog.backends:
-            other = rival(subject, catalog)
-            pair = model, frozenset((backend, other or ""))
-            if pair not in compared:
-                place = f"parity of {subject} {position}"
-                progress(place)
-                compared[pair] = parity(subject, catalog, partial(_say, progress, place))
-                yield compared[pair]
-            elif compared[pair].passed is False:
-                yield _not_checked(PARITY, subject, f"the comparison with {other} is reported for that network")
-            else:
-                yield msgspec.structs.replace(compared[pair], subject=str(subject))
+        if subject.kind != "network" or backend not in catalog.backends:
+            continue
+        other = rival(subject, catalog)
+        pair = model, frozenset((backend, other or ""))
+        faulty = [name for name in (f"model {model}", str(subject), f"network {model}/{other}") if name in violated]
+        faulty = [name for name in faulty if name.startswith("network") or violated[name] in NEEDED_BY_NETWORKS]
+        if faulty:
+            yield _not_checked(PARITY, subject, f"the {faulty[0]} violates the rule {violated[faulty[0]]}")
+        elif pair not in compared:
+            place = f"parity of {subject} ({number} of {len(offered)})"
+            progress(place)
+            compared[pair] = parity(subject, catalog, partial(_say, progress, place))
+            yield compared[pair]
+        elif compared[pair].passed is False:
+            yield _not_checked(PARITY, subject, f"the comparison with {other} is reported for that network")
+        else:
+            yield msgspec.structs.replace(compared[pair], subject=str(subject))
 
 
 def _say(progress: Progress, place: str, text: str) -> None:
@@ -194,10 +223,12 @@ def parity(subject: Subject, catalog: Catalog, progress: Progress = lambda text:
         return not_checked("no other installed backend has a network for the model")
     try:
         spec = Workbench(catalog.backend(backend), catalog, model).spec
+        selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(other, backend), devices=("cpu",))
+        base, new = specs_to_check(selection, catalog)
     except NotChecked as reason:
         return not_checked(str(reason))
-    selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(other, backend), devices=("cpu",))
-    base, new = specs_to_check(selection, catalog)
+    except HarnessError as error:
+        return Finding(rule=PARITY, subject=str(subject), passed=False, seen=str(error))
     verdict = compare(base, new, catalog, steps=PARITY_STEPS, say=progress)
     seen = f"the results of {other} and {backend} match" if verdict.passed else render(verdict)
     return Finding(

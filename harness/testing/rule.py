@@ -56,9 +56,9 @@ def _described(error: Exception, fix: str) -> tuple[str, str]:
     """
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
-    if place(error):
-        return described_with_place(error), "fix this line or the values that it uses"
-    return described_with_place(error), "" if isinstance(error, HarnessError) else fix
+    if isinstance(error, HarnessError):
+        return described_with_place(error), ""
+    return described_with_place(error), "fix this line or the values that it uses" if place(error) else fix
 
 
 @dataclass(frozen=True)

@@ -152,10 +152,11 @@ class Workbench:
 
     @cached_property
     def weights(self) -> dict[str, Array]:
+        from harness.execute.declarations import declared_parameters
         from harness.execute.weights import initial_weights
 
         config = msgspec.convert(self.spec.model_options, self.model.Config)
-        return initial_weights(tuple(self.model.parameters(config, self.data.info)), 0)
+        return initial_weights(declared_parameters(self.model, config, self.data.info), 0)
 
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
         """Return consecutive examples from the shuffled training split, using the same validation split as in a run."""

@@ -366,7 +366,11 @@ class TensorFlowSession(harness.Session):
         step."""
         unused = [name for name, gradient in zip(self._trained_names, gradients, strict=True) if gradient is None]
         if unused:
-            raise harness.PluginError(f"the network's loss does not depend on {', '.join(unused[:8])}")
+            raise harness.PluginError(
+                f"the loss has no gradient with respect to {', '.join(unused[:8])}; use the variable in the network's "
+                "call method, without tf.stop_gradient or another operation that has no gradient, or declare the "
+                "parameter with trainable=False"
+            )
         return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
@@ -404,6 +408,8 @@ def _checked_bindings(network: harness.Network, parameters: Any) -> dict[str, ha
             variable = tuple(_tf_variable(bindings[name].variable).shape)
             if own != variable:
                 problems.append(f"{name} is converted to shape {own}, but its variable has shape {variable}")
+            elif parameter.trainable and not bindings[name].variable.trainable:
+                problems.append(f"{name} is trainable, but its variable has trainable=False")
     if problems:
         raise harness.PluginError(f"the TensorFlow network does not implement the model: {'; '.join(problems[:8])}")
     return {name: bindings[name] for name in wanted}

@@ -201,6 +201,13 @@ class TorchSession(Session):
         mode: contextlib.AbstractContextManager[Any] = torch.inference_mode()
         return mode
 
+    def flops_bounds(self, inputs: Mapping[str, Array]) -> tuple[float, float]:
+        from harness_torch.flops import bounds
+
+        self._module.eval()
+        self._training = False
+        return bounds(self._module, self._upload(inputs))
+
     def _outputs(self, inputs: Mapping[str, Array]) -> torch.Tensor:
         if self._casts is None:
             return self._forward(**self._upload(inputs))

@@ -18,9 +18,11 @@ from harness.analysis.comparison_table import build_table
 from harness.analysis.formatting import rounded
 from harness.analysis.table import Row
 from harness.records import Gpu, Protocol, RankMemory, Recipe, RunRecord, TuningCost
+from harness.records.record import MAX_MESSAGE
 from harness.report.csv_json import csv_text, json_text
 from harness.report.latex import render as render_latex
 from harness.report.markdown import render as render_markdown
+from harness.report.progress import describe_result
 from harness.report.text import render as render_text
 
 
@@ -87,6 +89,13 @@ def test_failed_run_counts_in_its_row() -> None:
     assert found.text("status") == "2/3 ok, oom"
     assert found.text("failures") == "seed 2: oom: killed: out of memory"
     assert (found.text("seeds"), found.text("runs")) == ("2", "3")
+
+
+def test_long_reason_of_a_failure_is_shown_in_full() -> None:
+    message = "x" * (MAX_MESSAGE - 10) + " remedy"
+    run = record(failure("error", message))
+    assert row([run]).text("failures").endswith(" remedy")
+    assert describe_result(run).endswith(" remedy")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -68,6 +69,25 @@ def test_no_text_has_an_avoided_phrase() -> None:
         for violation in violations(path.read_text(encoding="utf-8"))
     ]
     assert not report, "\n".join(report)
+
+
+def test_no_message_refers_to_a_file_of_the_documentation() -> None:
+    """Installed packages do not contain the folder `docs`."""
+    found = []
+    for path in (
+        path for path in texts() if path.suffix == ".py" and path.parts[len(ROOT.parts)] in ("harness", "plugins")
+    ):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        found += [
+            f"{path.relative_to(ROOT)}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docstrings
+            and "docs/" in node.value
+        ]
+    assert not found, "name the page instead: " + ", ".join(found)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from command_line import harness_cli
 from toy_plugin import SET_FAST
 
+from harness.errors import UsageError
 from harness.execute import option_checks
 from harness.execute.option_checks import check_before_runs
 from harness.plan.expand import expand
@@ -72,6 +73,28 @@ def test_option_that_does_not_suit_the_model_starts_no_run(
     done = harness_cli(words[0], *CHOSEN, *words[1:], results=tmp_path / "results", status=2)
     assert message in done.stderr
     assert list(tmp_path.glob("results/**/record.json")) == []
+
+
+def test_model_option_that_does_not_suit_the_data_starts_no_run(tmp_path: Path) -> None:
+    words = ("--plugin", SOURCE, "--task", "toy-classify", "--model", "toy-patched", "--backend", "toy-able", *SET_FAST)
+    done = harness_cli("run", *words, "--set", "model.patch=3", results=tmp_path / "results", status=2)
+    assert "4 features cannot be divided into patches of 3; set --set model.patch= to a divisor" in done.stderr
+    assert list(tmp_path.glob("results/**/record.json")) == []
+    harness_cli("run", *words, "--set", "model.patch=2", results=tmp_path / "results")
+    assert len(list(tmp_path.glob("results/**/record.json"))) == 1
+
+
+def test_options_of_several_models_are_checked_in_one_process(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+    monkeypatch.setattr(
+        option_checks, "call_in_child", lambda function, job, **_: jobs.append(job) or function(job, None)
+    )
+    specs = planned(catalog, "model.patch=1,2,3", models=("toy-patched",))
+    with pytest.raises(UsageError, match="patches of 3"):
+        check_before_runs(specs, catalog, say=lambda _: None)
+    assert [len(job.specs) for job in jobs] == [2], "the default, 1, is not checked"
 
 
 def test_option_of_a_student_is_checked_before_its_teacher_is_trained(tmp_path: Path) -> None:

@@ -150,6 +150,10 @@ class UnknownRecipe(ToyLinear):
     recipes = {"toy-linear": {"speed": 2}}
 
 
+class IgnoredDropout(ToyLinear):
+    recipes = {"toy-linear": {"dropout": 0.1}}
+
+
 class WithoutNetwork(ToyLinear):
     name = "toy-lonely"
     variants = {"toy-lonely": {}}
@@ -311,6 +315,24 @@ class Widens(NumpySession):
 class SortsOutputs(NumpySession):
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         return np.sort(super().predict(inputs), axis=0)
+
+
+class Drops(NumpySession):
+    """Session that drops inputs in training, depending on the seed."""
+
+    def _backward(self, batch: Batch) -> Any:
+        features, rate = batch.inputs["features"], self.request.recipe.dropout
+        kept = np.random.default_rng(self.request.seed).uniform(size=features.shape) >= rate
+        return super()._backward(Batch({"features": (features * kept).astype(np.float32)}, batch.targets))
+
+
+class CountsMore(NumpySession):
+    """Session whose network computes one more operation per example than the model declares."""
+
+    def flops_bounds(self, inputs: Mapping[str, Any]) -> tuple[float, float]:
+        (examples, features), (_, outputs) = inputs["features"].shape, self.network.module.values["weight"].shape
+        low = examples * (2 * features * outputs + 1) + 1000
+        return low, 2 * low
 
 
 class LearnsBackwards(NumpySession):

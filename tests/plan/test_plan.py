@@ -463,6 +463,23 @@ def test_dropout_of_the_recipe_is_ignored_for_a_model_without_dropout(catalog: C
     assert plan(catalog, "recipe.dropout=0.3", **chosen)[0].recipe.dropout == 0.3
 
 
+@pytest.mark.parametrize("owner", ["model", "dataset"])
+def test_dropout_that_is_declared_for_a_model_without_dropout_raises(owner: str, catalog: Catalog) -> None:
+    from harness_toy import ToyLinear, ToyNumbers
+
+    recipes = {"toy-linear": {"dropout": 0.1}}
+    if owner == "model":
+        provide(catalog, model=type("Forgetful", (ToyLinear,), {"recipes": recipes})())
+    else:
+        catalog.datasets["toy-numbers"] = Provided(type("Own", (ToyNumbers,), {"recipes": recipes})(), TOY_REF)
+    chosen = {"tasks": ("toy-regress",), "models": ("toy-linear",)}
+    with pytest.raises(
+        UsageError, match=rf"{owner} 'toy[^']*': the recipe sets dropout to 0\.1, .* has_dropout = True"
+    ):
+        plan(catalog, **chosen)
+    assert plan(catalog, "recipe.dropout=0", **chosen)[0].recipe.dropout == 0
+
+
 def test_no_available_backend_raises(catalog: Catalog) -> None:
     for name in set(catalog.backends) - {"toy-absent"}:
         del catalog.backends[name]
@@ -530,8 +547,8 @@ def test_backend_that_is_not_selected_does_not_train_its_own_model(at_once: Cata
         start, _, end = str(caught.value).partition("; it is implemented for: ")
         assert start == f"no plugin implements model '{shown}' (family 'toy') for backend 'at-once'"
         assert end.partition("; ")[2] == (
-            "select them in a separate command, and compare all runs with `harness report`; without --model, backend "
-            "'at-once' trains its own default model"
+            "select only these backends, or another model; without --model, backend 'at-once' trains its own default "
+            "model"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from plugin_sources import Install, failure, metric
 from toy_plugin import FAULTS_REF, TOY_REF
 
@@ -25,6 +26,51 @@ def test_toy_is_discovered(toy: Path) -> None:
     assert catalog.metrics["toy_share"].plugin == TOY_REF
     assert "toy-count" in catalog.reporters
     assert not {"made", "harness-toy"} & {failure.ref.distribution for failure in catalog.failures}
+
+
+@pytest.fixture
+def unregistered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Source folder of an installed distribution that requires harness, but has no entry point."""
+    site, project = tmp_path / "site", tmp_path / "project"
+    (site / "harness_tiny7-0.1.dist-info").mkdir(parents=True)
+    metadata = "Metadata-Version: 2.1\nName: Harness_Tiny7\nVersion: 0.1\nRequires-Dist: ml-harness[torch]>=0.1\n"
+    (site / "harness_tiny7-0.1.dist-info" / "METADATA").write_text(metadata)
+    project.mkdir()
+    (project / "pyproject.toml").write_text('[project]\nname = "harness-tiny7"\n')
+    monkeypatch.syspath_prepend(site)
+    return project
+
+
+@pytest.mark.parametrize(
+    "words", [("plugin", "check", "tiny7"), ("run", "--task", "toy-regress", "--model", "tiny7-wide")]
+)
+def test_unknown_name_of_an_installed_distribution_without_entry_point_is_explained(
+    words: tuple[str, ...], toy: Path, unregistered: Path
+) -> None:
+    from harness.cli.root import cli
+
+    done = CliRunner().invoke(cli, words, prog_name="harness")
+    assert done.exit_code == 2
+    assert "the distribution 'harness-tiny7' is installed, but declares no plugin; add the table" in done.stderr
+    assert "[project.entry-points.harness]" in done.stderr
+
+
+def test_unknown_name_without_a_similar_distribution_has_no_hint(toy: Path, unregistered: Path) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        discover().model("toy-linaer")
+    assert str(caught.value) == "unknown model 'toy-linaer'; did you mean 'toy-linear'?"
+
+
+def test_check_of_an_installed_project_without_entry_point_is_explained(toy: Path, unregistered: Path) -> None:
+    from harness.cli.root import cli
+
+    done = CliRunner().invoke(cli, ["plugin", "check", str(unregistered)], prog_name="harness")
+    assert done.exit_code == 2
+    assert "'harness-tiny7' is installed, but declares no plugin" in done.stderr
+    assert f"pip install --editable {unregistered}" in done.stderr
+    (unregistered / "pyproject.toml").write_text('[project]\nname = "harness-absent"\n')
+    done = CliRunner().invoke(cli, ["plugin", "check", str(unregistered)], prog_name="harness")
+    assert "the distribution 'harness-absent' is not installed; run: pip install" in done.stderr
 
 
 def test_toy_is_discovered_by_a_child(toy: Path) -> None:

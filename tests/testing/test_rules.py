@@ -21,8 +21,8 @@ from harness.plugins.catalog import Catalog, Provided
 from harness.records import IGNORED
 from harness.testing import check as kit
 from harness.testing.check import RULES, Subject, apply_rules, check, check_plugin, subjects
-from harness.testing.rule import Finding
-from harness.testing.rules.networks import PARITY
+from harness.testing.rule import Finding, Rule
+from harness.testing.rules.networks import FLOPS, PARITY
 
 RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
 
@@ -170,6 +170,53 @@ def test_faulty_network_breaks_one_rule(faults: ModuleType, catalog: Catalog) ->
     assert broken(list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))) == ["network-has-every-parameter"]
     put(catalog, "backend", faults.opening(faults.SortsOutputs))
     assert broken(list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))) == ["network-predicts-each-example"]
+    put(catalog, "backend", faults.opening(faults.Drops))
+    findings = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))
+    assert broken(findings) == ["network-declares-its-dropout"]
+    put(catalog, "backend", faults.opening(faults.CountsMore))
+    findings = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))
+    assert broken(findings) == ["network-computes-the-declared-flops"]
+    assert "returns 24, but the network computes 25 operations per example" in findings[-1].seen
+
+
+@pytest.mark.parametrize("session", ["Drops", "NumpySession"])
+def test_network_of_a_model_with_dropout_must_use_dropout(session: str, faults: ModuleType, catalog: Catalog) -> None:
+    from harness_toy import ToyLinear
+
+    put(catalog, "model", type("WithDropout", (ToyLinear,), {"has_dropout": True})())
+    put(catalog, "backend", faults.opening(getattr(faults, session)))
+    findings = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))
+    assert broken(findings) == ([] if session == "Drops" else ["network-declares-its-dropout"])
+
+
+def test_network_whose_operations_are_not_counted_is_not_checked(catalog: Catalog) -> None:
+    finding = list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))[-1]
+    assert finding.rule == "network-computes-the-declared-flops"
+    assert (finding.passed, finding.seen) == (None, "NumpySession does not count the operations of networks")
+
+
+def test_dropout_that_would_be_ignored_breaks_a_rule(faults: ModuleType, catalog: Catalog) -> None:
+    findings = list(apply_rules(put(catalog, "model", faults.IgnoredDropout()), catalog))
+    assert broken(findings) == ["model-recipes-are-valid"]
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "message"),
+    [
+        ("flops_per_sample", "model-has-flops", "model 'toy': flops_per_sample() returned None instead of a number"),
+        ("parameters", "model-variants-are-valid", "model 'toy': parameters() returned None instead of a list"),
+    ],
+)
+def test_method_that_returns_nothing_is_named(method: str, rule: str, message: str, catalog: Catalog) -> None:
+    from harness_toy import ToyLinear
+
+    def forgets(self: Any, config: Any, info: Any) -> None:
+        """Return nothing."""
+
+    findings = list(apply_rules(put(catalog, "model", type("Forgets", (ToyLinear,), {method: forgets})()), catalog))
+    first = next(finding for finding in findings if finding.passed is False)
+    assert first.rule == rule
+    assert first.seen.startswith(message)
 
 
 # ---- the plugin as a whole --------------------------------------------------------------------------------
@@ -287,6 +334,70 @@ def test_networks_of_a_plugin_are_compared_once(
     assert any(
         text.startswith("parity of network toy/toy-numpy (") and text.endswith(": one backend") for text in texts
     )
+
+
+def test_networks_of_a_model_with_an_invalid_recipe_are_not_checked(
+    faults: ModuleType, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The invalid recipe is reported once, although no network of the model can be checked."""
+    put(catalog, "model", faults.UnknownRecipe())
+    monkeypatch.setattr(kit, "check", lambda subject, catalog: list(apply_rules(subject, catalog)))
+    wanted = [Subject("model", "toy"), Subject("network", "toy/toy-numpy")]
+    monkeypatch.setattr(kit, "subjects", lambda ref, catalog: wanted)
+    findings = [each for each in check_plugin(TOY_REF, catalog) if not each.rule.startswith("plugin")]
+    assert broken(findings) == ["model-recipes-are-valid"]
+    networks = [each for each in findings if each.subject == "network toy/toy-numpy"]
+    assert [each.rule for each in networks] == [*RULE_NAMES["network"], PARITY]
+    assert {each.seen for each in networks} == {"the model toy violates the rule model-recipes-are-valid"}
+
+
+def test_parity_with_invalid_settings_is_a_finding(faults: ModuleType, catalog: Catalog) -> None:
+    """The settings of a network are invalid, for example, if the recipe of a model from another plugin is invalid."""
+    catalog.backends["other"] = Provided(
+        type("Other", (type(catalog.backend("toy-numpy")),), {"name": "other"})(), TOY_REF
+    )
+    catalog.networks["toy", "other"] = catalog.networks["toy", "toy-numpy"]
+    put(catalog, "model", faults.UnknownRecipe())
+    finding = kit.parity(Subject("network", "toy/toy-numpy"), catalog)
+    assert (finding.rule, finding.passed) == (PARITY, False)
+    assert "unknown option 'recipe.speed'" in finding.seen
+
+
+@pytest.mark.parametrize(("rule", "count"), [("network-predicts-each-example", 0), (FLOPS, 1)])
+def test_network_that_breaks_a_rule_is_not_compared(
+    rule: str, count: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison would fail with the framework's error message, which does not name the cause."""
+    monkeypatch.setattr(type(catalog.backend("toy-absent")), "requires", {})
+    compared = []
+
+    def compare(subject: Subject, *_: Any) -> Finding:
+        compared.append(subject)
+        return Finding(rule=PARITY, subject=str(subject), passed=True)
+
+    monkeypatch.setattr(kit, "parity", compare)
+
+    def faulty(subject: Subject, catalog: Catalog) -> list[Finding]:
+        passed = subject.name != "toy/toy-absent"
+        return [Finding(rule=rule, subject=str(subject), passed=passed, seen="a shape")]
+
+    monkeypatch.setattr(kit, "check", faulty)
+    findings = [each for each in check_plugin(TOY_REF, catalog) if each.rule == PARITY]
+    assert len(compared) == count
+    if not count:
+        reason = "the network toy/toy-absent violates the rule network-predicts-each-example"
+        assert {(each.passed, each.seen) for each in findings} == {(None, reason)}
+
+
+def test_fix_of_an_error_message_does_not_refer_to_a_line_that_is_not_shown() -> None:
+    def fails(_: Any) -> None:
+        raise harness.PluginError("the loss has no gradient with respect to position")
+
+    def crashes(_: Any) -> None:
+        raise ValueError("too small")
+
+    fixes = [Rule("a", "It works.", "unused", check).apply("network a/b", None).fix for check in (fails, crashes)]
+    assert fixes == ["", "fix this line or the values that it uses"]
 
 
 # ---- crashes ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from harness.checks.audit.training import monitored_scores, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError, RecordError
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.declarations import declared_flops
 from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
@@ -136,7 +137,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
     prepared = replay.prepared
     expected = ModelInfo(
         parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
-        flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, prepared.data.info)),
+        flops_per_sample=declared_flops(prepared.model, prepared.request.config, prepared.data.info),
     )
     return Result(
         differences(subject.outcome.model, expected, "model"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from harness.errors import UsageError
+from harness.execute.declarations import declared_flops, declared_parameters
 from harness.interfaces import Model, Parameter
 from harness.plan.expand import suits
+from harness.plan.recipe_checks import check_dropout
 from harness.plugins.catalog import Catalog
 from harness.records import DataInfo
 from harness.testing.rule import Broken, NotChecked, Rule
@@ -59,7 +60,7 @@ class SizedModel:
         """
         for number, (name, config) in enumerate(self.variants()):
             try:
-                parameters = tuple(self.model.parameters(config, self.info))
+                parameters = declared_parameters(self.model, config, self.info)
             except UsageError:
                 if number == 0:
                     raise
@@ -74,7 +75,7 @@ def _parameters_are_valid(sized: SizedModel) -> None:
     if not sized.trained_by_steps:
         return
     _, config = next(sized.variants())
-    parameters = tuple(sized.model.parameters(config, sized.info))
+    parameters = declared_parameters(sized.model, config, sized.info)
     trainable = [parameter for parameter in parameters if parameter.trainable]
     if not trainable:
         raise Broken("the model has no trainable parameters")
@@ -84,7 +85,7 @@ def _parameters_are_valid(sized: SizedModel) -> None:
                 f"the parameter {parameter.name!r} has the shape {parameter.shape}, which contains no elements"
             )
     one = digest(initial_weights(parameters, 0))
-    if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
+    if digest(initial_weights(declared_parameters(sized.model, config, sized.info), 0)) != one:
         raise Broken("a second call to parameters() returns a different list")
     if all(parameter.init in ("zeros", "ones", "constant") for parameter in trainable) and len(trainable) > 2:
         raise Broken("no parameter is initialized randomly, so all units of a layer remain identical")
@@ -98,9 +99,8 @@ def _variants_are_valid(sized: SizedModel) -> None:
 
 def _has_flops(sized: SizedModel) -> None:
     for name, config, _ in sized.suitable_variants():
-        flops = sized.model.flops_per_sample(config, sized.info)
-        if not (math.isfinite(flops) and (flops > 0 or (flops == 0 and not sized.trained_by_steps))):
-            raise Broken(f"the variant {name!r} has {flops} FLOPs per example")
+        if not declared_flops(sized.model, config, sized.info) and sized.trained_by_steps:
+            raise Broken(f"the variant {name!r} has 0 FLOPs per example")
     if not (sized.model.flops_per_sample.__doc__ or "").strip():
         raise Broken("flops_per_sample has no docstring with the formula")
 
@@ -115,6 +115,8 @@ def _recipes_are_valid(sized: SizedModel) -> None:
         unknown = set(changes) - set(Recipe.__struct_fields__)
         if unknown:
             raise Broken(f"the recipe of {name!r} has unknown fields: {', '.join(sorted(unknown))}")
+    for changes in (*sized.model.recipes.values(), sized.model.fine_tuning):
+        check_dropout(sized.model, changes)
 
 
 def _has_a_network(sized: SizedModel) -> None:
@@ -143,7 +145,8 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     ),
     Rule(
         "model-recipes-are-valid",
-        "The keys of recipes are the family or its variants, and the values change fields of harness.Recipe.",
+        "The keys of recipes are the family or its variants, the values change fields of harness.Recipe, and dropout "
+        "is set only if has_dropout is True.",
         "use the family or a variant as the key, and field names of harness.Recipe in the value",
         _recipes_are_valid,
     ),

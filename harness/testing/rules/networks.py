@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
+
+from harness.errors import PluginError, UnsupportedError
+from harness.execute.declarations import declared_flops
 from harness.measure.losses import fetched_loss
-from harness.testing.rule import Broken, Rule
-from harness.testing.rules.sessions import CLOSE, distance, round_trips_weights
+from harness.testing.rule import Broken, NotChecked, Rule
+from harness.testing.rules.sessions import CLOSE, by_steps, distance, round_trips_weights
 from harness.testing.workbench import Workbench
+
+FLOPS = "network-computes-the-declared-flops"
+FLOPS_TOLERANCE = 0.01
+"""Largest relative error of `Model.flops_per_sample`. An implementation may compute slightly more than the architecture
+requires. For example, the positional convolution of wav2vec 2.0 computes one frame more than it returns."""
 
 
 def _has_every_parameter(bench: Workbench) -> None:
@@ -70,6 +79,41 @@ def _check_shape(outputs: Any, expected: tuple[int, ...]) -> None:
         raise Broken(f"predictions have shape {outputs.shape}, expected {expected}")
 
 
+def _declares_its_dropout(bench: Workbench) -> None:
+    """Train with dropout and two seeds, whose losses differ only if the network has dropout layers."""
+    by_steps(bench)
+    recipe = msgspec.structs.replace(bench.request.recipe, dropout=0.5)
+    losses = []
+    for seed in (1, 2):
+        with bench.session(seed=seed, recipe=recipe) as session:
+            losses.append(bench.losses(session, steps=2))
+    if not bench.model.has_dropout and distance(losses[0], losses[1]) > CLOSE:
+        raise Broken(
+            f"the network uses dropout, but has_dropout of model {bench.model.name!r} is False, so the rate is always 0"
+        )
+    if bench.model.has_dropout and losses[0] == losses[1]:  # The losses of small networks may differ only slightly.
+        raise Broken(f"has_dropout of model {bench.model.name!r} is True, but the network does not use dropout")
+
+
+def _computes_the_declared_flops(bench: Workbench) -> None:
+    """Compare `Model.flops_per_sample` with the operations that the backend counts.
+
+    The difference between two batches excludes operations whose number does not depend on the batch size.
+    """
+    try:
+        declared = declared_flops(bench.model, bench.request.config, bench.data.info)
+        with bench.session() as session:
+            small, large = (session.flops_bounds(bench.batch(examples=count).inputs) for count in (2, 4))
+    except (PluginError, UnsupportedError) as error:  # the rules for models report an invalid result of the model
+        raise NotChecked(str(error)) from None
+    low, high = ((more - fewer) / 2 for fewer, more in zip(small, large, strict=True))
+    if not (1 - FLOPS_TOLERANCE) * low <= declared <= (1 + FLOPS_TOLERANCE) * high:
+        raise Broken(
+            f"flops_per_sample of model {bench.model.name!r} returns {declared:.10g}, but the network computes "
+            f"{low:.10g} operations per example in matrix products and convolutions, and at most {high:.10g} in total"
+        )
+
+
 NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "network-has-every-parameter",
@@ -86,6 +130,21 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
         "return float32 [B, info.outputs] or [B, L, info.outputs]; use running statistics and masks when predicting",
         _predicts_each_example,
     ),
+    Rule(
+        "network-declares-its-dropout",
+        "The network uses dropout if and only if has_dropout of the model is True.",
+        "apply the argument `dropout` of the build function in training and set has_dropout = True, or remove both",
+        _declares_its_dropout,
+    ),
+    Rule(
+        FLOPS,
+        "flops_per_sample of the model is between the operations in matrix products and convolutions and the total of "
+        "the network, if the backend counts them.",
+        "correct the formula in flops_per_sample or the sizes of the layers; count each multiply-add as two operations",
+        _computes_the_declared_flops,
+    ),
 )
 PARITY = "network-matches-other-backends"
-PARITY_FIX = "inspect the first stage and parameter that differ; docs/explanation/parity.md explains the stages"
+PARITY_FIX = (
+    "inspect the first stage and parameter that differ; the page 'Parity' of the documentation explains the stages"
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from framework_cases import MODELS
 
 import harness
+from harness.interfaces import BuildNetwork
 from harness.testing import SessionCases
 from harness.testing.session_cases import SGD
 
@@ -62,8 +64,52 @@ def test_a_parameter_that_the_loss_ignores_is_named() -> None:
         return network
 
     session = CASES.backend.open(replace(wanted, build=build))
-    with pytest.raises(harness.PluginError, match=r"layers\.2\.bias"):
+    with pytest.raises(harness.PluginError, match=r"no gradient with respect to layers\.2\.bias; use the variable"):
         session.train_step(CASES.batch("mlp"), 0.1)
+
+
+def bound_to(variable: Any, output: Callable[[Any], Any]) -> BuildNetwork:
+    """Return a function that builds the linear model with a bias in `variable`. `output` is applied to the bias."""
+
+    def build(config: Any, info: Any, dropout: float) -> harness.Network:
+        import keras
+
+        class Net(keras.Model):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = keras.layers.Dense(info.outputs, use_bias=False, dtype="float32")
+                self.layer.build((None, *info.inputs["features"].shape))
+                self.bias = variable(self, (info.outputs,))
+
+            def call(self, inputs: Any, training: bool = False) -> Any:
+                return self.layer(inputs["features"]) + output(self.bias)
+
+        net = Net()
+        return harness.Network(
+            module=net,
+            bindings={
+                "linear.weight": harness.Binding(net.layer.kernel, (1, 0)),
+                "linear.bias": harness.Binding(net.bias),
+            },
+        )
+
+    return build
+
+
+def test_a_parameter_without_gradient_is_named_with_the_cause() -> None:
+    """The loss depends on the bias, so the message must not state the opposite."""
+    import tensorflow as tf
+
+    build = bound_to(lambda net, shape: net.add_weight(shape=shape), lambda bias: tf.stop_gradient(bias * 1.0))
+    session = CASES.open("linear", build=build)
+    with pytest.raises(harness.PluginError, match=r"no gradient with respect to linear\.bias; .*tf\.stop_gradient"):
+        session.train_step(CASES.batch("linear"), 0.1)
+
+
+def test_a_trainable_parameter_in_a_variable_that_is_not_trainable_is_named() -> None:
+    build = bound_to(lambda net, shape: net.add_weight(shape=shape, trainable=False), lambda bias: bias * 1.0)
+    with pytest.raises(harness.PluginError, match=r"linear\.bias is trainable, but its variable has trainable=False"):
+        CASES.open("linear", build=build)
 
 
 def test_a_keras_model_is_a_network_too() -> None:
