@@ -22,7 +22,7 @@ from harness.execute.variables import child_environment
 from harness.plan.recipe_checks import length_options
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
-from harness.records import Failure, PluginRef, Recipe, RunSpec
+from harness.records import Failure, PluginRef, RunSpec
 
 TIMEOUT_S = 3600.0
 """Time limit for preparing the data of one model, in seconds."""

@@ -173,7 +173,7 @@ def test_exported_folder_is_not_a_run(run: StoredRun, catalog: Catalog, results:
     refused = harness_cli("show", str(tmp_path / "model"), results=results, status=2).stderr
     assert "model is an exported model, not a run; pass the run from which it was exported" in refused
     refused = harness_cli("predict", str(tmp_path / "model"), "new.csv", results=results, status=2).stderr
-    assert f"which no backend executes; pass run {run.record.run_id} instead" in refused
+    assert f"which no backend can execute; pass run {run.record.run_id} instead" in refused
 
 
 def test_exported_model_predicts_new_data_like_its_run(run: StoredRun, results: Path, tmp_path: Path) -> None:
