@@ -124,7 +124,7 @@ def predict(
     from harness.records.store import Store, results_dir
 
     _check_output(format_, output, Path(data))
-    stored = Store(results_dir(results)).find(run)
+    stored = Store(results_dir(results)).find_trained(run)
     found = predicted(
         stored,
         Path(data),

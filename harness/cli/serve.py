@@ -104,7 +104,7 @@ def serve(
 
     token = server.token_from(None if token_file is None else Path(token_file))
     server.check_address(host, token)
-    source = find_trained(Store(results_dir(results)).find)(run)
+    source = find_trained(Store(results_dir(results)).find_trained)(run)
     body_bytes = round(max_body_mb * 2**20)
     limits = Limits(
         batch_size=batch_size,

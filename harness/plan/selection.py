@@ -334,8 +334,8 @@ class Selection:
 
         `locate` is a function such as `harness.data.checkpoint.locate`. `locate` returns the checkpoint, and may
         download it. If the selection has no checkpoint, `locate` is not called. `find` is a function that returns a
-        run, such as `harness.records.store.Store.find`. Raises `harness.UsageError` if `find` is None and the selection
-        uses other runs.
+        run, such as `harness.records.store.Store.find_trained`. Raises `harness.UsageError` if `find` is None and the
+        selection uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):

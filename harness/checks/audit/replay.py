@@ -344,6 +344,8 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
 
 
 def _digests(actual: str, recorded: str) -> str:
+    if actual == recorded:
+        return f"the recomputed SHA-256 {actual[:8]} is the recorded one"
     return f"the recomputed SHA-256 is {actual[:8]}, but the record contains {recorded[:8]}"
 
 
