@@ -39,3 +39,13 @@ def config(*, dark: bool = False) -> dict[str, Any]:
         "rule": {"color": faint},
         "text": {"color": ink},
     }
+
+
+def site_config(*, dark: bool = False) -> dict[str, Any]:
+    """Return the ``config`` object for plots on the site, whose containers are narrow and clip whatever does not fit.
+
+    Legends are placed below each other, with few columns. Vega supports this layout, but the schema of Vega-Lite does
+    not contain it.
+    """
+    made = config(dark=dark)
+    return made | {"legend": made["legend"] | {"columns": 3, "layout": {"bottom": {"direction": "vertical"}}}}
