@@ -250,10 +250,10 @@ def _quality_title(panel: Panel) -> str:
 
 def _color(panel: Panel, *, beside_labels: bool = False) -> Any:
     """Return the color encoding of backends, which is the same in all plots of a report. The legend lists only the
-    panel's backends. With `beside_labels`, the legend is narrow, because the names of the rows take much of the plot's
+    panel's backends. With `beside_labels`, the legend has one column, because the names of the rows take much of the plot's
     width."""
     here = {row.text("backend") for _, row in panel.rows}
-    columns = 2 if beside_labels else alt.Undefined
+    columns = 1 if beside_labels else alt.Undefined
     legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here], columns=columns)
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
 
@@ -269,7 +269,7 @@ def _by_variant(channel: Any, panel: Panel) -> Any:
     if len(variants) > MAX_VARIANTS:
         models = {row.text("model") for _, row in panel.rows}
         return channel("model:N", title=None) if len(models) > 1 else alt.Undefined
-    legend = alt.Legend(columns=1, labelLimit=0, labelExpr="datum.label || 'no options'")
+    legend = alt.Legend(columns=1, labelExpr="datum.label || 'no options'")
     return channel("variant:N", title=None, sort=variants, legend=legend) if len(variants) > 1 else alt.Undefined
 
 

@@ -61,7 +61,7 @@ class Panel:
 
     @property
     def variants(self) -> dict[str, str]:
-        """Names of the rows without the backend, by label."""
+        """Names of the rows without the backend and the device, by label."""
         return dict(zip(self.block.labels, self.block.variants, strict=True))
 
     @property

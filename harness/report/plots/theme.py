@@ -30,7 +30,14 @@ def config(*, dark: bool = False) -> dict[str, Any]:
         "background": None,
         "view": {"stroke": None},
         "axis": axis,
-        "legend": {"labelColor": ink, "titleColor": faint, "orient": "bottom", "columns": 4, "symbolStrokeWidth": 2},
+        "legend": {
+            "labelColor": ink,
+            "titleColor": faint,
+            "orient": "bottom",
+            "columns": 4,
+            "symbolStrokeWidth": 2,
+            "labelLimit": 0,
+        },
         "title": {"color": ink, "anchor": "start", "fontSize": 13, "fontWeight": 600},
         "header": {"labelColor": ink, "titleColor": faint},
         "range": {"category": palette, "heatmap": ["#161b24", "#4ea8de"] if dark else ["#ffffff", "#0b5c94"]},
@@ -48,4 +55,5 @@ def site_config(*, dark: bool = False) -> dict[str, Any]:
     not contain it.
     """
     made = config(dark=dark)
-    return made | {"legend": made["legend"] | {"columns": 3, "layout": {"bottom": {"direction": "vertical"}}}}
+    narrow = {"columns": 3, "labelLimit": 250, "layout": {"bottom": {"direction": "vertical"}}}
+    return made | {"legend": made["legend"] | narrow}
