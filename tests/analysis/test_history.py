@@ -150,4 +150,4 @@ def test_repeats_of_a_seed_are_averaged_as_in_the_comparison(tmp_path: Path) -> 
     since = history.points[1].figures[0].since
     assert since is not None
     assert since.change == pytest.approx(0.1)
-    assert history.points[0].figures[0].value == since.base == pytest.approx(0.7)
+    assert (history.points[0].figures[0].value, since.base) == (pytest.approx(0.7), pytest.approx(0.7))

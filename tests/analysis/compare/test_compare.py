@@ -488,11 +488,16 @@ def test_change_averages_the_repeats_of_a_seed_as_its_values_do(tmp_path: Path) 
 
 
 def test_change_of_speed_over_pairs_of_runs_is_the_ratio_of_their_values(tmp_path: Path) -> None:
-    base = keep(tmp_path / "base", [*speeds([100.0, 102.0, 101.0], every=4), *speeds([10.0], minute=59)])
-    new = keep(tmp_path / "new", speeds([90.0, 91.0, 92.0], minute=1, every=4))
-    found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
-    assert (found.evidence, found.all_runs) == ("3 pairs of runs", False)
-    assert found.base == pytest.approx(101.0, rel=1e-3)
+    in_turns = zip((0, 3, 4, 7), (1, 2, 5, 6), strict=True)
+    base, new = (
+        [run for minute in side for run in speeds([100.0 + minute], minute=minute)]
+        for side in zip(*in_turns, strict=True)
+    )
+    keep(tmp_path / "base", [*base, *speeds([10.0], minute=50), *speeds([10.0], minute=51)])
+    keep(tmp_path / "new", new)
+    found = compared(tmp_path / "base", tmp_path / "new", "train_samples_per_s")["train_samples_per_s"]
+    assert (found.evidence, found.all_runs) == ("4 pairs of runs", False)
+    assert found.base == pytest.approx(103.5, rel=1e-3)
     assert adds_up(found)
 
 
