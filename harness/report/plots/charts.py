@@ -14,6 +14,9 @@ WIDTH, HEIGHT = 340, 240
 _LOG = alt.Scale(type="log", nice=False, padding=24)
 _AXIS_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
 _RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
+LEGEND_WIDTH = 48
+"""Approximate width of the plots on the site, in characters of a legend. Each column also needs the width of about five
+characters for the symbol and the space between columns."""
 MAX_VARIANTS = 5
 """Maximum number of different symbols or dash patterns in a plot."""
 Chart = Any
@@ -82,7 +85,7 @@ def ratios(panel: Panel, points: Points) -> Chart:
     base = alt.Chart(alt.InlineData(values=points))
     y = alt.Y("label:N", title=None, sort=None)
     offset = alt.YOffset("phase:N", sort=["training", "inference"])
-    shape = alt.Shape("phase:N", title=None, sort=["training", "inference"])
+    shape = alt.Shape("phase:N", title=None, sort=["training", "inference"], legend=alt.Legend(columns=1))
     x = alt.X("ratio:Q", title="throughput relative to the first backend", scale=_LOG, axis=_RATIOS)
     one = (
         alt.Chart(alt.InlineData(values=[{"one": 1}]))
@@ -107,7 +110,7 @@ def memory(panel: Panel, points: Points) -> Chart:
         return _bars(panel, points, "mib", f"peak memory, {kinds.pop()} ({unit})")
     offset = alt.YOffset("kind:N", sort=None)
     bars = _bar(panel, points, "mib", f"peak memory ({unit})").encode(
-        yOffset=offset, opacity=alt.Opacity("kind:N", title=None)
+        yOffset=offset, opacity=alt.Opacity("kind:N", title=None, legend=alt.Legend(columns=1))
     )
     return _sized(bars, height=_height(points, 24 * len(kinds)))
 
@@ -253,8 +256,9 @@ def _color(panel: Panel, *, beside_labels: bool = False) -> Any:
     panel's backends. With `beside_labels`, the legend has one column, because the names of the rows take much of the plot's
     width."""
     here = {row.text("backend") for _, row in panel.rows}
-    columns = 1 if beside_labels else alt.Undefined
-    legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here], columns=columns)
+    shown = [backend for backend in panel.report.backends if backend in here]
+    columns = 1 if beside_labels else min(4, LEGEND_WIDTH // (max(map(len, shown), default=0) + 5)) or 1
+    legend = alt.Legend(values=shown, columns=columns)
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
 
 

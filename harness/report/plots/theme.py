@@ -51,9 +51,9 @@ def config(*, dark: bool = False) -> dict[str, Any]:
 def site_config(*, dark: bool = False) -> dict[str, Any]:
     """Return the ``config`` object for plots on the site, whose containers are narrow and clip whatever does not fit.
 
-    Legends are placed below each other, with few columns. Vega supports this layout, but the schema of Vega-Lite does
+    Legends are placed below each other, and long names are cut. Vega supports this layout, but the schema of Vega-Lite does
     not contain it.
     """
     made = config(dark=dark)
-    narrow = {"columns": 3, "labelLimit": 250, "layout": {"bottom": {"direction": "vertical"}}}
+    narrow = {"labelLimit": 215, "layout": {"bottom": {"direction": "vertical"}}}
     return made | {"legend": made["legend"] | narrow}
