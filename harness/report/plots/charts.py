@@ -253,12 +253,11 @@ def _quality_title(panel: Panel) -> str:
 
 def _color(panel: Panel, *, beside_labels: bool = False) -> Any:
     """Return the color encoding of backends, which is the same in all plots of a report. The legend lists only the
-    panel's backends. With `beside_labels`, the legend has one column, because the names of the rows take much of the plot's
-    width."""
+    panel's backends. With `beside_labels`, there is no legend, because the names of the rows contain the backend."""
     here = {row.text("backend") for _, row in panel.rows}
     shown = [backend for backend in panel.report.backends if backend in here]
-    columns = 1 if beside_labels else min(4, LEGEND_WIDTH // (max(map(len, shown), default=0) + 5)) or 1
-    legend = alt.Legend(values=shown, columns=columns)
+    columns = min(4, LEGEND_WIDTH // (max(map(len, shown), default=0) + 5)) or 1
+    legend = None if beside_labels else alt.Legend(values=shown, columns=columns)
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
 
 
