@@ -411,7 +411,7 @@ class Store:
     def find_trained(self, text: str) -> StoredRun:
         """Return the run identified by `text`, as `find` does, for commands that need a trained model.
 
-        If several runs match, the runs that have no trained weights of their own are ignored, so that runs with
+        If several runs match, the runs without saved weights are ignored, so that runs with
         ``--weights`` do not hide the run that trained the model.
         """
         return self.find(text, trained=True)

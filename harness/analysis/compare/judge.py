@@ -159,11 +159,11 @@ def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> Estimate:
     used = [value for _, value in base], [value for _, value in new]
     if min(map(len, used)) < MIN_RUNS:
         return Estimate(None, _too_few(used, "run"))
-    logs = [[math.log(value) for value in side] for side in used]
+    befores, afters = ([math.log(value) for value in side] for side in used)
     counted, all_runs = f"{len(base)} and {len(new)} runs", known == len(base) + len(new)
     if metric.group == "memory":  # memory does not depend on the state of the machine
-        return Estimate(of_samples(*logs, confidence), counted, used, all_runs)
-    return Estimate(of_sessions(*logs, confidence), counted, used, all_runs, interleaved=False)
+        return Estimate(of_samples(befores, afters, confidence), counted, used, all_runs)
+    return Estimate(of_sessions(befores, afters, confidence), counted, used, all_runs, interleaved=False)
 
 
 def _of_scores(
