@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from harness.analysis.formatting import short_commit
 from harness.records import PROTOCOLS, RunRecord, RunSpec
 
 IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
@@ -45,7 +46,7 @@ def described(record: RunRecord) -> dict[str, str]:
     """Return all properties of a run except the seed, the split and the fields of `IDENTITY`."""
     environment = record.environment
     drivers = {"driver": environment.gpus[0].driver} if environment.gpus else {}
-    commit = {"commit": environment.git_commit[:12]} if environment.git_commit else {}
+    commit = {"commit": short_commit(environment.git_commit)} if environment.git_commit else {}
     lock = {"environment lock": environment.lock_digest[:8]} if environment.lock_digest else {}
     place = {"os": environment.os, "kernel": environment.kernel, **drivers}
     return settings_of(record.spec) | machine_of(record) | place | software_of(record) | lock | commit

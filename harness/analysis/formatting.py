@@ -37,6 +37,12 @@ def _fixed(value: float, place: int) -> str:
     return f"{number:.{max(place, 0)}f}"
 
 
+def short_commit(commit: str) -> str:
+    """Return the first 12 characters of a commit's hash, followed by ``+dirty`` if there were uncommitted changes."""
+    digest, plus, suffix = commit.partition("+")
+    return f"{digest[:12]}{plus}{suffix}"
+
+
 def one_line(text: str, limit: int = 200) -> str:
     """Return `text` without line breaks and control characters, truncated to `limit` characters."""
     if not text.isprintable():

@@ -49,7 +49,8 @@ class Point(Struct, frozen=True, kw_only=True):
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """Tuples ``(name, before, now)`` for the commit and the package versions that differ from the previous point."""
+    """Tuples ``(name, before, now)`` for the commit, the package versions, the seeds and the splits that differ from
+    the previous point. Seeds and splits are those of the successful runs."""
     figures: list[Figure]
 
 
@@ -100,7 +101,7 @@ def _history(
                 commit=runs[0].record.environment.git_commit or "not known",
                 runs=len(runs),
                 failed=len(runs) - len(done),
-                changed=[] if before is None else changes(_state(before[0].record), _state(runs[0].record)),
+                changed=[] if before is None else changes(_described(before, before), _described(runs, done or before)),
                 figures=[_figure(metric, before, done, confidence) for metric in metrics],
             )
         )
@@ -116,12 +117,14 @@ def _history(
 
 
 def _figure(metric: RunMetric, before: list[StoredRun] | None, done: list[StoredRun], confidence: float) -> Figure:
-    known = [(run.record.spec.split, value) for run in done if (value := metric.value(run.record)) is not None]
+    known = [(run.record.spec, value) for run in done if (value := metric.value(run.record)) is not None]
     values = [value for _, value in known]
     shared = overlap([run.record for run in done]) if metric.group == "score" else 0.0
-    if shared:  # average the seeds of each fold or random split
-        splits = dict.fromkeys(split for split, _ in known)
-        values = [stats.average([value for other, value in known if other == split]) for split in splits]
+    if metric.group == "score":  # average the repeats of each seed, or the runs of each fold or random split
+        drawn: dict[tuple[int | None, int], list[float]] = {}
+        for spec, value in known:
+            drawn.setdefault((spec.split, 0 if shared else spec.seed), []).append(value)
+        values = [stats.average(repeats) for repeats in drawn.values()]
     mean = stats.mean(values, shared) if values else None
     since = compare(Match(before, done), metric, confidence, by_example=False) if before and done else None
     level, ci95 = (mean.value, mean.ci95) if mean else (None, None)
@@ -148,6 +151,16 @@ def _check_names(
 
 def _state(record: RunRecord) -> dict[str, str]:
     return software_of(record) | {"commit": record.environment.git_commit or "none"}
+
+
+def _described(runs: Sequence[StoredRun], done: Sequence[StoredRun]) -> dict[str, str]:
+    """Return the software state of `runs`, and the seeds and splits of `done`."""
+    seeds, splits = (
+        sorted({value for run in done if (value := getattr(run.record.spec, name)) is not None})
+        for name in ("seed", "split")
+    )
+    drawn = {name: ",".join(map(str, values)) for name, values in (("seeds", seeds), ("splits", splits)) if values}
+    return drawn | _state(runs[0].record)
 
 
 def _done_of(states: dict[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:

@@ -298,6 +298,7 @@ PARAMETERS = RunMetric(
     _at("model.parameters"),
     group="model",
     in_table=False,
+    is_count=True,
     never_compared="the value is a property of the model",
 )
 FORWARD_FLOPS = RunMetric(
@@ -308,6 +309,7 @@ FORWARD_FLOPS = RunMetric(
     _at("model.flops_per_sample"),
     group="model",
     in_table=False,
+    is_count=True,
     never_compared="the value is a property of the model",
 )
 HOST_PEAK = RunMetric(

@@ -581,7 +581,7 @@ def tune(
     check_loaded(sources, catalog)
     store = Store(results_dir(results))
     request = Tuning(
-        selection=selection.resolved(locate, store.find),
+        selection=selection.resolved(locate, store.find_trained),
         search=search_texts(search),
         trials=trials,
         objectives=(objective,) if isinstance(objective, str) else tuple(objective),

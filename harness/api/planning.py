@@ -64,7 +64,7 @@ def plan_runs(chosen: Suite, catalog: Catalog, store: Store, *, unavailable: boo
     from harness.plan.stages import staged
 
     def planned(trained: Callable[[RunSpec], StoredRun | None]) -> tuple[tuple[RunSpec, ...], Stages]:
-        stages = staged(chosen.selections, catalog, locate, store.find, trained)
+        stages = staged(chosen.selections, catalog, locate, store.find_trained, trained)
         return expand_all(stages.selections, catalog, unavailable=unavailable, jobs=jobs), stages
 
     specs, stages = planned(lambda spec: _trained(spec, catalog, store))

@@ -104,9 +104,9 @@ def distill(
     from harness.report.progress import planned_notes, planned_warnings
 
     catalog, store = options.catalog(), Store(results_dir(results))
-    found = store.find(teacher)
+    found = store.find_trained(teacher)
     selections = student_selections(found, student, selection, catalog, alpha=alpha, temperature=temperature)
-    specs = expand_all([each.resolved(locate, store.find) for each in selections], catalog, jobs=jobs)
+    specs = expand_all([each.resolved(locate, store.find_trained) for each in selections], catalog, jobs=jobs)
     _check_one_setting(specs, selection)
     for line in [] if quiet else planned_notes(specs):
         say(line)

@@ -37,7 +37,7 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     from harness.checks.evaluate import evaluate as evaluated
     from harness.records.store import Store, results_dir
 
-    stored = Store(results_dir(results)).find(run)
+    stored = Store(results_dir(results)).find_trained(run)
     evaluation = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)
     show(evaluation, format_, render)
     if not evaluation.agree:

@@ -116,7 +116,7 @@ def explain(
     from harness.records.store import Store, results_dir
     from harness.report.explanations import attributions_text, importance_text
 
-    stored = Store(results_dir(results)).find(run)
+    stored = Store(results_dir(results)).find_trained(run)
     catalog = options.catalog()
     if method is None:
         method = PERMUTATION if catalog.task(stored.record.spec.task).kind == "table" else GRADIENTS

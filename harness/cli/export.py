@@ -48,7 +48,7 @@ def export(run: str, format_: str, output: str, timeout: float, results: str | N
     from harness.deploy.export import export as exported
     from harness.records.store import Store, results_dir
 
-    stored = Store(results_dir(results)).find(run)
+    stored = Store(results_dir(results)).find_trained(run)
     made = exported(stored, format_, Path(output), options.catalog(), timeout_s=timeout)
     echo(render(made, output))
 

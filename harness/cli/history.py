@@ -80,6 +80,7 @@ def history(
 def render(shown: Sequence[History]) -> str:
     from tabulate import tabulate
 
+    from harness.analysis.formatting import short_commit
     from harness.analysis.metrics import named_with_unit, unranked_note
 
     parts = []
@@ -91,7 +92,7 @@ def render(shown: Sequence[History]) -> str:
         rows = [
             [
                 point.first_at[:16].replace("T", " "),
-                point.commit[:12],
+                short_commit(point.commit),
                 _runs(point),
                 *_figures(point, names),
                 _changed(point),
@@ -110,20 +111,23 @@ def render(shown: Sequence[History]) -> str:
     }
     if unranked:
         parts.append(unranked_note(sorted(unranked)))
+    sinces = [figure.since for one in shown for point in one.points for figure in point.figures if figure.since]
+    remarks = (
+        (_NOT_INTERLEAVED, any(since.verdict != "inconclusive" and not since.interleaved for since in sinces)),
+        (_NOT_ALL_RUNS, any(not since.all_runs for since in sinces)),
+        (_RATIOS, any(since.relative and since.change is not None for since in sinces)),
+    )
     parts.append(
         "±: half-width of the 95% confidence interval of the mean over runs. "
         "better, worse: significant after Bonferroni correction."
-        + (f"\n{_NOT_INTERLEAVED}" if _has_doubts(shown) else "")
+        + "".join(f"\n{text}" for text, applies in remarks if applies)
     )
     return "\n\n".join(parts)
 
 
 _NOT_INTERLEAVED = "?: the runs of the two rows were not interleaved, so the machine may have caused the difference."
-
-
-def _has_doubts(shown: Sequence[History]) -> bool:
-    figures = (figure for one in shown for point in one.points for figure in point.figures)
-    return any(f.since is not None and f.since.verdict != "inconclusive" and not f.since.interleaved for f in figures)
+_NOT_ALL_RUNS = "(...): the runs from which the change was computed, if not all runs of the two rows were used."
+_RATIOS = "Changes in percent are ratios of geometric means."
 
 
 def _runs(point: Point) -> str:
@@ -153,10 +157,11 @@ def _change(figure: Figure) -> str:
     if since is None or since.change is None:
         return ""
     amount = f"{100 * since.change:+.1f}%" if since.relative else f"{since.change:+.4g}"
+    amount += "" if since.all_runs else f" ({since.evidence})"
     mark = "" if since.interleaved else "?"
     return amount if since.verdict == "inconclusive" else f"{amount} {since.verdict}{mark}"
 
 
 def _changed(point: Point) -> str:
-    shown = [f"{name} {before[:12]} -> {now[:12]}" for name, before, now in point.changed if name != "commit"]
+    shown = [f"{name} {before} -> {now}" for name, before, now in point.changed if name != "commit"]
     return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

@@ -118,7 +118,7 @@ def latency(
     from harness.execute.device_lock import measuring_on
     from harness.records.store import Store, results_dir
 
-    stored = Store(results_dir(results)).find(run)
+    stored = Store(results_dir(results)).find_trained(run)
     chosen = settings(
         stored,
         scenario,

@@ -101,7 +101,7 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool, results: st
     from harness.plan.expand import suits
     from harness.records.store import Store, results_dir
 
-    selection = selection.resolved(locate, Store(results_dir(results)).find)
+    selection = selection.resolved(locate, Store(results_dir(results)).find_trained)
     if not everything:
         yield from specs_to_check(selection, catalog)
         return

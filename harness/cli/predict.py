@@ -128,11 +128,11 @@ def predict(
     """
     from harness.deploy.new_scores import described
     from harness.deploy.predict import predict as predicted
-    from harness.plan.exporter import find_trained
+    from harness.plan.exporter import accepting_exports
     from harness.records.store import Store, results_dir
 
     _check_output(format_, output, Path(data))
-    stored = find_trained(Store(results_dir(results)).find)(run)
+    stored = accepting_exports(Store(results_dir(results)).find_trained)(run)
     found = predicted(
         stored,
         Path(data),

@@ -91,7 +91,7 @@ def serve(
     from importlib.util import find_spec
 
     from harness.errors import UsageError
-    from harness.plan.exporter import find_trained
+    from harness.plan.exporter import accepting_exports
     from harness.records.store import Store, results_dir
 
     needed = ("fastapi", "uvicorn", "httptools", "python_multipart", "prometheus_client")
@@ -104,7 +104,7 @@ def serve(
 
     token = server.token_from(None if token_file is None else Path(token_file))
     server.check_address(host, token)
-    source = find_trained(Store(results_dir(results)).find)(run)
+    source = accepting_exports(Store(results_dir(results)).find_trained)(run)
     body_bytes = round(max_body_mb * 2**20)
     limits = Limits(
         batch_size=batch_size,

@@ -165,11 +165,17 @@ def tune(
     if lr_range is not None:
         _check_alone()
         _range_tests(
-            selection.resolved(locate, store.find), catalog, store, lr_range, timeout, wait=wait, format_=format_
+            selection.resolved(locate, store.find_trained),
+            catalog,
+            store,
+            lr_range,
+            timeout,
+            wait=wait,
+            format_=format_,
         )
         return
     request = Tuning(
-        selection=selection.resolved(locate, store.find),
+        selection=selection.resolved(locate, store.find_trained),
         search=search,
         trials=trials,
         objectives=objective or ("quality",),

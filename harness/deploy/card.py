@@ -42,8 +42,10 @@ def _use(record: RunRecord, made: Export, catalog: Catalog) -> str:
     labels = () if record.provenance.data is None else record.provenance.data.label_names
     what = "targets" if task.objective == "regression" else "labels"
     shown = ", ".join(map(_text, labels[:20])) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    about = catalog.about_model(record.spec.model)
     return (
-        f"## Intended use\n\n{_text(task.summary).capitalize()}, for inputs that resemble the training "
+        (f"{_text(about)}\n\n" if about else "")
+        + f"## Intended use\n\n{_text(task.summary).capitalize()}, for inputs that resemble the training "
         f"data; {what}: {shown or 'not named'}. The scores below were measured only on the test split of "
         f"these data and may differ on other data. The model was trained by run `{_text(made.run)}` with "
         f"{_text(record.spec.backend)}."
@@ -92,7 +94,7 @@ def _cost(record: RunRecord, outcome: Success) -> str:
     rows = [
         ["device", record.provenance.device_name or record.spec.device],
         ["parameters", f"{outcome.model.parameters:,}"],
-        ["FLOPs per example", f"{outcome.model.flops_per_sample:.4g}"],
+        ["FLOPs per example", f"{outcome.model.flops_per_sample:,.15g}"],
         ["training", "not measured" if train_s is None else f"{train_s:.1f} s"],
         ["inference throughput", _unit(speed.inference_samples_per_s, "samples/s")],
         [f"median latency of a batch of {latency.batch_size}", _unit(latency.p50_ms, "ms")],

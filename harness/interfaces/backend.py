@@ -321,7 +321,8 @@ class Session(ABC):
     def notes(self) -> dict[str, str]:
         """Return the settings that the session actually uses, such as thread counts, TF32 flags and the compile mode.
 
-        The settings are stored in the run's record.
+        The settings are stored in the run's record. In a run, this method is called once, before the first batch, so it
+        cannot report anything that is known only later.
         """
         return {}
 

@@ -23,7 +23,7 @@ class ExportedRun:
     export: Export
 
 
-def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
+def accepting_exports(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
     """Return a function that looks up runs and that also accepts the folder of an exported model.
 
     `find` is the function that looks up a run by its id or path.

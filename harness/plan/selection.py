@@ -334,8 +334,8 @@ class Selection:
 
         `locate` is a function such as `harness.data.checkpoint.locate`. `locate` returns the checkpoint, and may
         download it. If the selection has no checkpoint, `locate` is not called. `find` is a function that returns a
-        run, such as `harness.records.store.Store.find`. Raises `harness.UsageError` if `find` is None and the selection
-        uses other runs.
+        run, such as `harness.records.store.Store.find_trained`. Raises `harness.UsageError` if `find` is None and the
+        selection uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):
@@ -345,9 +345,9 @@ class Selection:
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
                 raise UsageError("--weights cannot be used without a results directory; remove the option")
-            from harness.plan.exporter import find_trained
+            from harness.plan.exporter import accepting_exports
 
-            found = find_trained(find)
+            found = accepting_exports(find)
             runs = tuple(found(run) if isinstance(run, str) else run for run in self.weights)
             chosen = dataclasses.replace(chosen, weights=runs)
         if isinstance(chosen.pretrained, str):

@@ -147,6 +147,15 @@ class Catalog:
             return model, next(iter(model.variants))
         raise self._unknown("model", name, {*self.models, *self.variants})
 
+    def about_model(self, name: str) -> str:
+        """Return the summary of a model and the plugin that provides it, such as ``a Vision Transformer (plugin vit,
+        harness-vit 1.0)``. Return an empty string if no loaded plugin provides the model."""
+        provided = self.models.get(self.variants.get(name, name))
+        if provided is None:
+            return ""
+        package = " ".join(filter(None, (provided.plugin.distribution, provided.plugin.version)))
+        return f"{provided.value.summary} (plugin {', '.join(filter(None, (provided.plugin.name, package)))})"
+
     def network(self, family: str, backend: str) -> NetworkRef | None:
         provided = self.networks.get((family, backend))
         return provided.value if provided else None

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import PROTOCOLS, SCHEMA_VERSION, RunRecord, RunSpec
+from harness.records import PROTOCOLS, SCHEMA_VERSION, RunRecord, RunSpec, Success
 from harness.records import scratch as scratches
 from harness.records.files import replacing
 from harness.records.header import DECODER as HEADER
@@ -410,8 +410,19 @@ class Store:
         except RecordError:
             return False
 
-    def find(self, text: str) -> StoredRun:
+    def find_trained(self, text: str) -> StoredRun:
+        """Return the run identified by `text`, as `find` does, for commands that need a trained model.
+
+        If several runs match, the runs without saved weights are ignored, so that runs with
+        ``--weights`` do not hide the run that trained the model.
+        """
+        return self.find(text, trained=True)
+
+    def find(self, text: str, *, trained: bool = False) -> StoredRun:
         """Return the run identified by `text`: its id, a unique part of its id, or the path of its directory.
+
+        If several runs match and `trained` is True, runs without saved weights are ignored, provided that other runs
+        remain.
 
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.
@@ -426,6 +437,8 @@ class Store:
         matches = matches or self._with_records(name for name in names if text in name)
         if not matches:
             raise UnknownNameError("run", text, self._with_records(names), hint=f"(looked in {self.path})")
+        if trained and len(matches) > 1:
+            matches = [name for name in matches if self._has_weights(name)] or matches
         if len(matches) > 1:
             listed = sorted(matches)[:MAX_LISTED]
             more = f"\n  ... and {len(matches) - MAX_LISTED} more" if len(matches) > MAX_LISTED else ""
@@ -436,6 +449,15 @@ class Store:
 
     def _with_records(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if _may_hold_record(self.path / name)]
+
+    def _has_weights(self, name: str) -> bool:
+        """Return True if a run succeeded, did not use the weights of another run, and saved its weights."""
+        try:
+            record = read_record(self.path / name / RECORD)
+        except RecordError:
+            return False
+        trained = isinstance(record.outcome, Success) and record.spec.weights is None
+        return trained and is_stored(self.path / name / WEIGHTS)
 
     def _directories(self) -> dict[str, bool]:
         """Return the names of the directories that may contain a run, mapped to True for symbolic links."""
@@ -462,12 +484,13 @@ def _distinguished(paths: Mapping[str, Path]) -> list[str]:
         protocol = record.spec.protocol
         if protocol.name in PROTOCOLS and PROTOCOLS[protocol.name].protocol == protocol:
             settings["protocol"] = protocol.name
-        groups = [key for key, value in settings.items() if isinstance(value, dict)]
-        nested = {f"{group}.{key}": value for group in groups for key, value in settings.pop(group).items()}
-        values = {**settings, **nested, "repeat": record.repeat, "started": record.started_at}
-        found[name] = {key: str(value) for key, value in values.items()}
+        values = {**settings, "repeat": record.repeat, "started": record.started_at}
+        found[name] = {key: str(value) for key, value in _flat(values)}
     keys = dict.fromkeys(key for values in found.values() for key in values)
     differing = [key for key in keys if len({values.get(key, "none") for values in found.values() if values}) > 1]
+    parts = [key.rpartition(".") for key in differing]
+    named = {group for group, _, name in parts if group and name not in _IMPLIED}
+    differing = [f"{group}{dot}{name}" for group, dot, name in parts if group not in named or name not in _IMPLIED]
     return [
         f"{name}: " + (", ".join(f"{key}={values.get(key, 'none')}" for key in differing) if values else "not readable")
         for name, values in found.items()
@@ -514,3 +537,17 @@ def _may_hold_record(path: Path) -> bool:
     except OSError:
         return True
     return True
+
+
+_IMPLIED = ("backend", "dataset_digest", "digest", "path")
+"""Fields of a nested setting, such as ``weights`` or ``pretrained``, that follow from its other fields. They are listed
+only if the other fields are equal."""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of all settings, including nested ones, except for values that are None."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield prefix + key, value

@@ -60,7 +60,7 @@ def sections(record: RunRecord) -> Iterator[Section]:
         "model and data",
         [
             (PARAMETERS.title, f"{outcome.model.parameters:,}"),
-            (FORWARD_FLOPS.title, _unit(FORWARD_FLOPS.value(record), FORWARD_FLOPS.unit)),
+            (FORWARD_FLOPS.title, f"{outcome.model.flops_per_sample:,.15g} {FORWARD_FLOPS.unit}"),
             *((f"examples, {split}", n) for split, n in outcome.examples.items()),
         ],
     )

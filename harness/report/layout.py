@@ -31,6 +31,8 @@ class Block:
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
     """Name of each row, composed of the fields that differ between the rows of the block."""
+    variants: tuple[str, ...]
+    """Name of each row without the backend and the device."""
     flags: tuple[str, ...]
     """Notes on flagged values: one for each row with flagged values, or one for all rows if the notes are identical."""
     failures: tuple[str, ...]
@@ -67,7 +69,8 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
         columns = tuple(column for column in columns if column.name != "metric_unit")
     flags, failures = _remarks(rows, "flags", shared), _remarks(rows, "failures", shared)
     labels = tuple(one_line(_label(row, shared)) or row.text("backend") for row in rows)
-    return Block(_heading(shared), columns, rows, labels, flags, failures)
+    variants = tuple(one_line(_label(row, shared | {"backend": "", "device": ""})) for row in rows)
+    return Block(_heading(shared), columns, rows, labels, variants, flags, failures)
 
 
 def _remarks(rows: tuple[Row, ...], name: str, shared: dict[str, str]) -> tuple[str, ...]:

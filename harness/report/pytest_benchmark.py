@@ -54,8 +54,8 @@ def render(report: Report) -> str:
         },
         "commit_info": {
             "id": commit.removesuffix("+dirty"),
-            "time": last.started_at,
-            "author_time": last.started_at,
+            "time": None,  # records contain only the hash of the commit
+            "author_time": None,
             "dirty": commit.endswith("+dirty"),
             "project": "harness",
             "branch": "(unknown)",

@@ -331,7 +331,7 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("initial weights", origin.initial_weights_digest),
             ("final weights", origin.final_weights_digest),
             *(("plugin", _plugin(ref)) for ref in origin.plugins),
-            *((f"backend setting: {name}", value) for name, value in origin.notes.items()),
+            *((f"backend setting: {name}", value) for name, value in origin.notes.items() if value),
             *(
                 (
                     f"parity with {mark.backend}",

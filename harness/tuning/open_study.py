@@ -272,7 +272,7 @@ class OpenStudy:
             then = found.software
             changed = [each for each in {**then, **software} if then.get(each) != software.get(each)]
             if changed:
-                old, new = then.get(changed[0], "none")[:12], software.get(changed[0], "none")[:12]
+                old, new = (each.get(changed[0], "none") for each in (then, software))
                 raise UsageError(
                     f"the software has changed since the study {found.name!r} was started ({changed[0]} {old} -> "
                     f"{new}); pass --rerun to start a new study"

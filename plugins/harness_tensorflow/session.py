@@ -175,8 +175,6 @@ class TensorFlowSession(harness.Session):
                 "op_determinism": str(self._request.deterministic).lower(),
                 "xla": str(self._request.compile).lower(),
                 "loss_scaling": self._loss_scale.description if self._loss_scale else "none",
-                "train_batch_sizes_traced": ", ".join(self._train_functions),
-                "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
             }
         )
 

@@ -110,3 +110,44 @@ def test_cost_needs_a_price(tmp_path: Path) -> None:
         histories(runs, load([]), ["train_cost_per_million"])
     (history,) = histories(runs, load([]), ["train_cost_per_million"], price_per_hour=7.2)
     assert [point.figures[0].value for point in history.points] == pytest.approx([2.0, 1.0])
+
+
+def test_rows_of_other_seeds_and_uncommitted_changes_are_told_apart(tmp_path: Path) -> None:
+    from harness.cli.history import render
+
+    records = [at(1, success(0.7)), at(2, success(0.6), commit="a" * 40 + "+dirty", seed=1)]
+    (history,) = of(tmp_path, records, "quality")
+    assert ("seeds", "0", "1") in history.points[1].changed
+    _, first, second = [line for line in render([history]).splitlines() if "2025-11" in line or "commit" in line]
+    assert first.split()[2:4] == ["a" * 12, "1"]
+    assert second.split()[2] == "a" * 12 + "+dirty"
+    assert second.rstrip().endswith("seeds 0 -> 1")
+
+
+def test_long_versions_are_not_cut(tmp_path: Path) -> None:
+    from harness.cli.history import render
+
+    versions = ("2.10.0.dev20250101", "2.10.0.dev20250102")
+    found = of(tmp_path, [at(day, success(), torch=version) for day, version in enumerate(versions, 1)], "quality")
+    assert "torch 2.10.0.dev20250101 -> 2.10.0.dev20250102" in render(found)
+
+
+def test_change_over_some_of_the_runs_names_them(tmp_path: Path) -> None:
+    from harness.cli.history import render
+
+    before = [at(1, success(0.5 + 0.1 * seed), seed=seed) for seed in range(5)]
+    after = [at(2, success(0.55 + 0.1 * seed), seed=seed, commit="b" * 40) for seed in range(3)]
+    text = render(of(tmp_path / "some", before + after, "quality"))
+    assert "+0.05 (3 pairs of seeds)" in text
+    assert "(...): the runs from which the change was computed" in text
+    assert "(3 pairs" not in render(of(tmp_path / "all", before[:3] + after, "quality"))
+
+
+def test_repeats_of_a_seed_are_averaged_as_in_the_comparison(tmp_path: Path) -> None:
+    before = [at(1, success(quality), seed=seed) for quality, seed in [(0.5, 0), (0.5, 0), (0.7, 1), (0.9, 2)]]
+    after = [at(2, success(0.8), seed=seed, commit="b" * 40) for seed in range(3)]
+    (history,) = of(tmp_path, before + after, "quality")
+    since = history.points[1].figures[0].since
+    assert since is not None
+    assert since.change == pytest.approx(0.1)
+    assert (history.points[0].figures[0].value, since.base) == (pytest.approx(0.7), pytest.approx(0.7))

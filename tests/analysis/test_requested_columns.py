@@ -11,7 +11,7 @@ from sample_records import record, success
 from harness.analysis.comparison_table import COLUMNS, build_table
 from harness.analysis.metrics import available
 from harness.errors import UnknownNameError
-from harness.records import DataInfo, RunRecord, SplitInfo
+from harness.records import DataInfo, ModelInfo, RunRecord, SplitInfo
 
 replace = msgspec.structs.replace
 
@@ -84,3 +84,11 @@ def test_requested_metric_that_no_run_has_raises() -> None:
 def test_default_column_can_be_requested() -> None:
     runs = [record(success()), record(success(), task="other")]
     assert build_table(runs, shown=("quality", "host_peak_mib")).columns == COLUMNS
+
+
+def test_counts_of_the_model_are_not_rounded() -> None:
+    made = success()
+    model = ModelInfo(parameters=86506, flops_per_sample=2993664.0)
+    records = [record(replace(made, model=model), seed=seed) for seed in range(2)]
+    (row,) = build_table(records, shown=["parameters", "forward_flop_per_sample"]).rows
+    assert [row.text(name) for name in ("parameters", "forward_flop_per_sample")] == ["86506", "2993664"]

@@ -98,6 +98,10 @@ def test_card_has_quality_slices_data_license_use_and_cost(run: StoredRun, catal
     assert "| side | left |" in card
     assert "houses\\|&lt;b>.csv" in card
     assert "samples/s" in card
+    family = catalog.models[catalog.model(run.record.spec.model)[0].name]
+    assert f"{family.value.summary} (plugin {family.plugin.name}, " in card
+    flops = run.record.outcome.model.flops_per_sample
+    assert f"| FLOPs per example | {flops:,.0f} |" in card
 
 
 def test_export_that_differs_from_the_run_is_refused(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:

@@ -12,15 +12,24 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sample_records import record
+from sample_records import failure, record
 from stored_runs import keep
 from strategies import records
 from toy_plugin import environment_with
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import PROTOCOLS, DataSource, Recipe, RunRecord
+from harness.records import PROTOCOLS, DataSource, Pretrained, Recipe, RunRecord, TrainedWeights
 from harness.records import store as store_module
-from harness.records.store import RECORD, Store, StoredRun, earlier_run_id, read_record, results_dir, write_json
+from harness.records.store import (
+    RECORD,
+    WEIGHTS,
+    Store,
+    StoredRun,
+    earlier_run_id,
+    read_record,
+    results_dir,
+    write_json,
+)
 
 
 def test_commit_assigns_an_id_and_stores_all_files(store: Store) -> None:
@@ -252,3 +261,43 @@ def test_results_directory_is_the_argument_the_variable_or_the_default(monkeypat
     assert results_dir("here") == Path("here")
     monkeypatch.setenv("HARNESS_RESULTS", "")
     assert results_dir() == Path("results")
+
+
+WEIGHTS_OF = TrainedWeights(
+    run="nlp-a", backend="torch", digest="b" * 64, dataset_digest="d" * 64, path="/results/nlp-a"
+)
+
+
+def test_find_trained_ignores_runs_without_weights_of_their_own(store: Store) -> None:
+    trained = keep(store, record())
+    for repeat in range(2):
+        keep(store, record(weights=WEIGHTS_OF, repeat=repeat))
+    without = keep(store, record(recipe=Recipe(epochs=5)))
+    keep(store, record(failure(), recipe=Recipe(epochs=7)))
+    with pytest.raises(UsageError, match="5 runs match 'nlp'"):
+        store.find_trained("nlp")
+    (trained.path / WEIGHTS).write_bytes(b"")
+    assert store.find_trained("nlp").path == trained.path
+    with pytest.raises(UsageError, match="5 runs match 'nlp'"):
+        store.find("nlp")
+    (without.path / WEIGHTS).write_bytes(b"")
+    with pytest.raises(UsageError, match="2 runs match 'nlp'"):
+        store.find_trained("nlp")
+
+
+def test_find_lists_the_run_whose_weights_were_used_without_the_fields_that_follow_from_it(store: Store) -> None:
+    trained, served = keep(store, record()), keep(store, record(weights=WEIGHTS_OF))
+    with pytest.raises(UsageError) as caught:
+        store.find("nlp")
+    assert {line.strip() for line in str(caught.value).splitlines()[1:]} == {
+        f"{trained.path.name}: weights.run=none",
+        f"{served.path.name}: weights.run=nlp-a",
+    }
+
+
+def test_find_lists_a_digest_if_nothing_else_differs(store: Store) -> None:
+    for digest in ("1" * 64, "2" * 64):
+        pretrained = Pretrained(name="bert", digest=digest, path="/models/bert")
+        keep(store, record(pretrained=pretrained))
+    with pytest.raises(UsageError, match=f"pretrained.digest={'1' * 64}"):
+        store.find("nlp")

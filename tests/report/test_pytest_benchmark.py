@@ -43,3 +43,9 @@ def test_pytest_benchmark_compare_reads_the_file(tmp_path: Path) -> None:
 def test_render_failed_runs_only_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to write"):
         render(report_of(write(tmp_path, [record(failure())])))
+
+
+def test_time_of_the_commit_is_not_the_time_of_the_run(tmp_path: Path) -> None:
+    document = json.loads(render(example(tmp_path)))
+    assert (document["commit_info"]["time"], document["commit_info"]["author_time"]) == (None, None)
+    assert document["datetime"]

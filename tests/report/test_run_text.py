@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sample_records import MIB, failure, record, success
 
-from harness.records import ClassScore, Memory, SplitInfo, TargetScore
+from harness.records import ClassScore, Memory, ModelInfo, SplitInfo, TargetScore
 from harness.records.store import StoredRun
 from harness.report.run_text import MOST_ROWS, quality, render
 from harness.report.site.run_page import context
@@ -178,3 +178,16 @@ def test_most_frequent_mistakes_are_shown_for_many_classes(tmp_path: Path) -> No
         ["class", "7", "class", "1", "4", "50.0"],
         ["class", "2", "class", "5", "1", "20.0"],
     ]
+
+
+def test_operations_of_the_forward_pass_are_not_rounded(tmp_path: Path) -> None:
+    model = ModelInfo(parameters=86506, flops_per_sample=2993664.0)
+    text = " ".join(render(record(replace(success(), model=model)), tmp_path).split())
+    assert "trainable parameters 86,506 forward pass 2,993,664 FLOP/sample" in text
+
+
+def test_settings_without_a_value_are_not_shown(tmp_path: Path) -> None:
+    made = record()
+    notes = {"traced": "", "intra_op_threads": "2"}
+    text = render(replace(made, provenance=replace(made.provenance, notes=notes)), tmp_path)
+    assert re.findall(r"backend setting: (\w+)", text) == ["intra_op_threads"]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from harness.analysis.compare.effects import MIN_RUNS, Effect, of_hits, of_pairs, of_squares
+from harness.analysis.compare.effects import MIN_RUNS, Effect, Estimate, of_hits, of_pairs, of_squares
 from harness.analysis.compare.match import Match
 from harness.analysis.metrics import RunMetric, success
 from harness.errors import HarnessError
@@ -17,36 +17,47 @@ from harness.records.samples import predictions, stored
 from harness.records.store import StoredRun
 
 
-def of_one_run(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str]:
+def of_one_run(matched: Match, metric: RunMetric, confidence: float, unit: str = "seed") -> Estimate:
     """Compare, example by example, two runs with the same seed and split. The score must be a mean over test
-    examples."""
-    scored = ([run for run in side if metric.value(run.record) is not None] for side in (matched.base, matched.new))
-    pairs = [
-        (base, new)
-        for base, new in itertools.product(*scored)
-        if draw_of(base.record) == draw_of(new.record)
-        and base.record.provenance.dataset_digest == new.record.provenance.dataset_digest
-    ]
-    few = f"fewer than {MIN_RUNS} seeds"
+    examples. `unit` is the unit in which the runs are counted, such as ``seed`` or ``fold``."""
+    scored = [[run for run in side if metric.value(run.record) is not None] for side in (matched.base, matched.new)]
+    few, more = f"fewer than {MIN_RUNS} {unit}s", f"run more {unit}s"
     built_in = metric.score in _PER_EXAMPLE and not _several_targets(matched)
-    if not pairs or not (built_in or metric.per_example):
-        return None, f"{few}, and this score cannot be compared example by example; run more seeds"
+    if not (built_in or metric.per_example):
+        return Estimate(None, f"{few}, and this score cannot be compared example by example; {more}")
+    drawn = [pair for pair in itertools.product(*scored) if draw_of(pair[0].record) == draw_of(pair[1].record)]
+    if not drawn:
+        split = " and split" if any(run.record.spec.split is not None for side in scored for run in side) else ""
+        return Estimate(None, f"{few}, and no runs of BASE and NEW have the same seed{split}; {more}")
+    pairs = [pair for pair in drawn if len({run.record.provenance.dataset_digest for run in pair}) == 1]
+    if not pairs:
+        return Estimate(None, f"{few}, and the runs with the same seed used different data; {more}")
     base, new = (_predictions(run) for run in pairs[0])
     if base is None or new is None:
-        return None, f"{few}, and the predictions were not saved; run more seeds"
+        return Estimate(None, f"{few}, and the predictions were not saved; {more}")
     effect_of: Callable[[Any, Any, float], Effect]
     if metric.per_example:
         try:
             before, after = (_own_values(metric, *side) for side in zip(pairs[0], (base, new), strict=True))
         except HarnessError as error:
-            return None, f"{few}, and this score cannot be compared example by example: {error}"
+            return Estimate(None, f"{few}, and this score cannot be compared example by example: {error}")
         effect_of = of_hits if _are_hits(before) and _are_hits(after) else _of_differences
     else:
         each, effect_of = _PER_EXAMPLE[metric.score]
         before, after = each(*base), each(*new)
     if len(before) < MIN_RUNS:
-        return None, f"{few}, and fewer than {MIN_RUNS} test examples; run more seeds"
-    return effect_of(before, after, confidence), f"{len(before)} examples from one seed"
+        return Estimate(None, f"{few}, and fewer than {MIN_RUNS} test examples; {more}")
+    base_value, new_value = (metric.value(run.record) for run in pairs[0])
+    assert base_value is not None  # runs without a value were excluded
+    assert new_value is not None
+    spec = pairs[0][0].record.spec
+    place = f" of {spec.split_title}" if spec.split_title else ""
+    return Estimate(
+        effect_of(before, after, confidence),
+        f"{len(before)} examples from seed {spec.seed}{place}",
+        ([base_value], [new_value]),
+        all_runs=all(len(side) == 1 for side in scored),
+    )
 
 
 def _predictions(run: StoredRun) -> tuple[Any, Any] | None:

@@ -37,6 +37,21 @@ class Effect(NamedTuple):
     """Smallest true difference that would be detected with probability `POWER`."""
 
 
+class Estimate(NamedTuple):
+    """Effect of a metric in two sets of runs, and the values from which it was computed."""
+
+    effect: Effect | None
+    """None if there are too few runs."""
+    evidence: str
+    """Description of the runs used or, if `effect` is None, the reason."""
+    used: tuple[Sequence[float], Sequence[float]] | None = None
+    """Values of BASE and NEW from which `effect` was computed. The difference between their means is the effect."""
+    all_runs: bool = True
+    """False if some of the runs that have a value were not used."""
+    interleaved: bool = True
+    """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved."""
+
+
 def of_pairs(
     differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0, overlap: float = 0.0
 ) -> Effect:

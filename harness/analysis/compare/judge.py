@@ -20,6 +20,7 @@ from harness.analysis.compare.by_example import draw_of, of_one_run
 from harness.analysis.compare.effects import (
     MIN_RUNS,
     Effect,
+    Estimate,
     of_pairs,
     of_samples,
     of_sessions,
@@ -52,10 +53,11 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
-    """Mean over the runs. The geometric mean is used for metrics that are compared as ratios, and the arithmetic mean
-    for all others."""
+    """Mean over the runs from which the change was computed. The geometric mean is used for metrics that are compared
+    as ratios, and the arithmetic mean for all others."""
     new: float | None
     change: float | None
+    """Difference between `new` and `base`, or their ratio minus 1 for metrics that are compared as ratios."""
     low: float | None
     high: float | None
     """Endpoints of the confidence interval for the change. None if there are too few runs."""
@@ -73,6 +75,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. If
     False, the interval is wider, but its confidence level is not guaranteed, because the state of the machine may have
     changed between the runs of BASE and NEW."""
+    all_runs: bool = True
+    """False if `base`, `new` and `change` were computed from only some of the runs, which `evidence` describes. For
+    example, seeds that only one side has are ignored if there are enough pairs of runs with equal seeds."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -91,8 +96,9 @@ def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example:
     one seed.
     """
     sides = [_values(side, metric) for side in (matched.base, matched.new)]
-    means = [_mean(list(side.values()), metric.relative) for side in sides]
-    effect, evidence, interleaved = _effect(matched, metric, sides, confidence, by_example)
+    estimate = _estimate(matched, metric, sides, confidence, by_example)
+    effect = estimate.effect
+    means = [_mean(side, metric.relative) for side in estimate.used or [list(side.values()) for side in sides]]
     if effect is None:
         change = None if None in means else _change(means[0], means[1], metric.relative)
         ends: tuple[float | None, ...] = (None, None, None)
@@ -110,20 +116,21 @@ def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example:
         high=ends[1],
         detectable=ends[2],
         verdict=_verdict(effect, metric.higher_is_better),
-        evidence=evidence,
+        evidence=estimate.evidence,
         unit=metric.unit,
-        interleaved=interleaved,
+        interleaved=estimate.interleaved,
+        all_runs=estimate.all_runs,
     )
 
 
-def _effect(
+def _estimate(
     matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
-) -> tuple[Effect | None, str, bool]:
+) -> Estimate:
     if differs := other_definition(metric, matched):
-        return None, differs, True
+        return Estimate(None, differs)
     if metric.relative:
         return _of_costs(matched, metric, confidence)
-    return *_of_scores(matched, metric, sides, confidence, by_example), True
+    return _of_scores(matched, metric, sides, confidence, by_example)
 
 
 def other_definition(metric: RunMetric, matched: Match) -> str:
@@ -135,46 +142,49 @@ def other_definition(metric: RunMetric, matched: Match) -> str:
     return f"the runs disagree on the direction or the unit of {metric.name}"
 
 
-def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost between the two sets of runs.
-
-    Return the effect, a description of the runs used, and True if the runs were interleaved.
-    """
+def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> Estimate:
+    """Compare the logarithms of a cost between the two sets of runs."""
     base, new = (
-        [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
+        [(run, value) for run in side if (value := metric.value(run.record) or 0.0) > 0]
         for side in (matched.base, matched.new)
     )
-    logs = {id(run): value for run, value in (*base, *new)}
+    values = {id(run): value for run, value in (*base, *new)}
     paired = pairs([run for run, _ in base], [run for run, _ in new])
+    known = sum(metric.value(run.record) is not None for run in (*matched.base, *matched.new))
     if len(paired) >= MIN_RUNS:
-        differences = [logs[id(after)] - logs[id(before)] for before, after in paired]
-        return of_turns(differences, confidence), f"{len(paired)} pairs of runs", True
-    befores, afters = ([value for _, value in side] for side in (base, new))
-    if min(len(befores), len(afters)) < MIN_RUNS:
-        return None, _too_few((befores, afters), "run"), True
-    counted = f"{len(base)} and {len(new)} runs"
+        used = [values[id(before)] for before, _ in paired], [values[id(after)] for _, after in paired]
+        differences = [math.log(after) - math.log(before) for before, after in zip(*used, strict=True)]
+        effect = of_turns(differences, confidence)
+        return Estimate(effect, f"{len(paired)} pairs of runs", used, all_runs=known == 2 * len(paired))
+    used = [value for _, value in base], [value for _, value in new]
+    if min(map(len, used)) < MIN_RUNS:
+        return Estimate(None, _too_few(used, "run"))
+    befores, afters = ([math.log(value) for value in side] for side in used)
+    counted, all_runs = f"{len(base)} and {len(new)} runs", known == len(base) + len(new)
     if metric.group == "memory":  # memory does not depend on the state of the machine
-        return of_samples(befores, afters, confidence), counted, True
-    return of_sessions(befores, afters, confidence), counted, False
+        return Estimate(of_samples(befores, afters, confidence), counted, used, all_runs)
+    return Estimate(of_sessions(befores, afters, confidence), counted, used, all_runs, interleaved=False)
 
 
 def _of_scores(
     matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
-) -> tuple[Effect | None, str]:
-    by_draw = [_averaged(side) for side in sides]
+) -> Estimate:
+    by_draw: Sequence[dict[Any, float]] = [_averaged(side) for side in sides]
     overlaps = [overlap([run.record for run in side]) for side in (matched.base, matched.new)]
     specs = [side[0].record.spec for side in (matched.base, matched.new)]
     resampled = next((spec for spec in specs if spec.split_count is not None), None)
     same_splits = resampled is None or _splitting(matched.base) == _splitting(matched.new)
     one_split = same_splits and len({split for side in by_draw for split, _ in side}) == 1
+    all_runs = True
     if resampled is not None and not one_split:
-        by_draw = _by_split(by_draw, paired=same_splits)
+        by_draw, all_runs = _by_split(by_draw, paired=same_splits)
     common = by_draw[0].keys() & by_draw[1].keys()
     enough = len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS
+    unit = "seed" if one_split else (resampled or specs[0]).split_kind
     if enough or not by_example or not same_splits:
-        unit = "seed" if one_split else (resampled or specs[0]).split_kind
-        return _of_draws(by_draw, confidence, unit=unit, resolution=_resolution(matched), overlaps=overlaps)
-    return of_one_run(matched, metric, confidence)
+        found = _of_draws(by_draw, confidence, unit=unit, resolution=_resolution(matched), overlaps=overlaps)
+        return found._replace(all_runs=found.all_runs and all_runs)
+    return of_one_run(matched, metric, confidence, unit)
 
 
 def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
@@ -192,9 +202,9 @@ def dataset_and_options(spec: RunSpec) -> tuple[str, dict[str, Any]]:
     return "" if spec.source is not None else spec.dataset, spec.options_of_all_splits
 
 
-def _by_split(by_draw: Sequence[dict[Any, float]], *, paired: bool) -> list[dict[Any, float]]:
-    """Return the mean over the seeds for each split. If both sides have runs with the same seeds in at least `MIN_RUNS`
-    splits, only these runs are used.
+def _by_split(by_draw: Sequence[dict[Any, float]], *, paired: bool) -> tuple[list[dict[Any, float]], bool]:
+    """Return the mean over the seeds for each split, and True if all runs were used. If both sides have runs with the
+    same seeds in at least `MIN_RUNS` splits, only these runs are used.
 
     If `paired` is false, the splits of the two sides contain different examples and have different keys. The interval
     is computed over the splits, because runs on one split with different seeds use the same examples.
@@ -208,7 +218,7 @@ def _by_split(by_draw: Sequence[dict[Any, float]], *, paired: bool) -> list[dict
             if not seeds_paired or (split, seed) in common:
                 splits.setdefault((0 if paired else number, split), []).append(value)
         means.append({key: math.fsum(values) / len(values) for key, values in splits.items()})
-    return means
+    return means, not seeds_paired or all(side.keys() == common for side in by_draw)
 
 
 def _of_draws(
@@ -218,15 +228,18 @@ def _of_draws(
     unit: str,
     resolution: float,
     overlaps: Sequence[float],
-) -> tuple[Effect | None, str]:
+) -> Estimate:
     common = [draw for draw in sides[0] if draw in sides[1]]
     if len(common) >= MIN_RUNS:
-        differences = [sides[1][draw] - sides[0][draw] for draw in common]
-        return of_pairs(differences, confidence, resolution, max(overlaps)), f"{len(common)} pairs of {unit}s"
+        used = [sides[0][draw] for draw in common], [sides[1][draw] for draw in common]
+        effect = of_pairs([new - base for base, new in zip(*used, strict=True)], confidence, resolution, max(overlaps))
+        all_runs = all(len(side) == len(common) for side in sides)
+        return Estimate(effect, f"{len(common)} pairs of {unit}s", used, all_runs)
     base, new = (list(side.values()) for side in sides)
     if min(len(base), len(new)) < MIN_RUNS:
-        return None, _too_few((base, new), unit)
-    return of_samples(base, new, confidence, resolution, overlaps), f"{len(base)} and {len(new)} {unit}s"
+        return Estimate(None, _too_few((base, new), unit), (base, new))
+    effect = of_samples(base, new, confidence, resolution, overlaps)
+    return Estimate(effect, f"{len(base)} and {len(new)} {unit}s", (base, new))
 
 
 _MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {

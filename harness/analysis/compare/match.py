@@ -130,7 +130,7 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
         runs = store.load(lambda run: _model(run.setting) == _model(spec)).runs
         return next((run for run in runs if is_servable(run) and _device_independent_key(run.record.spec) == key), None)
 
-    stages = staged(suite.load(path).selections, catalog, locate, store.find, trained)
+    stages = staged(suite.load(path).selections, catalog, locate, store.find_trained, trained)
     specs = expand_all(stages.selections, catalog)
     planned = {_device_independent_key(spec) for spec in specs}
     models = {_model(spec) for spec in specs}
@@ -206,7 +206,11 @@ def _settings_but_env(run: StoredRun) -> tuple[str, ...]:
 
 
 def _settings_but_backend(run: StoredRun) -> tuple[str, ...]:
-    return (msgspec.structs.replace(run.record.spec, backend="", env="").group_key,)
+    """Return a key of the settings without the backend, its environment and the backend that exported the weights."""
+    weights = run.record.spec.weights
+    if weights is not None:
+        weights = msgspec.structs.replace(weights, exported=None)
+    return (msgspec.structs.replace(run.record.spec, backend="", env="", weights=weights).group_key,)
 
 
 def _identity_but_backend(run: StoredRun) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
     )
     return Result(
         differences(subject.outcome.model, expected, "model"),
-        f"{expected.parameters} parameters, {expected.flops_per_sample:g} FLOPs per sample",
+        f"{expected.parameters} parameters, {expected.flops_per_sample:.15g} FLOPs per sample",
     )
 
 
@@ -163,12 +163,13 @@ def _settings(subject: Subject, replay: Replay) -> Result:
             f"the run was executed on a different machine or with different packages ({differing} differ)"
         )
     provenance, notes = subject.record.provenance, subject.record.provenance.notes
-    notes = {name: value for name, value in notes.items() if name != EXECUTOR_NOTE}
+    notes = {name: value for name, value in notes.items() if value and name != EXECUTOR_NOTE}
     if subject.spec.devices > 1:  # the audit repeats the run in one process
         notes = {name: value for name, value in notes.items() if name not in GROUP_NOTES}
     problems = differences(provenance.device_name, replay.prepared.device.description, "device_name")
-    problems += differences(notes, replay.notes, "notes")
-    return Result(problems, f"{len(replay.notes)} settings")
+    recomputed = {name: value for name, value in replay.notes.items() if value}
+    problems += differences(notes, recomputed, "notes")
+    return Result(problems, f"{len(recomputed)} settings")
 
 
 def _first_steps(subject: Subject, replay: Replay) -> Result:
@@ -345,6 +346,8 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
 
 
 def _digests(actual: str, recorded: str) -> str:
+    if actual == recorded:
+        return f"the recomputed SHA-256 {actual[:8]} is the recorded one"
     return f"the recomputed SHA-256 is {actual[:8]}, but the record contains {recorded[:8]}"
 
 

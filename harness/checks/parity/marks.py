@@ -27,20 +27,32 @@ UNCHECKED = Mark("unchecked")
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
     """Return the parity results of each run.
 
-    The runs in `rivals` differ only in their backend and environment. Each run after the first is marked with the
-    result of its comparison with the first run. The first run is marked with the combined result of these comparisons.
-    If there is only one run, it is marked with the combined result of its comparisons with all backends.
+    The runs in `rivals` differ only in their backend, environment and weights. Runs that failed or executed an exported
+    model are not covered by parity checks, and are marked as unchecked. The first of the other runs is the base. Each
+    run whose backend, device, packages or plugins differ from those of the base is marked with the result of its
+    comparison with the base. The base and the remaining runs are marked with the combined result of the comparisons
+    that were performed or, if there is no other run to compare, with the combined result of the run's own checks.
     """
     verdicts = list(verdicts)
-    base = rivals[0]
-    against_base = [_of_pair(base, other, verdicts) for other in rivals[1:]]
-    return [_combined(against_base) if against_base else _combined(_of_run(base, verdicts)), *against_base]
+    covered = [record for record in rivals if _is_covered(record)]
+    others = [record for record in covered[1:] if side_of_record(record) != side_of_record(covered[0])]
+    known = {id(other): _of_pair(covered[0], other, verdicts) for other in others}
+    compared = [mark for mark in known.values() if mark != UNCHECKED]
+    for record in covered:
+        if id(record) not in known:
+            known[id(record)] = _combined(compared if others else _of_run(record, verdicts))
+    return [known.get(id(record), UNCHECKED) for record in rivals]
+
+
+def _is_covered(record: RunRecord) -> bool:
+    """Return True if a parity check can cover the run's computation, that is, if the run succeeded and did not execute
+    an exported model."""
+    weights = record.spec.weights
+    return isinstance(record.outcome, Success) and (weights is None or weights.exported is None)
 
 
 def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -> Mark:
     """Return the parity of two runs. Verdicts in the results directory take precedence over the runs' records."""
-    if not isinstance(other.outcome, Success) or not isinstance(base.outcome, Success):
-        return UNCHECKED
     stored = [v for v in _about(other, verdicts) if set(v.sides) == {side_of_record(base), side_of_record(other)}]
     if stored:
         return _limited(_combined([Mark(v.state, v.error) for v in stored]), base, other)
@@ -51,8 +63,6 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
 def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
     """Return the results of a run's stored verdicts. If there are no stored verdicts, return the results in its
     record."""
-    if not isinstance(record.outcome, Success):
-        return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
     return [_limited(mark, record) for mark in [Mark(v.state, v.error) for v in stored] or _recorded(record.parity)]
 

@@ -14,6 +14,11 @@ WIDTH, HEIGHT = 340, 240
 _LOG = alt.Scale(type="log", nice=False, padding=24)
 _AXIS_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
 _RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
+LEGEND_WIDTH = 48
+"""Approximate width of the plots on the site, in characters of a legend. Each column also needs the width of about five
+characters for the symbol and the space between columns."""
+MAX_VARIANTS = 5
+"""Maximum number of different symbols or dash patterns in a plot."""
 Chart = Any
 """Any altair chart: single, layered or concatenated."""
 
@@ -34,7 +39,7 @@ def pareto(panel: Panel, points: Points, throughput: RunMetric) -> Chart:
         base.mark_rule(strokeWidth=1.5).encode(
             x=x, y=alt.Y("quality_low:Q"), y2=alt.Y2("quality_high:Q"), color=_color(panel)
         ),
-        base.mark_point().encode(x=x, y=y, color=_color(panel), shape=_by_model(alt.Shape, points), tooltip=tooltip),
+        base.mark_point().encode(x=x, y=y, color=_color(panel), shape=_by_variant(alt.Shape, panel), tooltip=tooltip),
     ]
     return _sized(alt.layer(*layers))
 
@@ -42,7 +47,7 @@ def pareto(panel: Panel, points: Points, throughput: RunMetric) -> Chart:
 def quality(panel: Panel, points: Points) -> Chart:
     """Return a chart of the primary metric of each row with its interval. Rows are in the order of the table."""
     base = alt.Chart(alt.InlineData(values=points)).encode(
-        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=0)), color=_color(panel)
+        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=0)), color=_color(panel, beside_labels=True)
     )
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     x = alt.X("quality:Q", title=_quality_title(panel), scale=scale, axis=alt.Axis(tickCount=5, format=".4~g"))
@@ -64,7 +69,7 @@ def curves(panel: Panel, points: Points, by: str) -> Chart:
         detail=alt.Detail("run:N"),
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
-    lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_by_model(alt.StrokeDash, points))
+    lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_by_variant(alt.StrokeDash, panel))
     dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers describe the lines instead
     return _sized(alt.layer(lines, dots))
 
@@ -80,14 +85,14 @@ def ratios(panel: Panel, points: Points) -> Chart:
     base = alt.Chart(alt.InlineData(values=points))
     y = alt.Y("label:N", title=None, sort=None)
     offset = alt.YOffset("phase:N", sort=["training", "inference"])
-    shape = alt.Shape("phase:N", title=None, sort=["training", "inference"])
+    shape = alt.Shape("phase:N", title=None, sort=["training", "inference"], legend=alt.Legend(columns=1))
     x = alt.X("ratio:Q", title="throughput relative to the first backend", scale=_LOG, axis=_RATIOS)
     one = (
         alt.Chart(alt.InlineData(values=[{"one": 1}]))
         .mark_rule(strokeDash=[3, 3], color="gray")
         .encode(x=alt.X("one:Q"))
     )
-    encoded = base.encode(y=y, yOffset=offset, color=_color(panel))
+    encoded = base.encode(y=y, yOffset=offset, color=_color(panel, beside_labels=True))
     tooltip = _tooltip(label="", phase="", ratio_shown="ratio")
     layers = [
         one,
@@ -105,7 +110,7 @@ def memory(panel: Panel, points: Points) -> Chart:
         return _bars(panel, points, "mib", f"peak memory, {kinds.pop()} ({unit})")
     offset = alt.YOffset("kind:N", sort=None)
     bars = _bar(panel, points, "mib", f"peak memory ({unit})").encode(
-        yOffset=offset, opacity=alt.Opacity("kind:N", title=None)
+        yOffset=offset, opacity=alt.Opacity("kind:N", title=None, legend=alt.Legend(columns=1))
     )
     return _sized(bars, height=_height(points, 24 * len(kinds)))
 
@@ -122,7 +127,7 @@ def latency(panel: Panel, points: Points) -> Chart:
             x=x,
             y=y,
             color=_color(panel),
-            strokeDash=_by_model(alt.StrokeDash, points),
+            strokeDash=_by_variant(alt.StrokeDash, panel),
             detail=alt.Detail("label:N"),
             tooltip=tooltip,
         )
@@ -205,7 +210,7 @@ def _decision(panel: Panel, points: Points, value: str, x_title: str, y_title: s
         x=alt.X("x:Q", title=x_title),
         y=alt.Y(f"{value}:Q", title=y_title),
         color=_color(panel),
-        strokeDash=_by_model(alt.StrokeDash, points),
+        strokeDash=_by_variant(alt.StrokeDash, panel),
         detail=alt.Detail("label:N"),
         tooltip=_tooltip(label="", x=x_title, **{value: y_title}),
     )
@@ -225,8 +230,8 @@ def _bar(panel: Panel, points: Points, value: str, title: str) -> Chart:
         .mark_bar(cornerRadiusEnd=3, height={"band": 0.65})
         .encode(
             x=alt.X(f"{value}:Q", title=title),
-            y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
-            color=_color(panel),
+            y=alt.Y("label:N", title=None, sort=None),
+            color=_color(panel, beside_labels=True),
             tooltip=_tooltip(label="", **{f"{value}_shown": title}),
         )
     )
@@ -246,18 +251,29 @@ def _quality_title(panel: Panel) -> str:
     return f"{panel.quality}{remark}"
 
 
-def _color(panel: Panel) -> Any:
+def _color(panel: Panel, *, beside_labels: bool = False) -> Any:
     """Return the color encoding of backends, which is the same in all plots of a report. The legend lists only the
-    panel's backends."""
+    panel's backends. With `beside_labels`, there is no legend, because the names of the rows contain the backend."""
     here = {row.text("backend") for _, row in panel.rows}
-    legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here])
+    shown = [backend for backend in panel.report.backends if backend in here]
+    columns = min(4, LEGEND_WIDTH // (max(map(len, shown), default=0) + 5)) or 1
+    legend = None if beside_labels else alt.Legend(values=shown, columns=columns)
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
 
 
-def _by_model(channel: Any, points: Points) -> Any:
-    """Return a channel, such as `altair.Shape`, that encodes the model. Return `altair.Undefined` if there is only one
-    model."""
-    return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
+def _by_variant(channel: Any, panel: Panel) -> Any:
+    """Return a channel, such as `altair.Shape`, that distinguishes the rows of each backend, because the color shows
+    only the backend.
+
+    Rows are distinguished by the fields that differ between the rows of the panel. If these fields have more values
+    than there are symbols, only the models are distinguished. Return `altair.Undefined` if no field differs.
+    """
+    variants = list(dict.fromkeys(panel.block.variants))
+    if len(variants) > MAX_VARIANTS:
+        models = {row.text("model") for _, row in panel.rows}
+        return channel("model:N", title=None) if len(models) > 1 else alt.Undefined
+    legend = alt.Legend(columns=1, labelExpr="datum.label || 'no options'")
+    return channel("variant:N", title=None, sort=variants, legend=legend) if len(variants) > 1 else alt.Undefined
 
 
 def _tooltip(**titles: str) -> list[Any]:

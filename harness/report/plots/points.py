@@ -60,6 +60,11 @@ class Panel:
         return list(zip(self.block.labels, self.block.rows, strict=True))
 
     @property
+    def variants(self) -> dict[str, str]:
+        """Names of the rows without the backend and the device, by label."""
+        return dict(zip(self.block.labels, self.block.variants, strict=True))
+
+    @property
     def quality(self) -> str:
         """Title of the metric with its unit, for use as an axis title."""
         return f"{self.metric_title} ({self.unit})" if self.unit else self.metric_title
@@ -88,7 +93,9 @@ def pareto(panel: Panel, column: str) -> Points:
         quality, speed = row.cells["quality"], row.cells[column]
         if isinstance(quality.value, float) and isinstance(speed.value, float) and speed.value > 0:
             points.append(
-                _named(label, row) | _ends("quality", quality) | _ends("speed", speed, least=speed.value / 20)
+                _identified(panel, label, row)
+                | _ends("quality", quality)
+                | _ends("speed", speed, least=speed.value / 20)
             )
     sign = -1 if panel.better == "lower" else 1
     for point in points:
@@ -162,7 +169,7 @@ def curves(panel: Panel) -> Points:
             if score is not None:
                 seconds = None if run.record.quality_only else epoch.train_s
                 points.append(
-                    _named(label, row)
+                    _identified(panel, label, row)
                     | {"run": run.record.run_id, "seed": run.record.spec.seed, "epoch": epoch.epoch}
                     | {"step": epoch.step, "seconds": seconds, "score": score}
                 )
@@ -205,7 +212,7 @@ def latency(panel: Panel) -> Points:
         samples = [a["latencies_s"] for run in _first(panel, row) if len((a := arrays_of(run)).get("latencies_s", ()))]
         if samples:
             quantiles = np.quantile(np.concatenate(samples) * 1e3, shares)
-            named = _named(label, row)
+            named = _identified(panel, label, row)
             points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, quantiles, strict=True)]
     return tuple(points)
 
@@ -225,7 +232,7 @@ def roc(panel: Panel) -> Points:
                 curves_of_runs.append(macro(decision_curves(*pair)))
         if curves_of_runs:
             tpr, precision = (sum(values) / len(curves_of_runs) for values in zip(*curves_of_runs, strict=True))
-            named = _named(label, row)
+            named = _identified(panel, label, row)
             points += [
                 named | {"x": x, "tpr": float(t), "precision": float(p)}
                 for x, t, p in zip(GRID, tpr, precision, strict=True)
@@ -274,6 +281,11 @@ def _validation(record: RunRecord, metric: str) -> list[tuple[float, float]]:
         return []
     scores = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
     return [(seconds, score) for seconds, score in scores if score is not None and math.isfinite(score)]
+
+
+def _identified(panel: Panel, label: str, row: Row) -> dict[str, Any]:
+    """Return the names of a row, including those that distinguish it from other rows of the same backend."""
+    return _named(label, row) | {"variant": panel.variants[label]}
 
 
 def _named(label: str, row: Row) -> dict[str, Any]:

@@ -30,7 +30,14 @@ def config(*, dark: bool = False) -> dict[str, Any]:
         "background": None,
         "view": {"stroke": None},
         "axis": axis,
-        "legend": {"labelColor": ink, "titleColor": faint, "orient": "bottom", "columns": 4, "symbolStrokeWidth": 2},
+        "legend": {
+            "labelColor": ink,
+            "titleColor": faint,
+            "orient": "bottom",
+            "columns": 4,
+            "symbolStrokeWidth": 2,
+            "labelLimit": 0,
+        },
         "title": {"color": ink, "anchor": "start", "fontSize": 13, "fontWeight": 600},
         "header": {"labelColor": ink, "titleColor": faint},
         "range": {"category": palette, "heatmap": ["#161b24", "#4ea8de"] if dark else ["#ffffff", "#0b5c94"]},
@@ -39,3 +46,14 @@ def config(*, dark: bool = False) -> dict[str, Any]:
         "rule": {"color": faint},
         "text": {"color": ink},
     }
+
+
+def site_config(*, dark: bool = False) -> dict[str, Any]:
+    """Return the ``config`` object for plots on the site, whose containers are narrow and clip whatever does not fit.
+
+    Legends are placed below each other, and long names are cut. Vega supports this layout, but the schema of Vega-Lite does
+    not contain it.
+    """
+    made = config(dark=dark)
+    narrow = {"labelLimit": 215, "layout": {"bottom": {"direction": "vertical"}}}
+    return made | {"legend": made["legend"] | narrow}

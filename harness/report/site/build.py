@@ -9,7 +9,7 @@ from harness.analysis.table import Table
 from harness.records.files import safe_name
 from harness.report.csv_json import csv_text, json_text
 from harness.report.plots.embedding import embedded_json, vega
-from harness.report.plots.theme import config
+from harness.report.plots.theme import site_config
 from harness.report.report import Report
 from harness.report.site import render, tables
 from harness.report.site.run_pages import run_pages
@@ -54,5 +54,5 @@ def _assets() -> Iterator[tuple[str, bytes]]:
     for name in ("site.css", "site.js"):
         yield f"assets/{name}", (folder / name).read_bytes()
     yield "assets/vega.js", vega()
-    shared = {"themes": {"light": config(), "dark": config(dark=True)}, "runs": specifications()}
+    shared = {"themes": {"light": site_config(), "dark": site_config(dark=True)}, "runs": specifications()}
     yield "assets/plots.js", b"window.harnessPlots = " + embedded_json(shared).encode() + b";\n"

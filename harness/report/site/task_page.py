@@ -49,6 +49,11 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         "legend": legend(list(blocks.values())),
         "notices": notices(runs, addresses, "../"),
         "panels": plotted,
+        "models": [
+            (name, about)
+            for name in dict.fromkeys(row.text("model") for row in part.rows)
+            if (about := report.catalog.about_model(name))
+        ],
         "left_out": max(0, len(every_panel) - MAX_PLOTTED),
         "plots": figures.page(),
         "runs": tables.runs(runs, addresses, f"Runs of {task}", "../"),

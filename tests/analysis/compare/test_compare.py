@@ -20,7 +20,8 @@ from harness.errors import UnknownNameError, UsageError
 from harness.interfaces import Metric
 from harness.plugins import discover, load
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import PluginRef, RunRecord
+from harness.records import PluginRef, RunRecord, TrainedWeights
+from harness.records.spec import ExportedModel
 from harness.records.store import ARRAYS, Store, StoredRun
 
 CATALOG = load([])
@@ -165,7 +166,7 @@ def test_compare_quality_of_one_seed_uses_examples(tmp_path: Path) -> None:
     base = keep(tmp_path / "base", [record(success(0.5))], [half])
     new = keep(tmp_path / "new", [record(success(1.0))], [right])
     found = compared(base, new, "accuracy")["accuracy"]
-    assert (found.verdict, found.evidence) == ("better", "100 examples from one seed")
+    assert (found.verdict, found.evidence) == ("better", "100 examples from seed 0")
     same = compared(base, base, "accuracy")["accuracy"]
     assert same.verdict == "inconclusive"
 
@@ -209,7 +210,7 @@ def test_compare_metric_of_a_plugin_uses_its_values_per_example(tmp_path: Path) 
         for name, score, outputs in (("base", 0.5, half), ("new", 1.0, right))
     )
     by_hits = compared(base, new, "own", catalog=with_metric("own_hits"))["own"]
-    assert (by_hits.verdict, by_hits.evidence) == ("better", "100 examples from one seed")
+    assert (by_hits.verdict, by_hits.evidence) == ("better", "100 examples from seed 0")
     accuracy = compared(base, new, "accuracy")["accuracy"]
     assert (by_hits.low, by_hits.high) == (accuracy.low, accuracy.high)
     by_margins = compared(base, new, "own", catalog=with_metric("own_margins"))["own"]
@@ -236,7 +237,7 @@ def test_compare_metric_whose_definition_changed_or_fails_gives_the_reason(
     found = compared(base, base, "own", "accuracy", catalog=with_metric(per_example))
     assert re.search(reason, found["own"].evidence)
     assert (found["own"].verdict, found["own"].low) == ("inconclusive", None)
-    assert found["accuracy"].evidence == "100 examples from one seed"
+    assert found["accuracy"].evidence == "100 examples from seed 0"
 
 
 def test_compare_more_metrics_widens_each_interval(slower: tuple[Path, Path]) -> None:
@@ -448,3 +449,107 @@ def test_compare_different_folds_is_not_paired(tmp_path: Path) -> None:
     keep(tmp_path / "new", folds([0.6, 0.7, 0.8, 0.9], minute=10))
     found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
     assert (found.evidence, found.verdict) == ("3 and 4 folds", "inconclusive")
+
+
+def adds_up(found: Comparison) -> bool:
+    assert found.base is not None
+    assert found.new is not None
+    expected = found.new / found.base - 1 if found.relative else found.new - found.base
+    return found.change == pytest.approx(expected, abs=1e-12)
+
+
+def test_change_by_example_is_the_difference_of_the_values_of_its_seed(tmp_path: Path) -> None:
+    right = np.eye(2)[np.arange(100) % 2]
+    half = np.where(np.arange(100)[:, None] < 50, right[:, ::-1], right)
+    base = keep(tmp_path / "base", [record(success(0.5)), record(success(0.9), seed=1)], [half, right])
+    new = keep(tmp_path / "new", [record(success(1.0))], [right])
+    found = compared(base, new, "accuracy")["accuracy"]
+    assert (found.base, found.new, found.change) == (0.5, 1.0, 0.5)
+    assert (found.evidence, found.all_runs) == ("100 examples from seed 0", False)
+
+
+def test_change_over_pairs_of_seeds_is_the_difference_of_the_values_of_these_seeds(tmp_path: Path) -> None:
+    keep(tmp_path / "base", [record(success(0.5 + 0.1 * seed), seed=seed) for seed in range(5)])
+    keep(tmp_path / "new", [record(success(0.55 + 0.1 * seed), seed=seed) for seed in range(3)])
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert (found.base, found.new) == (pytest.approx(0.6), pytest.approx(0.65))
+    assert adds_up(found)
+    assert (found.evidence, found.all_runs) == ("3 pairs of seeds", False)
+    all_seeds = compared(tmp_path / "base", tmp_path / "base", "accuracy")["accuracy"]
+    assert (all_seeds.base, all_seeds.all_runs) == (pytest.approx(0.7), True)
+
+
+def test_change_averages_the_repeats_of_a_seed_as_its_values_do(tmp_path: Path) -> None:
+    qualities = [(0.5, 0), (0.5, 0), (0.5, 0), (0.7, 1), (0.9, 2)]
+    keep(tmp_path / "base", [record(success(quality), seed=seed) for quality, seed in qualities])
+    keep(tmp_path / "new", [record(success(0.8), seed=seed) for seed in range(3)])
+    found = compared(tmp_path / "base", tmp_path / "new", "accuracy")["accuracy"]
+    assert (found.base, found.change) == (pytest.approx(0.7), pytest.approx(0.1))
+
+
+def test_change_of_speed_over_pairs_of_runs_is_the_ratio_of_their_values(tmp_path: Path) -> None:
+    in_turns = zip((0, 3, 4, 7), (1, 2, 5, 6), strict=True)
+    base, new = (
+        [run for minute in side for run in speeds([100.0 + minute], minute=minute)]
+        for side in zip(*in_turns, strict=True)
+    )
+    keep(tmp_path / "base", [*base, *speeds([10.0], minute=50), *speeds([10.0], minute=51)])
+    keep(tmp_path / "new", new)
+    found = compared(tmp_path / "base", tmp_path / "new", "train_samples_per_s")["train_samples_per_s"]
+    assert (found.evidence, found.all_runs) == ("4 pairs of runs", False)
+    assert found.base == pytest.approx(103.5, rel=1e-3)
+    assert adds_up(found)
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "reason"),
+    [
+        (
+            {"seed": 0},
+            {"seed": 1},
+            "fewer than 3 seeds, and no runs of BASE and NEW have the same seed; run more seeds",
+        ),
+        (
+            {"dataset_options": {"folds": 5, "split": 1}},
+            {"dataset_options": {"folds": 5, "split": 2}},
+            "fewer than 3 folds, and no runs of BASE and NEW have the same seed and split; run more folds",
+        ),
+    ],
+)
+def test_score_of_different_draws_is_not_said_to_be_incomparable(
+    base: dict[str, Any], new: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    outputs = np.eye(2)[np.arange(100) % 2]
+    sides = [keep(tmp_path / name, [record(**each)], [outputs]) for name, each in (("base", base), ("new", new))]
+    assert compared(*sides, "accuracy")["accuracy"].evidence == reason
+
+
+def test_score_on_different_data_gives_the_reason(tmp_path: Path) -> None:
+    made = record()
+    other = msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, dataset_digest="e" * 64))
+    outputs = np.eye(2)[np.arange(100) % 2]
+    base, new = keep(tmp_path / "base", [made], [outputs]), keep(tmp_path / "new", [other], [outputs])
+    assert "the runs with the same seed used different data" in compared(base, new, "accuracy")["accuracy"].evidence
+
+
+def test_runs_with_weights_are_matched_to_runs_that_execute_the_exported_model() -> None:
+    trained = TrainedWeights(run="a", backend="torch", digest="b" * 64, dataset_digest="d" * 64, path="")
+    exported = msgspec.structs.replace(trained, exported=ExportedModel(exporter="torch"))
+    base = [StoredRun(Path("a"), record()), StoredRun(Path("b"), record(weights=trained))]
+    new = [
+        StoredRun(Path(precision), record(backend="onnxruntime", weights=exported, precision=precision))
+        for precision in ("fp32", "int8")
+    ]
+    (found,), left = match(base, new)
+    assert ([run.path.name for run in found.base], [run.path.name for run in found.new]) == (["b"], ["fp32"])
+    assert len(left) == 2
+
+
+def test_commits_with_and_without_uncommitted_changes_differ() -> None:
+    made = record()
+    dirty, clean = (
+        msgspec.structs.replace(made, environment=msgspec.structs.replace(made.environment, git_commit=commit))
+        for commit in ("a" * 40 + "+dirty", "a" * 40)
+    )
+    found = Match([StoredRun(Path("a"), clean)], [StoredRun(Path("b"), dirty)]).differences
+    assert found == [("commit", "a" * 12, "a" * 12 + "+dirty")]

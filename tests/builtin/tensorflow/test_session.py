@@ -33,9 +33,10 @@ def test_each_batch_size_is_traced_once_whatever_the_learning_rate() -> None:
     for size in (6, 3, 6):
         session.predict(CASES.batch("mlp", size).inputs)
     assert traced == [True, True, False, False]
-    notes = session.notes()
-    assert notes["train_batch_sizes_traced"] == "6, 3"
-    assert notes["predict_batch_sizes_traced"] == "6, 3"
+
+
+def test_every_setting_has_a_value_before_the_first_batch() -> None:
+    assert [name for name, value in CASES.open("mlp").notes().items() if not value] == []
 
 
 def test_gradients_are_traced_once_and_draw_new_dropout_masks() -> None:

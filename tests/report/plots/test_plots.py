@@ -16,6 +16,7 @@ from sample_store import example, hostile, report_of, write
 
 from harness.errors import UnknownNameError, UsageError
 from harness.measure.quality.metrics import probabilities
+from harness.records import TrainedWeights
 from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.figure import PLOTS, figure
 from harness.report.plots.points import curves, panels, pareto, quality, ratios, time_to_quality
@@ -183,3 +184,27 @@ def test_decision_curves_match_scikit_learn(classes: int, examples: int, seed: i
 def test_panels_of_comparison(tmp_path: Path) -> None:
     assert len(panels(report_of(write(tmp_path, comparison())))) == 3
     assert isinstance(report_of(tmp_path), Report)
+
+
+def test_rows_of_one_backend_have_different_symbols_and_a_legend(tmp_path: Path) -> None:
+    weights = TrainedWeights(run="nlp-a", backend="torch", digest="b" * 64, dataset_digest="d" * 64, path="")
+    records = [record(success(0.7)), record(success(0.8), weights=weights), record(success(0.6), backend="tensorflow")]
+    report = report_of(write(tmp_path, records))
+    for name, channel in (("pareto", "shape"), ("curves", "strokeDash"), ("latency", "strokeDash")):
+        (row,) = json.loads(figure(report, name, ".json"))["vconcat"]
+        layers = [layer for chart in row["concat"] for layer in chart.get("layer", [chart])]
+        encodings = [layer["encoding"][channel] for layer in layers if channel in layer["encoding"]]
+        assert encodings, name
+        assert {(each["field"], *each["sort"]) for each in encodings} == {("variant", "", "weights of nlp-a")}, name
+    (panel,) = panels(report)
+    found = {(point["backend"], point["variant"]) for point in pareto(panel, "inference_samples_per_s")}
+    assert found == {("torch", ""), ("torch", "weights of nlp-a"), ("tensorflow", "")}
+
+
+def test_rows_with_more_variants_than_symbols_are_distinguished_by_model(tmp_path: Path) -> None:
+    recipes = [replace(record().spec.recipe, l1=0.1 * number) for number in range(7)]
+    one = [record(recipe=recipe) for recipe in recipes]
+    for name, records, fields in (("one", one, set()), ("two", [*one, record(model="lstm")], {"model"})):
+        document = json.loads(figure(report_of(write(tmp_path / name, records)), "pareto", ".json"))
+        layers = [layer for row in document["vconcat"] for chart in row["concat"] for layer in chart["layer"]]
+        assert {layer["encoding"]["shape"]["field"] for layer in layers if "shape" in layer["encoding"]} == fields

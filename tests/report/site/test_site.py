@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
+import html
 import io
 import json
 import re
@@ -16,6 +18,7 @@ from sample_records import failure, record, success
 from sample_store import example, hostile, many, report_of, write
 
 from harness.checks.audit.finding import Finding
+from harness.plugins import discover
 from harness.records import RunRecord
 from harness.records.store import ARRAYS, AUDIT
 from harness.report.csv_json import csv_text, json_text
@@ -85,6 +88,18 @@ def test_task_page_has_a_table_for_each_dataset(tmp_path: Path) -> None:
     assert re.findall(r">(0\.\d+)", "".join(re.findall('<td class="num best".*?</td>', sections[1])))[0] == "0.5000"
     assert "sms-spam" not in site["tables/nlp/cldr-langid.csv"]
     assert site["tables/nlp/sms-spam.json"].count("sms-spam") == 2
+
+
+def test_task_page_describes_the_models_with_their_plugins(tmp_path: Path) -> None:
+    report = report_of(write(tmp_path, [record(), record(model="not-installed")]))
+    catalog = discover()
+    page = dict(files(dataclasses.replace(report, catalog=catalog)))["tasks/nlp.html"].decode()
+    family = catalog.models[catalog.model("bert-tiny")[0].name]
+    about = (
+        f"{family.value.summary} (plugin {family.plugin.name}, {family.plugin.distribution} {family.plugin.version})"
+    )
+    listed = re.findall(r"<li><b>(.*?)</b>: (.*?)</li>", page)
+    assert [(name, html.unescape(text)) for name, text in listed] == [("bert-tiny", about)]
 
 
 def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

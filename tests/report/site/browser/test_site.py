@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sample_records import record, success
 from sample_store import hostile, write
 from site_pages import build, pages_of
+
+from harness.records import TrainedWeights
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -237,3 +240,24 @@ def test_axe_finds_no_serious_violation(site: Path, watched: Any, theme: str) ->
             if one["impact"] in SERIOUS
         ]
         assert serious == [], path.name
+
+
+def test_legends_are_inside_their_plots(tmp_path: Path, watched: Any) -> None:
+    name = "nlp-cldr-langid-bert-tiny-torch-s0-0a1b2c3d-1"
+    weights = TrainedWeights(run=name, backend="torch", digest="b" * 64, dataset_digest="d" * 64, path="")
+    backends = ("torch", "tensorflow", "onnxruntime", "a-backend-with-a-long-name")
+    trained = [record(success(train=1000.0 + seed), backend=each, seed=seed) for each in backends for seed in range(2)]
+    served = [record(backend=each, weights=weights) for each in backends]
+    site = build(write(tmp_path / "results", [*trained, *served]), tmp_path / "site")
+    page = watched.open(site / "tasks" / "nlp.html")
+    for place in page.locator("[data-plot]").all():
+        place.scroll_into_view_if_needed()
+        place.locator("svg.marks").wait_for()
+    outside = """places => places.flatMap(place => {
+        const svg = place.querySelector("svg.marks"), end = svg.getBoundingClientRect().right + 1;
+        return [...svg.querySelectorAll(".role-legend-label text")]
+            .filter(text => text.getBoundingClientRect().right > end)
+            .map(text => `${place.dataset.plot}: ${text.textContent}`);
+    })"""
+    assert page.locator(".role-legend-label text").count() > 0
+    assert page.locator("[data-plot]").evaluate_all(outside) == []
