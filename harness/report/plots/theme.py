@@ -51,8 +51,8 @@ def config(*, dark: bool = False) -> dict[str, Any]:
 def site_config(*, dark: bool = False) -> dict[str, Any]:
     """Return the ``config`` object for plots on the site, whose containers are narrow and clip whatever does not fit.
 
-    Legends are placed below each other, and long names are cut. Vega supports this layout, but the schema of Vega-Lite does
-    not contain it.
+    Legends are placed below each other, and long names are cut. Vega supports this layout, but the schema of Vega-Lite
+    does not contain it.
     """
     made = config(dark=dark)
     narrow = {"labelLimit": 215, "layout": {"bottom": {"direction": "vertical"}}}
