@@ -136,6 +136,17 @@ STAGES = {
         trials=[_of("lstm-small", *SETTINGS[0], steps) for steps in (1000, 300, 100, 0)],
         samples=TEXTS,
     ),
+    "reviews": Stage(
+        task="nlp",
+        trials=[
+            _of("lstm-small", *SETTINGS[0], 1000),
+            _of("lstm", *SETTINGS[0], 1000),
+            _of("lstm", *SETTINGS[-1], 1000),
+            _of("bert-tiny", 1e-3, 0.1, 1000),
+            Trial(model="tfidf-logreg", backend="baseline"),
+        ],
+        samples={"imdb": {10_000: 1}},
+    ),
     "tables": Stage(
         task="regression",
         trials=[
@@ -150,7 +161,7 @@ STAGES = {
             *(Trial(model="resnet-20", steps=steps) for steps in (300, 1000, 0)),
             Trial(model="resnet-20", recipe={"epochs": 10}),  # 110 steps
         ],
-        samples={"fashion-mnist": {1000: 1}},
+        samples={"fashion-mnist": {1000: 3}},
     ),
     "recordings": Stage(
         task="speech",
@@ -158,7 +169,7 @@ STAGES = {
             *(Trial(model="wav2vec2-tiny", steps=steps) for steps in (300, 1000, 0)),
             Trial(model="wav2vec2-tiny", recipe={"epochs": 8}),  # 104 steps
         ],
-        samples={"fsdd": {600: 1}},
+        samples={"fsdd": {600: 3}},
     ),
 }
 

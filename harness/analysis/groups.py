@@ -200,7 +200,7 @@ def _of_slices(
 
 
 def _counts(one: SliceScore, place: int) -> Counts:
-    """Return the counts of the class with the index `place` in a slice."""
+    """Return the counts of a slice for one class. `place` is the index of the class."""
     support, predicted, correct = (
         counts[place] for counts in (one.class_support, one.class_predicted, one.class_correct)
     )

@@ -181,8 +181,8 @@ def run(
     executor_options : mapping of str to str, optional
         Options of the executor, such as ``{"address": "auto"}`` for the ``ray`` executor.
     detach : bool, default=False
-        Submit the runs and return immediately. The executor must be able to execute the runs without this process. A
-        later call with the same arguments but without `detach` waits for the runs and returns their records.
+        Submit the runs and return immediately. The executor must be able to continue the runs after this process exits.
+        A later call with the same arguments but without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
         Execute all runs, including those whose records are already in the results directory.
     retry : str or iterable of str, optional

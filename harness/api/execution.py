@@ -1,4 +1,4 @@
-"""Execution of planned runs and studies, as requested by `harness.run`, `harness.tune` and commands."""
+"""Execution of planned runs and studies for `harness.run`, `harness.tune` and the command line."""
 
 from __future__ import annotations
 

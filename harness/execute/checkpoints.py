@@ -24,7 +24,7 @@ from harness.records.header import HeaderSuccess
 from harness.records.store import Store
 
 _NAME_DIGITS = 16
-"""Number of digits of the key that are part of a directory's name."""
+"""Number of key digits used in the name of a directory."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ PREFIX = "harness-ray-spool-"
 ATTACHED = "run-"
 """Prefix of the names of supervisors whose command waits for the results."""
 KEPT_S = 7 * 24 * 3600.0
-"""Time for which the results of submissions are kept after their supervisor has ended, in seconds."""
+"""Time in seconds to keep the results of a submission after its supervisor has exited."""
 CLASSES = "classes.json"
 """Name of the file that stores which class of machine was chosen for each group of runs."""
 

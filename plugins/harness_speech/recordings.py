@@ -111,9 +111,9 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
         higher = sum(rate > rate_hz for rate in rates_hz)
         yield (
             f"the recordings have sample rates from {min(rates_hz):,} to {max(rates_hz):,} Hz; at the common "
-            f"rate of {rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} recordings lose their higher "
-            f"frequencies, and {lower:,} never contained them; this difference may reveal the class. Set "
-            "task.sample_rate_hz to change the rate"
+            f"rate of {rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} recordings lose frequencies, while {lower:,} "
+            "have no high frequencies because they were recorded at a lower rate. A model may use this difference to "
+            "recognize the class. Set task.sample_rate_hz to change the rate"
         )
     length = f"{samples / rate_hz:.4g} s"
     for name, each in splits.items():

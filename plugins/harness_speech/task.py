@@ -71,6 +71,7 @@ class Speech(Task[SpeechOptions]):
     summary = "speech classification from the raw waveform"
     default_dataset = "espeak-digits"
     default_model = "wav2vec2-tiny"
+    min_steps = 1000  # see docs/explanation/defaults.md
     metric = "accuracy"
     counts = "audio_seconds"
     metrics = CLASSIFICATION_METRICS

@@ -40,6 +40,7 @@ class VisionTask(Task[VisionOptions]):
     summary = "image classification"
     default_dataset = "digits"
     default_model = "resnet-20"
+    min_steps = 1000  # see docs/explanation/defaults.md
     metric = "accuracy"
     metrics = CLASSIFICATION_METRICS
     recipe = Recipe(

@@ -124,7 +124,7 @@ def test_all_folds_have_the_same_defaults(catalog: Catalog, tmp_path: Path, opti
 def test_epochs_are_raised_for_images(catalog: Catalog, tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     (spec,) = plan(catalog, "vision", photos(tmp_path / "photos", 20))
-    assert spec.recipe.epochs == catalog.task("vision").min_steps == 300  # one step per epoch
+    assert spec.recipe.epochs == catalog.task("vision").min_steps == 1000  # one step per epoch
     assert spec.source is not None
     assert spec.source.training_examples == 28
 

@@ -225,7 +225,7 @@ def drawn_despite_order(examples: Examples, description: str) -> list[str]:
     shown, order = ", ".join(map(repr, list(examples.ordered)[:3])), min(examples.ordered.values(), key=len)
     return [
         f"the rows are {order} (column {shown}), but splits were drawn at random, so some training rows "
-        "are later than test rows; pass --time-column to split by time"
+        "are later than some test rows; pass --time-column to split by time"
     ]
 
 

@@ -36,8 +36,9 @@ MARKS = {
 }
 """Initial bytes of files in binary formats."""
 LINES_PER_ROW = 1000
-"""Maximum number of lines per permitted row, including empty lines, in a file with a limited number of rows. The lines
-of a file are kept in memory while its rows are counted, because a row can contain line breaks.
+"""If the number of rows of a file is limited, its number of lines, including empty lines, is limited to this multiple
+of the number of rows. The lines of a file are kept in memory while its rows are counted, because a row can contain line
+breaks.
 """
 JSON = (".json", ".jsonl", ".ndjson")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}

@@ -15,8 +15,8 @@ _LOG = alt.Scale(type="log", nice=False, padding=24)
 _AXIS_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
 _RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
 LEGEND_WIDTH = 48
-"""Approximate width of the plots on the site, in characters of a legend. Each column also needs the width of about five
-characters for the symbol and the space between columns."""
+"""Approximate number of legend characters that fit into the width of a plot on the site. Each column also needs the
+width of about five characters for the symbol and the space between columns."""
 MAX_VARIANTS = 5
 """Maximum number of different symbols or dash patterns in a plot."""
 Chart = Any
