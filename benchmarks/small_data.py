@@ -159,7 +159,7 @@ STAGES = {
         task="vision",
         trials=[
             *(Trial(model="resnet-20", steps=steps) for steps in (300, 1000, 0)),
-            Trial(model="resnet-20", recipe={"epochs": 10}),  # 110 steps
+            Trial(model="resnet-20", recipe={"epochs": 10}),  # 100 steps
         ],
         samples={"fashion-mnist": {1000: 3}},
     ),
