@@ -1,7 +1,7 @@
 """The roofline of a device, which consists of the highest matrix multiplication rate and the highest copy bandwidth of
 a backend.
 
-The fraction of the matrix multiplication rate that a run achieves is the run's model FLOPs utilization (Chowdhery et
+A run's model FLOPs utilization is the fraction of the matrix multiplication rate that the run achieves (Chowdhery et
 al. 2022, arXiv:2204.02311, appendix B). The measured rate is used instead of the manufacturer's peak. The matrix
 multiplication rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """

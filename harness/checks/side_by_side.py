@@ -91,7 +91,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     lanes: list[tuple[tuple[int, ...], str]]
     """Cores and GPU of each lane."""
     loads: dict[str, str]
-    """Title of each setting. The keys are returned by `load_of`."""
+    """Title of each setting. The key of a setting is computed by `load_of`."""
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages, for each setting."""
     codes: dict[str, dict[str, str]] = {}
@@ -115,7 +115,7 @@ class Part:
     measured.
     """
     reason: str = ""
-    """Reason for measuring only quality, or an empty string if the user requested it."""
+    """Reason why only quality is measured, or an empty string if the user requested a quality-only measurement."""
 
 
 def load_of(spec: RunSpec) -> str:

@@ -390,8 +390,8 @@ def selection(
 
 
 def own_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--set`` and the options for the user's own data to a command. The command receives them as
-    ``overrides``.
+    """Add ``--set`` and the options for the user's own data to a command. The command receives the resulting settings
+    as ``overrides``.
     """
 
     @functools.wraps(command)

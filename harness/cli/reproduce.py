@@ -209,8 +209,8 @@ def _create(env: str, lock: str) -> None:
 
 
 def _copies(values: Sequence[str], specs: Sequence[RunSpec]) -> dict[str, Path]:
-    """Return the paths that the user passed with ``--data``, keyed by recorded path. The key of a path that applies to
-    all runs is an empty string.
+    """Return the paths that the user passed with ``--data``, keyed by recorded path. A path that applies to all runs
+    has an empty string as its key.
 
     Raises `harness.UsageError` if a path does not exist, or if a value replaces data that no run used.
     """

@@ -29,9 +29,9 @@ MIN_LIMIT_BYTES = 64 * 2**20
 """Maximum extracted size, in bytes, of archives that are accepted regardless of their compression ratio."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
-"""Maximum size of the list of members in a zip archive, which `zipfile` reads into memory."""
+"""Maximum size of a zip archive's list of members. `zipfile` reads the whole list into memory."""
 MAX_HEADER_BYTES = 2**24
-"""Maximum size of a member's header in a tar archive, which `tarfile` reads into memory."""
+"""Maximum size of a member's header in a tar archive. `tarfile` reads the whole header into memory."""
 MAX_DICTIONARY_BYTES = 2**28
 """Maximum memory for xz and lzma decompression. ``xz -9`` needs 65 MiB, but the format allows up to 4 GiB."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
@@ -47,8 +47,8 @@ Links and devices are rejected."""
 def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dict[str, str]:
     """Extract the archive into the empty folder `into` and return a mapping from file paths to SHA-256 digests (hex).
 
-    The format is determined by the suffix of `name`, the publisher's file name: zip, tar (uncompressed, gz, bz2 or xz)
-    or a single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members listed in it are
+    `name` is the publisher's file name. Its suffix determines the format: zip, tar (uncompressed, gz, bz2 or xz) or a
+    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members listed in it are
     written, and their digests must match.
 
     Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or has the wrong digest.

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of the red, green and blue channels in the computation of a pixel's brightness (ITU-R BT.601)."""
+"""Weights of the red, green and blue channels for computing the brightness of a pixel (ITU-R BT.601)."""
 SMALLEST_SIDE = 8
 """Minimum side length of images to compare, in pixels."""
 LEAST_CONTRAST = 2 / 255
-"""Minimum standard deviation of the brightness of images to compare, as a fraction of the brightness range."""
+"""Minimum contrast of images to compare. The contrast is the standard deviation of the brightness, as a fraction of the
+brightness range."""
 COARSE_SIDE = 48
 """Minimum length, in pixels, of the shorter side of images that are compared at a third of their resolution. Smaller
 images are compared at half of their resolution.
@@ -32,13 +33,13 @@ At a third of the resolution, the interpolation method of an image editor has li
 much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum root mean square differences between two near-duplicate images, over all pixels and over the part with the
-largest difference. The key is True for images that are compared at a third of their resolution, and False for images
+"""Maximum root mean square differences between two near-duplicate images: over all pixels, and over the part where the
+images differ most. The key is True for images that are compared at a third of their resolution, and False for images
 that are compared at half of their resolution. The limits are multiples of the contrast, which is the standard deviation
 of the pixels.
 
-The differences between near-duplicates are below these limits. The differences between the most similar distinct images
-of MNIST, Fashion-MNIST and photographs are above these limits.
+Near-duplicates differ by less than the limits. The most similar distinct images in MNIST, in Fashion-MNIST and among
+photographs differ by more than the limits.
 """
 COLOR = 2
 """Factor by which the limits are multiplied for colors, because lossy formats store colors less precisely than
@@ -64,8 +65,8 @@ RATE_HZ = 8000
 SILENCE = 1e-3
 """Maximum amplitude of silence, relative to the peak of a recording. This ratio corresponds to -60 dB."""
 BAND_HZ = (150.0, 3400.0)
-"""Range of frequencies to compare. If necessary, the upper limit is reduced to 42% of the lower of the two sample
-rates.
+"""Frequency range for comparing recordings. If necessary, the upper limit is reduced to 42% of the lower of the two
+sample rates.
 """
 BANDS = np.geomspace(100, 1500, 25)
 """Edges of a descriptor's frequency bands, in Hz. Recordings with a sample rate of at least 4 kHz contain all of these
@@ -74,9 +75,10 @@ frequencies.
 CORRELATION = 0.95
 """Minimum correlation between two near-duplicate recordings."""
 WORST = 0.62
-"""Maximum root mean square difference between two near-duplicate recordings in the part with the largest
-difference, relative to the root mean square of the recording. Near-duplicates satisfy both limits. The most similar
-recordings of a speaker in the Free Spoken Digit Dataset do not satisfy both limits.
+"""Maximum root mean square difference between two near-duplicate recordings, computed over the part where they differ
+most. The difference is relative to the root mean square of the whole first recording. Near-duplicates satisfy both
+`CORRELATION` and `WORST`. The most similar recordings of a speaker in the Free Spoken Digit Dataset violate at least
+one of the two limits.
 """
 
 
@@ -200,9 +202,8 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 
 def _cosines(side: int) -> Floats:
-    """Return the basis functions ``[8, side]`` of the discrete cosine transform with the 8 lowest frequencies. The
-    functions are divided by the square root of their length, so that images of different sizes have similar
-    coefficients.
+    """Return the basis functions ``[8, side]`` of the discrete cosine transform with the 8 lowest frequencies. Each
+    function is divided by the square root of its length, so that images of different sizes have similar coefficients.
     """
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.data.download import Report
 
 MANIFEST = ".manifest.json"
-"""Name of the file that contains the `Manifest`, in the folder of the dataset's files."""
+"""Name of the manifest file (see `Manifest`) in the folder of an installed dataset."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ def installed(dataset: Dataset) -> Path:
     """Return the folder of the dataset's verified files, downloading them first if necessary.
 
     Files are stored under their local names. If a file is declared with ``extract`` or ``members``, the folder contains
-    the extracted files instead. The content of a single ``.gz`` file is stored under the name without ``.gz``. If
+    the extracted files instead. A single ``.gz`` file is decompressed and stored under its name without ``.gz``. If
     several processes request the files at the same time, they are downloaded only once. Progress is printed to stderr.
 
     Parameters

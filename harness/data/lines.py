@@ -10,8 +10,8 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
 
     The text is split at ``\n``, or at ``\r\n`` if every line ends with it. A leading byte order mark is removed. Other
     line boundaries of `str.splitlines`, such as U+2028 and U+0085, do not end a line. The vocabularies of published
-    checkpoints contain these characters as tokens. Splitting the text at these characters would shift the ids of all
-    later tokens.
+    checkpoints contain line boundary characters as tokens. Splitting the text at these characters would shift the ids
+    of all later tokens.
 
     Parameters
     ----------

@@ -27,11 +27,11 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, over all pairs. Comparing the maximum number takes about 20 s. Each
-pair contributes the mean size of its two examples, or `WORK` divided by `MAX_COMPARED` if the mean is smaller.
+"""Maximum total number of pixels or samples to compare in all pairs. Comparing the maximum number takes about 20 s.
+Each pair contributes the mean size of its two examples, or `WORK` divided by `MAX_COMPARED` if the mean is smaller.
 """
 MAX_COMPARED = 100_000
-"""Maximum number of pairs to compare by their pixels or samples."""
+"""Maximum number of pairs whose pixels or samples are compared."""
 MAX_DISTANCES = 20_000_000
 """Maximum number of descriptor distances to compute if there are too many pairs to sort. Computing this many distances
 takes about 10 s.
@@ -55,8 +55,8 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     """Return the groups of near-duplicates. Return None if there are no near-duplicates and all similar pairs were
     compared.
 
-    `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. The sample rates of the waveforms are in
-    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact duplicates. Exact duplicates are assigned to
+    `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. `rates_hz` contains the sample rates of the
+    waveforms. Examples with equal values in `exact` (``[N]``) are exact duplicates. Exact duplicates are assigned to
     the same group, and only the first one is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)

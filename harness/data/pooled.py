@@ -26,9 +26,9 @@ def resplit(raw: RawData, options: PooledResampling, objective: Objective, split
     """Merge the splits of a dataset, and return the fold or random split that the options select.
 
     Classes are stratified. Examples with equal inputs are kept in the same split. The examples of a group, such as a
-    speaker, are also kept together, unless the dataset divides such groups between its test split and its other splits.
-    If a published test split is merged, a warning states which groups are kept together. Raises `harness.DataError` if
-    the examples cannot be split in this way.
+    speaker, are also kept together, unless groups are divided between the test split and the other splits of the
+    dataset. If a published test split is merged, a warning states which groups are kept together. Raises
+    `harness.DataError` if the examples cannot be split in this way.
     """
     everything = _joined([raw.train, raw.validation, raw.test])
     classes = np.asarray(everything.targets) if objective == "classification" else None

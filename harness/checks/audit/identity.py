@@ -44,9 +44,9 @@ required."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that are missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
-"""Name prefixes of the arrays that are missing if a run used trained weights."""
+"""Name prefixes of the arrays that are omitted when a run uses trained weights."""
 OF_PREDICTIONS = ("_outputs", "_targets")
-"""Name suffixes of the arrays that are missing if the metrics were computed batch by batch."""
+"""Name suffixes of the arrays that are omitted when metrics are computed batch by batch."""
 OPTIONAL = {"test_rows"}
 """Arrays that exist only for some datasets."""
 

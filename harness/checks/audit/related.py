@@ -9,8 +9,8 @@ from harness.checks.parity.verdict import subject as subject_of
 from harness.measure.roofline import hardware_of
 
 FASTER = 2.0
-"""Maximum ratio of a run's FLOP/s to the roofline. The ratio is above 1 because the roofline may have been measured at
-a lower clock frequency."""
+"""Maximum ratio of a run's FLOP/s to the roofline. The limit exceeds 1 because the roofline may have been measured at a
+lower clock frequency."""
 
 
 def _parity(subject: Subject) -> Result:

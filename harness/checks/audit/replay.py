@@ -45,12 +45,12 @@ FASTER = 1.1
 STEPS = 3
 """Number of training steps that are repeated on every machine."""
 MORE_STEPS, MORE_S = 50, 20.0
-"""Maximum number of training steps repeated on a machine with the same processor and packages, and maximum duration of
-the steps after the first `STEPS` steps, in seconds. On other machines, only `STEPS` steps are repeated, because
+"""Maximum number of training steps that are repeated on a machine with the same processor and packages, and time limit,
+in seconds, for the steps after the first `STEPS` steps. On other machines, only `STEPS` steps are repeated, because
 rounding errors grow during training."""
 PAIRS = 12
-"""Number of timed windows with new batches, and number of timed windows with a repeated batch. The two kinds of windows
-alternate."""
+"""Number of timed windows of each kind: windows with new batches, and windows with a repeated batch. The two kinds of
+windows alternate."""
 WINDOW_S = 0.1
 """Approximate duration of a window, in seconds."""
 BATCHES = 64

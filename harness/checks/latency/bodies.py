@@ -31,8 +31,8 @@ def bodies(
     `inputs` contains the raw inputs, such as ``{"text": texts}``. `details` and `reading` are attributes of
     `harness.RawData`, and `columns` contains the names of a table's feature columns. Images are sent as PNG, and
     recordings as WAV with 32-bit floating-point samples, so that the service decodes exactly the same values. If the
-    maximum value of a pixel, ``details["pixel_max"]``, is not 255, the pixels are scaled to the range 0 to 255 and
-    rounded, because image files use this range. Raises `harness.UsageError` if examples of this kind cannot be sent.
+    maximum pixel value, ``details["pixel_max"]``, is not 255, the pixels are scaled to the range 0 to 255 and rounded,
+    because image files use this range. Raises `harness.UsageError` if examples of this kind cannot be sent.
     """
     if kind == "text":
         return JSON, [_json(str(text)) for text in inputs["text"]]

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from harness.checks.latency.result import Measured, Settings
 
 MIN_QUERIES = 662
-"""Minimum number of queries needed to estimate the 99th percentile, and required by LoadGen's early stopping."""
+"""Minimum number of queries in a test, as required for LoadGen's early stopping and for estimating the 99th
+percentile."""
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
@@ -38,8 +39,8 @@ _SCENARIOS = {
 }
 
 Answer = Callable[[Sequence[int]], int | None]
-"""Function that answers queries for the samples with the given indices. The function returns the number of samples for
-which no answer was obtained, or None if there are none."""
+"""Function that answers queries for the samples with the given indices. The function returns the number of unanswered
+samples, or None if all samples were answered."""
 
 
 class _Query(NamedTuple):
@@ -69,7 +70,7 @@ def run(
     size of 1, the latencies of failed queries are also added to `failed_s`.
 
     Exceptions raised by `answer` propagate at the end of the test. With `abandon`, they propagate at once. The test
-    then continues without answers in other threads, so the process should end.
+    then continues in other threads without receiving answers, so the process should exit.
     """
     import mlperf_loadgen as lg
 

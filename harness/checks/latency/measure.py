@@ -159,8 +159,8 @@ def _in_process(
 def _over_http(
     run: StoredRun, chosen: Settings, catalog: Catalog, directory: Path, *, timeout_s: float, find_qps: bool
 ) -> LatencyResult:
-    """Measure a service, and then measure the model in a child process at the same rate and batch size, with the same
-    number of threads.
+    """Measure a service, and then measure the model in a child process with the same rate, batch size and number of
+    threads.
 
     The model is not measured in a child process if the service and the run use different backends.
     """

@@ -37,7 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """Results measured by LoadGen or by the simple loop."""
+    """Results of a measurement with LoadGen or with the simple loop."""
 
     engine: str
     """``loadgen`` followed by its version, or ``harness loop``."""
@@ -83,8 +83,8 @@ class Served(Struct, frozen=True, kw_only=True):
     """Median duration of each part of the service's work, in milliseconds, as reported by the service: ``queue``,
     ``prepare`` and ``model``."""
     capacity_qps: float
-    """Number of queries per second that the service answered in a test before the measurement, with all connections in
-    use."""
+    """Query rate that the service reached in a test before the measurement, in queries per second. The test used all
+    connections."""
     in_process_ms: dict[str, float | None] = {}
     """Latency percentiles of the same model, measured at the same rate without a service. The dictionary is empty if
     the service and the run use different backends."""
@@ -97,8 +97,8 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     settings: Settings
     measured: Measured
     samples_per_s: float | None
-    """Throughput in the ``offline`` scenario. The throughput is None in other scenarios, because their duration
-    includes the time between queries."""
+    """Throughput in the ``offline`` scenario. The throughput is None in scenarios whose duration includes the time
+    between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
     None if there are too few queries. The dictionary is empty for ``offline``, because this scenario consists of a

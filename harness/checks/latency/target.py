@@ -30,10 +30,10 @@ TIMEOUT_S = 10.0
 CHECK_S = 0.05
 """Time between two checks of the time limits, in seconds."""
 MIN_FAILED = 32
-"""Minimum number of failed queries for which a measurement is stopped."""
+"""Minimum number of failed queries required to stop a measurement."""
 UNANSWERED, FAILED = 0.1, 0.5
-"""Fraction of queries without an answer within the time limit, and fraction of queries that fail for any reason, above
-which a measurement is stopped."""
+"""A measurement is stopped if the fraction of queries that exceed the time limit is above the first value, or if the
+fraction of queries that fail for any reason is above the second value."""
 IDLE_S = 30.0
 """Time after which an unused connection is reopened, in seconds. Servers close idle connections, so the next query on
 such a connection would fail."""
@@ -237,8 +237,8 @@ class Client:
     def expire(self, now_s: float) -> None:
         """Abort the current query if its time limit has been exceeded.
 
-        The time limit of a socket applies to each part of an answer, so a service that sends single bytes could
-        otherwise delay a query forever.
+        The time limit of a socket applies to each part of an answer, so a service that sends one byte at a time could
+        otherwise delay a query indefinitely.
         """
         with self._limit:
             if now_s > self._end_s and self._socket is not None:
@@ -271,8 +271,8 @@ def limited(clients: Sequence[Client]) -> Iterator[None]:
 
 
 def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
-    """Return the number of queries per second that the service answers when each client sends a query as soon as its
-    previous one is answered. Each client must have a separate object for its answers.
+    """Return the number of queries per second that the service answers when each client sends its next query as soon as
+    the previous one is answered. Each client must have a separate object for its answers.
 
     Raises `harness.HarnessError` if the service does not answer any query with status 200, or leaves many queries
     unanswered.
@@ -327,8 +327,8 @@ def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDA
     classification, the outputs are the logarithms of the probabilities, which can be used as logits. For regression,
     the outputs are standardized targets.
 
-    Raises `harness.HarnessError` if an answer does not contain exactly one prediction with the outputs of the run's
-    model, or if its label does not have the highest probability.
+    Raises `harness.HarnessError` if an answer does not contain exactly one prediction, if the prediction does not have
+    the outputs of the run's model, or if the predicted label does not have the highest probability.
     """
     rows: dict[bytes, list[float]] = {}
     for sample, content in answers.contents:

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 CALIBRATION_S = 1.0
 """Duration of the measurement of the service's capacity, in seconds."""
 SAME_LABELS, SAME_OUTPUTS = 0.99, 1e-2
-"""Minimum fraction of answers with the label that the run predicted, and maximum norm-wise relative difference of
-regression outputs. If the answers differ more, the service is assumed not to serve the run's model."""
+"""Minimum fraction of answers whose label matches the run's prediction, and maximum norm-wise relative difference
+between the regression outputs of the service and the run. If the answers differ more, the service is assumed not to
+serve the run's model."""
 
 
 class TargetJob(msgspec.Struct, frozen=True, kw_only=True):

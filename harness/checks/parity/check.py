@@ -34,7 +34,7 @@ TIMEOUT_S = 1800.0
 ROUNDINGS = 6
 """Number of random perturbations of the weights' last bits. If a result depends on float32 rounding, such as the sign
 of a ReLU's input, each perturbation changes it with a probability of about 1/2. The probability that none of six
-perturbations changes it is about 1/64."""
+perturbations changes the result is about 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -44,8 +44,8 @@ def _silent(text: str) -> None:
 def specs_to_check(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection for use in a parity check.
 
-    By default, each backend uses half of the available cores, but at least one thread, so that two backends can compute
-    at the same time. Raises the same errors as `harness.plan.expand.expand`.
+    By default, the number of threads per backend is half the number of available cores, but at least one, so that two
+    backends can compute at the same time. Raises the same errors as `harness.plan.expand.expand`.
     """
     return expand(dataclasses.replace(selection, threads=threads_per_process(selection, jobs=2)), catalog)
 
@@ -118,8 +118,8 @@ def check(
 
     The backends use a single device, even if the specs request several devices. Each backend runs in a separate
     process. If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to
-    measure the effect of rounding. If a backend fails, no exception is raised. The check does not pass, and the verdict
-    contains the failure.
+    measure the effect of rounding. If a backend fails, no exception is raised. Instead, the check does not pass, and
+    its verdict describes the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 

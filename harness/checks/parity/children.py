@@ -2,12 +2,12 @@
 
 Each backend runs in a child process. The process first imports the framework and prepares the data, which uses one
 core. If two cores are available, both processes import the framework and prepare the data at the same time. The
-backends also compute at the same time if there are enough cores for the threads of both and neither uses a GPU.
+backends also compute at the same time if there are enough cores for all threads and neither backend uses a GPU.
 Otherwise, the second backend starts computing after the first has finished, so that the backends do not compete for
 cores or GPU memory.
 
 In its last computations, the second backend uses the trained weights of the first backend (*late* weights). The second
-backend starts without these weights, and waits for them only when they are needed.
+backend starts without the trained weights of the first backend, and waits for them only when they are needed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from harness.records import Failure
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The results of a child process, or its failure."""
+    """The results of a child process, or a description of its failure."""
 
     directory: Path
     report: ParityReport | None
@@ -55,7 +55,7 @@ Sent = Ready | Handed | StageStarted
 
 def stage_lines(title: str, say: Callable[[str], None]) -> Callable[[Sent], None]:
     """Return a function that passes a line to `say` whenever a stage starts. The line contains `title` and the time
-    since this call."""
+    since `stage_lines` was called."""
     start = time.monotonic()
 
     def on_event(event: Sent) -> None:

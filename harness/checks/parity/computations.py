@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 DROPOUT = 0.1
 """Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
 STEP_RATE = 0.1
-"""Minimum learning rate for the single step that is compared. A step at a typical learning rate changes a parameter by
-only about 0.1%, so missing weight decay would be hidden by rounding. RMSProp uses a tenth of this rate, because its
-first step, ``a g / sqrt(0.01 g^2)``, is ten times as large and would otherwise change probe weights from 1 to 0."""
+"""Minimum learning rate for the comparison of a single optimizer step. A step at a typical learning rate changes a
+parameter by only about 0.1%, so missing weight decay would be hidden by rounding. RMSProp uses a tenth of this rate,
+because its first step, ``a g / sqrt(0.01 g^2)``, is ten times as large and would otherwise change probe weights from 1
+to 0."""
 EXAMPLES = 8
 """Number of examples in the small batches."""
 LARGE = 5_000_000
@@ -44,11 +45,11 @@ _SLIGHT = 5e-4
 """Relative change in the learning rate at every second step of `Computations.train_long`."""
 
 _TINY_RATE = 1e-3
-"""Factor for the learning rate in `_TINY_RATE_STEPS`. In long training runs, the learning rates at the start and the
-end of a schedule are similarly small."""
+"""Factor by which the learning rate is multiplied in `_TINY_RATE_STEPS`. In long training runs, the learning rates at
+the start and the end of a schedule are similarly small."""
 _TINY_RATE_STEPS = (100, 200)
-"""Steps of `Computations.train_long` at which `_TINY_RATE` applies. The learning rate of the following step is about
-the same."""
+"""Steps of `Computations.train_long` at which `_TINY_RATE` applies. Every second step, including the one after a step
+with `_TINY_RATE`, uses almost the same learning rate as the step before it."""
 
 
 class Computations:
@@ -122,7 +123,7 @@ class Computations:
 
     @property
     def _step_rate(self) -> float:
-        """The learning rate of the single step that is compared."""
+        """The learning rate for the comparison of a single optimizer step."""
         recipe = self._spec.recipe
         return max(recipe.learning_rate, STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE)
 
@@ -233,9 +234,9 @@ class Computations:
         gradients. In a model that normalizes its activations, only the last layers are affected. If no factor makes the
         gradients overflow, training starts from the probe weights.
 
-        The gradients at these weights may all exceed the recipe's clipping norm, which then determines the norm of each
-        step and hides a wrong scale. If the recipe clips gradients, the training is therefore repeated with a clipping
-        norm that about half of the gradients exceed.
+        At the starting weights, all gradients may exceed the recipe's clipping norm. Clipping then determines the norm
+        of each step and hides a wrong scale. If the recipe clips gradients, the training is therefore repeated with a
+        clipping norm that about half of the gradients exceed.
         """
         import numpy as np
 

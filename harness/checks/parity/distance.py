@@ -3,9 +3,9 @@
 Errors are norm-wise relative errors, ``|a - b| / max(|b|, floor)``. The 2-norm is computed over one parameter, all
 logits of a batch, or one step of the loss curve. For a parameter with n of the model's N scalars, the floor is ``FLOOR
 |all| sqrt(n / N)``, where ``|all|`` is the norm over all parameters. If all scalars had the same magnitude, the floor
-would be a hundredth of the parameter's norm. The floor is needed for parameters whose true gradient is zero, such as
-the bias of an attention key, which cancels in the softmax. The computed gradient of such a parameter consists entirely
-of rounding errors, so its relative error would be large without a floor.
+would be a hundredth of the parameter's norm. The floor is needed for parameters whose true gradient is zero, such as an
+attention key's bias, which cancels in the softmax. If the true gradient is zero, the computed gradient consists
+entirely of rounding errors, so its relative error would be large without a floor.
 """
 
 from __future__ import annotations

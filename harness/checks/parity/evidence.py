@@ -45,10 +45,10 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     turn: str = ""
     """Path of the gate at which the child process waits after it has prepared its data and before it computes."""
     late: str = ""
-    """Path of a file with the late weights of another backend. If the path is empty, this backend uses the weights from
-    its own training and writes them to `LATE`."""
+    """Path of a file that contains the trained weights of another backend (*late* weights). If the path is empty, this
+    backend uses the weights from its own training and writes them to `LATE`."""
     late_gate: str = ""
-    """Path of the gate at which the child process waits before it reads `late`."""
+    """Path of the gate at which the child process waits before it reads the file `late`."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -120,9 +120,9 @@ def gather(
     """Run one backend's computations. Return the report and a dictionary of arrays.
 
     `late` is a function that returns the late weights of another backend, that is, the weights of that backend after
-    training. The function is called only when these weights are needed. If `late` is None, the weights of this backend
-    after training are used and passed to `hand_over`. `started` is called with the name of each stage when the stage
-    starts.
+    training. The function is called only when the late weights are needed. If `late` is None, the weights of this
+    backend after training are used and passed to `hand_over`. `started` is called with the name of each stage when the
+    stage starts.
 
     Arrays computed at the probe weights:
 
@@ -138,11 +138,11 @@ def gather(
     - ``curve``, ``[steps]``: the losses when training from the initial weights,
     - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`,
     - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`). The segments
-      are this training run (``curve``), a longer run on small batches (``long``), a run with a different clipping norm
-      (``clip``) and, in fp16, a run in which gradients overflow (``scaled``).
+      are the training run from the initial weights (``curve``), a longer run on small batches (``long``), a run with a
+      different clipping norm (``clip``) and, in fp16, a run in which gradients overflow (``scaled``).
 
-    Arrays computed at the late weights. The training runs ``curve`` and ``long`` each provide one set of these weights,
-    unless they diverge. The sets are numbered from 1, and K is the number of a set:
+    Arrays computed at the late weights. Each of the training runs ``curve`` and ``long`` provides one set of late
+    weights, unless it diverges. K is the number of a set, starting at 1:
 
     - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: the logits, loss and gradients, as at the probe
       weights,

@@ -28,10 +28,11 @@ def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> lis
     """Return the parity results of each run.
 
     The runs in `rivals` differ only in their backend, environment and weights. Runs that failed or executed an exported
-    model are not covered by parity checks, and are marked as unchecked. The first of the other runs is the base. Each
-    run whose backend, device, packages or plugins differ from those of the base is marked with the result of its
-    comparison with the base. The base and the remaining runs are marked with the combined result of the comparisons
-    that were performed or, if there is no other run to compare, with the combined result of the run's own checks.
+    model are not covered by parity checks, and are marked as unchecked. The base is the first run that is covered by
+    parity checks. If the backend, device, packages or plugins of a run differ from those of the base, the run is marked
+    with the result of its comparison with the base. The base and the remaining runs are marked with the combined result
+    of all comparisons that were performed. If there is no run to compare with the base, each run is marked with the
+    combined result of its own checks.
     """
     verdicts = list(verdicts)
     covered = [record for record in rivals if _is_covered(record)]

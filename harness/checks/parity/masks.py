@@ -150,9 +150,9 @@ def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0
 class Profiles:
     """Profiles of gradients along the axes of the parameters, and the correlations between profiles.
 
-    For each index of an axis, a profile contains the logarithm of the norm of the gradient's elements at that index,
-    minus the value without dropout. If a mask drops a unit, the profiles of all parameters of the unit are small at the
-    same index. Correlations are computed between profiles of equal length.
+    A profile has one value for each index of an axis: the logarithm of the gradient norm at this index, minus the same
+    logarithm without dropout. If a mask drops a unit, the profiles of all parameters of the unit are small at the same
+    index. Correlations are computed between profiles of equal length.
     """
 
     def __init__(self, plain: Mapping[str, Array]) -> None:

@@ -3,7 +3,8 @@
 At the initial weights, many implementation errors have almost no effect on the results. For example, BERT's initial
 weights have a standard deviation of 0.02, so the logits hardly depend on the input. With these weights, the tanh
 approximation of GELU changes the logits by only 3e-7, and swapping two examples changes the loss by only 1e-6. A
-missing bias has no effect if it is initialized to zero. The tests in `tests/checks/parity` cover these errors.
+missing bias has no effect if it is initialized to zero. The tests in `tests/checks/parity` cover all of the
+implementation errors mentioned here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from harness.interfaces import Parameter
 Array = NDArray[Any]
 
 _SPREAD = 0.1
-"""Standard deviation of the noise that replaces zeros, and of the random factors for other constants."""
+"""Standard deviation of the noise that replaces zeros, and of the random factors by which other constants are
+multiplied."""
 
 
 def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:

@@ -84,8 +84,8 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        Gradients may overflow in fp16. Setting the weights of the session `probe` resets its loss scale. The scale is
-        then halved until the gradients are finite. For each halving, the session `trained` may skip a step on this
+        Gradients may overflow in fp16. Setting the weights of the session `probe` resets its loss scale. The loss scale
+        is then halved until the gradients are finite. For each halving, the session `trained` may skip a step on this
         batch. A step of `trained` is predicted even if the gradients overflow in `probe`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
@@ -151,7 +151,7 @@ class Replay:
         """Return the size of the rounding errors of each gradient, relative to the gradient's root mean square.
 
         The last bits of the weights are changed several times, and the resulting changes of the gradients are measured.
-        Because such a perturbation may also change the sign of a ReLU's input, which is not a rounding error, only the
+        A perturbation may also change the sign of a ReLU's input, which is not a rounding error. Therefore, only the
         perturbation with the smallest effect is used. The median over the elements of a gradient excludes elements that
         depend on few examples.
         """
@@ -203,8 +203,8 @@ class Replay:
         - ``elements``, ``[P]``: number of elements, including the excluded ones,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
         - ``skipped``, ``[1]``: number of steps skipped because their gradients overflowed,
-        - ``average``, ``[2, P]``, only if the recipe uses a moving average of the weights: 2-norms of the error of the
-          average, and of its distance from the weights,
+        - ``average``, ``[2, P]``, only if the recipe uses a moving average of the weights: 2-norm of the error of the
+          average, and 2-norm of the difference between the average and the weights,
         - ``checked``, ``[C]``: numbers of the steps after which running statistics were compared, and ``statistics``,
           ``[C, Q]``: relative errors of the Q running statistics.
         """

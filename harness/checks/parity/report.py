@@ -41,8 +41,8 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     parameters: dict[str, tuple[int, ...]]
     """Shapes of the weights returned by the session, by canonical name."""
     changed_on_the_way: dict[str, float]
-    """Largest difference for each parameter that the session did not return exactly as it was set. Other parameters are
-    omitted."""
+    """Largest difference between the values that were set and the values that the session returned, by parameter.
+    Parameters without a difference are omitted."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
     decayed: tuple[str, ...]

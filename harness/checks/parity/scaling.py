@@ -39,7 +39,7 @@ def dynamic_scaling(precision: Precision, recipe: Recipe) -> bool:
 def scaled_gradients(session: Session, batch: Batch, dynamic: bool) -> Scaled:
     """Compute gradients. If the loss scale is dynamic, halve it until the gradients are finite.
 
-    The scale is halved by a training step with a learning rate of 0 in which the gradients overflow. If gradients still
+    A training step with a learning rate of 0 halves the loss scale if its gradients overflow. If gradients still
     overflow after the maximum number of steps, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)

@@ -11,11 +11,12 @@ Two stages exclude values that are determined by rounding, and report how many v
   `HORIZON` times the tolerance.
 
 Rounding also determines the derivative of a ReLU whose input is zero to within rounding error. The derivative is
-discontinuous there, so frameworks that sum in different orders compute gradients that differ by far more than the
-tolerance. The effect of rounding is therefore measured if the backends differ only after the backward pass: the float64
-reference is recomputed from weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). If
-twice the resulting change exceeds the tolerance, the tolerance is raised to twice the change, but never above
-`CEILING`. The comparison of losses ends at the step where twice the change in the loss exceeds the tolerance.
+discontinuous at zero, so frameworks that sum in different orders compute gradients that differ by far more than the
+tolerance. If the backends differ only after the backward pass, the effect of rounding is therefore measured. The
+float64 reference is recomputed from weights with perturbed last bits
+(`harness.checks.parity.evidence.ParityJob.roundings`). If twice the resulting change exceeds the tolerance, the
+tolerance is raised to twice the change, but never above `CEILING`. The comparison of losses also ends at the first step
+at which the perturbations change the loss by more than half of the tolerance.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ NOISE = 10.0
 backends at this element or the root mean square difference over the parameter, whichever is larger."""
 HORIZON = 0.01
 """Maximum difference between a loss and the float64 reference, as a fraction of the tolerance. The comparison of the
-loss curves ends where both backends exceed this difference."""
+loss curves ends at the first step at which both backends exceed the maximum difference."""
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
-"""Tolerance in fp32 above which a stage counts only as a partial check, because rounding determines its result."""
+"""Maximum tolerance of a complete check in fp32. If the tolerance of a stage is larger, rounding determines the result,
+so the stage counts only as a partial check."""
 PREDICTED_AGAIN = {
     "logits_again": "second prediction, in `Session.inference`",
     "logits_alone": "first example alone, in `Session.inference`",

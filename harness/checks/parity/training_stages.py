@@ -26,7 +26,8 @@ EXCLUDED = 0.1
 If a larger fraction is excluded, the result is only a partial check.
 """
 _RESOLVED = 0.1
-"""Maximum relative rounding error at which a parameter's change in a step counts as compared."""
+"""Maximum relative rounding error of a parameter's change in a step. Changes with larger rounding errors do not count
+as compared."""
 _SKIPPED = 2.0
 """Maximum difference between the numbers of steps that two backends skip because of overflow in fp16.
 

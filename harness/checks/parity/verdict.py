@@ -110,9 +110,9 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
     The digest includes the description of the data and the spec. The digest does not depend on the backend, the seed,
-    the measurement protocol, the numbers of threads and devices, the options and location of the data, the primary
-    metric, and recipe fields that do not affect training steps. Threads affect only the order in which terms are
-    summed, whose effect the tolerances cover. A check uses a single device. For runs on several devices,
+    the measurement protocol, the number of threads or devices, the options or location of the data, the primary metric,
+    or recipe fields that do not affect training steps. Threads affect only the order in which terms are summed, whose
+    effect the tolerances cover. A check uses a single device. For runs on several devices,
     `harness.checks.parity.marks` limits the result of the check.
     """
     values = msgspec.to_builtins(spec)
