@@ -57,7 +57,7 @@ def _values(trial: TrialSummary, count: int) -> list[str]:
 
 def short_names(study: Study) -> dict[str, str]:
     """Return the name shown in tables for each tuned setting. The section, such as ``recipe``, is omitted if the names
-    remain unambiguous."""
+    are unambiguous without it."""
     names = [text.partition("=")[0] for text in study.search]
     short = [name.partition(".")[2] for name in names]
     return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))
@@ -87,7 +87,8 @@ def best(study: Study) -> list[str]:
 
 
 def importance(study: Study) -> dict[str, float]:
-    """Return the importance of each setting, in descending order. The keys are the names of the settings in tables."""
+    """Return the importance of each setting, in descending order. The keys are the names of the settings as shown in
+    tables."""
     names = short_names(study)
     ordered = sorted(study.importance.items(), key=lambda item: -item[1])
     return {names.get(name, name): share for name, share in ordered}
@@ -109,8 +110,8 @@ def cost(study: Study) -> list[str]:
 
 
 def confirmation(study: Study, records: Mapping[str, RunRecord]) -> list[str]:
-    """Return a line for each confirmed trial. The line compares the scores of the trial's settings and of the default
-    settings on fresh seeds."""
+    """Return a line for each confirmed trial. The line compares the trial's settings with the default settings by their
+    scores on fresh seeds."""
     lines = []
     base = _scores(study.confirmed.get(DEFAULT, []), records)
     for number, ids in study.confirmed.items():

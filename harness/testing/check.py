@@ -31,7 +31,7 @@ LIMIT_S = 900.0
 """Time limit for checking all rules for one object, in seconds."""
 
 PARITY_STEPS = 20
-"""Number of training steps in the comparison of a network with another backend. The number is small to keep the check
+"""Number of training steps for comparing a model's networks on two backends. The number is small to keep the check
 short. ``harness parity`` compares more steps."""
 
 NEEDED_BY_NETWORKS = ("model-variants-are-valid", "model-parameters-are-valid", "model-recipes-are-valid")
@@ -77,8 +77,9 @@ def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda t
     plugin fails to load, a single finding gives the reason. If the plugin provides networks for a model on two
     backends, the two networks are compared only once.
 
-    A violation that would cause other violations is reported once: the networks of a model that violates one of
-    `NEEDED_BY_NETWORKS` are not checked, and a network that violates a rule other than `FLOPS` is not compared.
+    A violation that would cause other violations is reported only once. If a model violates one of the rules in
+    `NEEDED_BY_NETWORKS`, the networks of this model are not checked. If a network violates a rule other than `FLOPS`,
+    this network is not compared with networks on other backends.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -157,8 +158,8 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     """Check the rules for an object in a child process.
 
     If the process crashes or exceeds the time limit, the rule being checked is reported as broken. If the backend or
-    the model of a network is not installed, nothing is checked. The first rule is reported as broken if the name is
-    similar to the name of an installed backend or model.
+    the model of a network is not installed, nothing is checked. However, if the missing name is similar to the name of
+    an installed backend or model, the first rule is reported as broken.
     """
     findings: list[Finding] = []
     rules = RULES[subject.kind]

@@ -29,7 +29,7 @@ def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, repo
     options : Any, default: None
         Instance of the task's `Options`, or None for the default options.
     reported : iterable of str, default: ()
-        Names of `DataInfo.details` that may change, in addition to `Task.reported`.
+        Keys of `DataInfo.details` whose values may change, in addition to those in `Task.reported`.
 
     Raises
     ------

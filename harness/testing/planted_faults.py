@@ -20,7 +20,7 @@ from harness.records import Precision
 
 OpenSession = Callable[[SessionRequest], Session]
 _STEPS = 12
-"""Number of training steps in the loss curve and in the training run on small batches."""
+"""Number of training steps for the loss curve, and for the training run on small batches."""
 
 
 def failed_stages(
@@ -35,14 +35,14 @@ def failed_stages(
 ) -> list[str]:
     """Return the stages of a parity check in which a faulty session differs from the sessions of its backend.
 
-    The sessions of the backend are compared with those that `open_session` returns, in this process, without a float64
-    reference and with 12 training steps instead of 50 and 300. A parity check between two backends compares the
-    same quantities with the same tolerances.
+    The sessions of the backend are compared with the sessions that `open_session` returns. The comparison runs in this
+    process and does not use a float64 reference. Stages with 50 or 300 training steps in a parity check have only 12
+    steps in this comparison. A parity check between two backends compares the same quantities with the same tolerances.
 
     Parameters
     ----------
     open_session : callable
-        Function that takes a `SessionRequest` and returns a session with a fault, or a correct session.
+        Function that takes a `SessionRequest` and returns a faulty or a correct session.
     backend, task, model : str
         Names of the backend, task and model.
     overrides : tuple of str, default=()

@@ -30,7 +30,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """
     fix: str = ""
     """Suggestion for fixing the violation. The string is empty if there is no suggestion or if `seen` already contains
-    one."""
+    a suggestion."""
 
     def __str__(self) -> str:
         """Return the finding as text, with the suggested fix on a second line."""
@@ -51,8 +51,8 @@ class NotChecked(Exception):  # noqa: N818  # a finding, not an error
 def _described(error: Exception, fix: str) -> tuple[str, str]:
     """Describe an exception that a rule's check did not expect, and suggest a fix.
 
-    The suggestion of a rule applies to violations of that rule, and would be misleading for an error that the core
-    raised deliberately. The message of such an error already states what to do.
+    The suggestion of a rule applies only to violations of that rule. For an error that the core raised deliberately,
+    the suggestion would be misleading, and the error message already states what to do.
     """
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"

@@ -135,9 +135,9 @@ class SessionSuite(OptionTests, StateTests):
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``. Tests that neither train nor predict are never marked as slow."""
     positions: ClassVar[BuildNetwork | None] = None
-    """Static method that builds a network for token classification. The network is a dense layer from ``features``
-    ``[B, L, 2]`` to ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the
-    token-classification tests are skipped."""
+    """Static method that builds a network for token classification. The network is a dense layer that maps ``features``
+    ``[B, L, 2]`` to outputs ``[B, L, 4]``. The layer has the parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If
+    None, the token-classification tests are skipped."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, parameters = self.cases.model, self.cases._parameters

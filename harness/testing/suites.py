@@ -84,7 +84,7 @@ class NetworkSuite(_Suite):
 
 
 class BackendSuite(_Suite):
-    """Rules for a backend. The backend is checked on the CPU with a small model for which it has a network."""
+    """Rules for a backend. The backend is checked on the CPU, with a small model that the backend supports."""
 
     kind = "backend"
 

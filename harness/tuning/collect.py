@@ -15,7 +15,8 @@ from harness.records.store import write_json
 from harness.tuning.study import FOLDER, STUDY, Study, directory, load, load_all, save
 
 _MERGING = ".merging-"
-"""Prefix of the hidden directory into which a study is copied, inside the results directory."""
+"""A study is copied to a hidden directory in the results directory. The name of the hidden directory starts with this
+prefix."""
 
 
 def with_ids(study: Study, ids: Mapping[str, str]) -> Study:

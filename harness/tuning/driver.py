@@ -48,12 +48,12 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     interrupted trials are replaced.
 
     Raises `harness.UsageError` if an option is incompatible with the model or the data (see
-    `harness.execute.option_checks.check_before_runs`), if the storage cannot be used, or if it contains a study whose
-    records are in another directory. Raises `harness.BusyError` if another process is executing one of the studies. If
-    the trials are executed on this machine, `harness.BusyError` is also raised if another process is measuring on the
-    same device. After the trials, `harness.BusyError` is raised if another process is executing one of the runs that
-    confirm the settings. If `Settings.wait` is true, the function waits for the other process in all of these cases.
-    Raises `harness.RecordError` if results cannot be written. If the first trial of a study fails before
+    `harness.execute.option_checks.check_before_runs`), if the storage cannot be used, or if the storage contains a
+    study whose records are in another directory. Raises `harness.BusyError` if another process is executing one of the
+    studies. If the trials are executed on this machine, `harness.BusyError` is also raised if another process is
+    measuring on the same device. After the trials, `harness.BusyError` is raised if another process is executing one of
+    the runs that confirm the settings. If `Settings.wait` is true, the function waits for the other process in all of
+    these cases. Raises `harness.RecordError` if results cannot be written. If the first trial of a study fails before
     training, `harness.HarnessError` is raised, because the other trials would also fail. `harness.HarnessError` is also
     raised if a trial was not completed because the executor failed, or if the trials of a study that measures speed
     were executed on machines of different classes.
@@ -85,8 +85,9 @@ def _locked(
 ) -> Iterator[None]:
     """Hold the locks of the studies.
 
-    A storage may be used with several results directories. The same study must not be executed for two of them at the
-    same time, so the studies in the storage are also locked, for the commands on this machine.
+    A storage may be used with several results directories. The same study must not be executed for two results
+    directories at the same time. Therefore, the studies in the storage are also locked against other commands on this
+    machine.
     """
     folders = [store.path / FOLDER]
     if settings.storage:

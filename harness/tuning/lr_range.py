@@ -1,4 +1,4 @@
-"""The learning-rate range test (Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3).
+"""The learning-rate range test (Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3).
 
 A model is trained with a learning rate that increases exponentially. The loss decreases while the learning rate is in
 the useful range, and diverges at higher learning rates.
@@ -30,10 +30,9 @@ STEPS = 100
 SMOOTHING = 0.9
 """Decay rate of the moving average of the loss."""
 DIVERGED = 4.0
-"""The test ends when the ratio of the moving average of the loss to its minimum exceeds this value, as in the fastai
-library."""
+"""The test ends when the moving average of the loss exceeds this multiple of its minimum, as in the fastai library."""
 DECREASE = 0.1
-"""Fraction of the total decrease in the loss at which the useful range begins."""
+"""The useful range begins where the loss has fallen by this fraction of its total decrease."""
 DEFAULT = "1e-6:1"
 
 
@@ -153,8 +152,8 @@ def measure(job: RangeJob, context: ChildContext) -> Measured:
 
 
 def moving_average(losses: Sequence[float]) -> list[float]:
-    """Return the exponential moving average of the losses. The average is divided by 1 - SMOOTHING^t to correct its
-    bias."""
+    """Return the exponential moving average of the losses. The average after t losses is divided by 1 - SMOOTHING^t to
+    correct its bias."""
     average, averages = 0.0, []
     for number, loss in enumerate(losses, start=1):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
@@ -164,8 +163,8 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
     """Return the range of learning rates in which the loss decreased, or None if the loss did not decrease. The range
-    begins at the step where the moving average has fallen by the fraction `DECREASE` of its total decrease. The range
-    ends at the minimum of the moving average.
+    begins where the moving average of the loss has fallen by the fraction `DECREASE` of its total decrease. The range
+    ends where the moving average reaches its minimum.
     """
     if not smoothed:
         return None

@@ -46,7 +46,8 @@ class Settings:
     """True to start new studies even if studies with the same settings exist."""
     wait: bool = False
     checked_at: str = ""
-    """Time of the check that permitted measuring the speed of simultaneous trials; see `harness.records.Placement`."""
+    """Time of the check that found no difference in speed between simultaneous and sequential runs; see
+    `harness.records.Placement`."""
 
 
 class OpenStudy:
@@ -130,7 +131,7 @@ class OpenStudy:
     def execute_trials(self, count: int) -> None:
         """Execute trials at the same time until `count` trials are finished, and store their results.
 
-        The results are stored when all of these trials have finished, in the order of the trials. Therefore, the next
+        After all `count` trials have finished, the results are stored in the order of the trials. Therefore, the next
         suggestions do not depend on which trial finishes first.
         """
         first = self.finished == 0
@@ -213,8 +214,8 @@ class OpenStudy:
             raise HarnessError(_different_machines(self.study, difference))
 
     def _other_machine(self, record: RunRecord) -> str | None:
-        """Return the difference between a trial's machine and the machine of the first trial, or None if the speeds of
-        the trials are comparable or speed is not an objective."""
+        """Return how a trial's machine differs from the machine of the first trial. Return None if the speeds of the
+        trials are comparable, or if speed is not an objective."""
         if not self.plan.measures_speed or isinstance(record.outcome, Failure):
             return None
         return _other_class(self.study, record.environment)
@@ -369,8 +370,8 @@ def _is_interrupted(record: RunRecord) -> bool:
 
 
 def _other_class(study: Study, machine: Environment) -> str | None:
-    """Return the difference between a machine and the machine of the first trial, or None if the machines belong to the
-    same class or no trial has been executed."""
+    """Return how a machine differs from the machine of the first trial. Return None if both machines belong to the same
+    class, or if no trial has been executed."""
     if study.machine is None:
         return None
     return machine_difference(study.machine, machine, on_gpu=study.spec.device != "cpu")

@@ -30,7 +30,7 @@ OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
 """Objectives that have a value after each epoch, as required for pruning."""
 MAX_CHECKED = 1000
-"""Maximum number of combinations of settings that are checked before a study starts."""
+"""Maximum number of setting combinations to check before a study starts."""
 MAX_TRIALS = 10_000
 MAX_CONFIRMED = 100
 

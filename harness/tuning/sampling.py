@@ -39,7 +39,8 @@ _SUMMARY = "harness"
 _DIVERGED = "harness-diverged"
 """Key of the Optuna trial attribute that is set if the trial diverged."""
 _REPEATS = "harness-repeats"
-"""Key of the Optuna trial attribute that contains the number of the interrupted trial whose settings are used again."""
+"""If a trial repeats an interrupted trial, the Optuna trial attribute with this key contains the number of the
+interrupted trial."""
 
 
 def check_installed(sampler: str) -> None:
@@ -209,8 +210,8 @@ def _end_trial(study: optuna.Study, number: int) -> None:
     """End a trial that is not finished.
 
     If the trial has a summary, its result is stored. Otherwise, the trial is stored as failed, and its settings are
-    used by the next trial. The settings are added first, so that they are not lost if the process is killed between the
-    two steps.
+    used by the next trial. The settings are queued for the next trial before the trial is stored as failed. The
+    settings are therefore not lost if the process is killed between these two steps.
     """
     from optuna.trial import TrialState as State
 

@@ -31,7 +31,7 @@ class Dimension(Struct, frozen=True, kw_only=True):
     kind: Literal["choices", "int", "float"]
     """``choices`` for a list of values. ``int`` or ``float`` for a range of numbers."""
     choices: tuple[Value, ...] = ()
-    """Values of a list. Values that are lists or mappings are written in JSON."""
+    """Values to try if `kind` is ``choices``. Lists and mappings are written in JSON."""
     low: float = 0.0
     """Lower bound of a range (inclusive)."""
     high: float = 0.0

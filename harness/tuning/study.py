@@ -22,9 +22,9 @@ FOLDER = "tuning"
 STUDY = "study.json"
 JOURNAL = "journal.log"
 DEFAULT = "default"
-"""Key for the runs with the default settings in `Study.confirmed`."""
+"""Key in `Study.confirmed` for the runs with the default settings."""
 TRIALS = "trials"
-"""Name of the results directory for the trials' records, inside the study's directory."""
+"""The records of the trials are stored in a results directory with this name, inside the directory of the study."""
 
 TrialState = Literal["complete", "pruned", "failed"]
 

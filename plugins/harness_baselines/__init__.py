@@ -6,7 +6,7 @@ training split at once. A baseline therefore has no epochs, learning rate or gra
 checks.
 
 To add a model to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build`` function. The
-function returns a `harness.Network` with a `Baseline` as its ``module`` and no bindings.
+function returns a `harness.Network` without bindings, whose ``module`` is a `Baseline`.
 """
 
 from __future__ import annotations

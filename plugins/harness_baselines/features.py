@@ -27,12 +27,13 @@ def flat(inputs: Inputs) -> NDArray[np.float32]:
 
 
 MAX_CATEGORIES = 255
-"""Maximum number of categories per column for native categorical splits in scikit-learn's gradient boosting."""
+"""scikit-learn's gradient boosting supports native categorical splits for columns with at most this number of
+categories."""
 
 
 @dataclass(frozen=True)
 class NativeColumns:
-    """Columns of a table, restored from its encoded columns.
+    """Original columns of a table, restored from the encoded columns.
 
     Missing numbers, which have an indicator of 1, are restored as NaN. The value of a categorical column is a category
     number, or NaN if the category does not occur in the training split. A column with more than `MAX_CATEGORIES`
@@ -104,8 +105,8 @@ class Mfcc:
     coefficient within each part, ``[N, 2 * coefficients * parts]``.
 
     Frames are 25 ms long with a hop of 10 ms and a Hann window. Triangular filters are equally spaced on the mel scale,
-    2595 log10(1 + f / 700), from 0 to half the sample rate. The logarithms of their energies are transformed with an
-    orthonormal DCT-II. Zero padding at the end of a clip is ignored.
+    2595 log10(1 + f / 700), from 0 to half the sample rate. The logarithms of the filter energies are transformed with
+    an orthonormal DCT-II. Zero padding at the end of a clip is ignored.
     """
 
     rate_hz: int

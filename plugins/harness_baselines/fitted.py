@@ -33,7 +33,8 @@ PADDING = -1
 def arrays_of(fitted: Any) -> Arrays:
     """Return the arrays that determine the predictions of a fitted pipeline, keyed by step and attribute.
 
-    The result is empty if a step of the pipeline is not a `TfidfVectorizer` of token ids or a type in `ATTRIBUTES`.
+    The result is empty if any step of the pipeline is neither a `TfidfVectorizer` of token ids nor an instance of a
+    type in `ATTRIBUTES`.
     """
     if not isinstance(fitted, Pipeline):
         return {}

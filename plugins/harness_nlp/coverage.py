@@ -22,8 +22,8 @@ def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str,
     """Return the token statistics to record for each split. `ids` contains the token ids of the texts, excluding
     special tokens.
 
-    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training split) and
-    ``unknown_share`` (validation split).
+    The name of each statistic ends with the name of its split, with two exceptions: ``truncated_share`` refers to the
+    training split, and ``unknown_share`` refers to the validation split.
     """
     facts: dict[str, bool | int | float | str] = {}
     for name, rows in ids.items():
@@ -79,8 +79,8 @@ def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: Nl
 def unused_ids(vocabulary: Sequence[str]) -> tuple[str, ...]:
     """Return a warning if some ids of a tokenizer have no token.
 
-    If ``vocab.txt`` contains a token on two lines, the second line determines the token's id, as in ``transformers``,
-    and the id that corresponds to the first line is unused.
+    If the same token is on two lines of ``vocab.txt``, the second line determines the token's id, as in
+    ``transformers``. The id that corresponds to the first line is then unused.
     """
     ids = [number for number, piece in enumerate(vocabulary) if not piece]
     if not ids:

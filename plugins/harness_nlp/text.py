@@ -32,7 +32,7 @@ LONGEST_WORD = 100
 """Maximum number of characters in a word. WordPiece converts longer words to ``[UNK]``."""
 
 CHARACTERS = 8
-"""Number of characters per token that are tokenized first to obtain the first tokens of a text."""
+"""To obtain the first tokens of a text, this number of characters per token is tokenized initially."""
 _SPACE = re.compile(r"\s")
 
 
@@ -118,8 +118,8 @@ _read: list[tuple[Any, Any, tuple[str, ...]]] = []
 def stored_tokenizer(content: Any) -> tuple[Any, tuple[str, ...]]:
     """Return the tokenizer whose ``tokenizer.json`` was returned by `serialized`, and the tokenizer's vocabulary.
 
-    The last tokenizer is cached. A service prepares many small batches with the same tokenizer, and reading a tokenizer
-    takes much longer than tokenizing a text. Raises `harness.DataError` if the content is not valid.
+    The most recent tokenizer is cached. A service prepares many small batches with the same tokenizer, and reading a
+    tokenizer takes much longer than tokenizing a text. Raises `harness.DataError` if the content is not valid.
     """
     for known, tokenizer, vocabulary in _read:
         if known is content:
@@ -149,7 +149,7 @@ def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
 def encode_start(texts: Sequence[str], tokenizer: Any, count: int) -> list[list[int]]:
     """Return the first `count` token ids of each text (see `encode`) without tokenizing the rest of long texts.
 
-    The time therefore does not depend on the length of a text. The texts are cleaned; see `clean`.
+    The time to tokenize a text therefore does not depend on its length. The texts are cleaned; see `clean`.
     """
     least = count + LONGEST_WORD  # If a word was divided, its tokens are among the last `LONGEST_WORD` ones.
     found: list[list[int]] = [[] for _ in texts]
@@ -164,8 +164,8 @@ def encode_start(texts: Sequence[str], tokenizer: Any, count: int) -> list[list[
 
 
 def _start(text: str, size: int) -> str:
-    """Return the start of a text, with about `size` characters. The start ends before whitespace, if there is any
-    among the next characters."""
+    """Return the start of a text, with about `size` characters. The returned text extends to the next whitespace
+    character, if there is one nearby."""
     space = _SPACE.search(text, size, size + 10 * LONGEST_WORD)
     return text[: size if space is None else space.start()]
 

@@ -26,18 +26,20 @@ PRODUCTS = ["MatMul", "Gemm"]
 BATCH = 32
 """Number of examples per calibration batch."""
 LARGEST_ERROR = 0.1
-"""Maximum difference between the outputs of a quantized model and those of the fp32 model (norm-wise, relative)."""
+"""Largest permitted norm of the difference between the outputs of a quantized model and those of the fp32 model,
+relative to the norm of the fp32 outputs."""
 
 
 def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dict[str, str]:
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
     In models with convolutions, the weights and activations of `PRODUCTS` and of the convolutions are quantized. The
-    ranges of the activations are determined from half of the examples (static quantization). If the model has no
-    convolutions, or if its outputs for the other half of the examples differ too much from those of the fp32 model,
-    only `PRODUCTS` are quantized, and the ranges of their activations are computed for each batch (dynamic
-    quantization). All other operators compute in fp32. The weights are quantized per channel to 7 bits
-    (``reduce_range``), because processors without VNNI instructions add products of two 8-bit numbers with saturation.
+    ranges of the activations are determined from half of the examples (static quantization). Dynamic quantization is
+    used if the model has no convolutions, or if its outputs for the other half of the examples differ too much from
+    those of the fp32 model. With dynamic quantization, only `PRODUCTS` are quantized, and the ranges of their
+    activations are computed for each batch. All other operators compute in fp32. The weights are quantized per channel
+    to 7 bits (``reduce_range``), because processors without VNNI instructions add products of two 8-bit numbers with
+    saturation.
 
     Raises `harness.UnsupportedError` if there are fewer than two examples, if none of the weights can be quantized, or
     if the outputs differ by more than `LARGEST_ERROR`.

@@ -50,4 +50,5 @@ class News:
     """New messages that are not related to a specific run."""
     running: list[int]
     waiting: list[int]
-    """Indices of the runs that are being executed and of the runs that have not started."""
+    """`running` contains the indices of the runs that are being executed. `waiting` contains the indices of the runs
+    that have not started."""

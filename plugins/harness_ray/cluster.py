@@ -33,7 +33,7 @@ OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", 
 
 _CONNECTING = threading.Lock()
 _USERS = 0
-"""Number of open `connected` blocks."""
+"""Number of ``with connected(...)`` blocks that are being executed."""
 
 
 @contextlib.contextmanager

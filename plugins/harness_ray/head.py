@@ -13,14 +13,15 @@ import harness
 INTERVAL_S = 5.0
 """Interval between checks of the head node, in seconds."""
 RECONNECT_S = "RAY_gcs_rpc_server_reconnect_timeout_s"
-"""Environment variable with the time in seconds after which Ray terminates a process that has lost the head node."""
+"""Environment variable that sets the time, in seconds, after which Ray terminates a process that has lost its
+connection to the head node."""
 
 
 class HeadNode:
     """The head node of the cluster to which this process is connected.
 
-    If the head node is lost, requests to the cluster wait until Ray terminates this process without an error message
-    that explains what to do.
+    If the connection to the head node is lost, requests to the cluster wait. Ray eventually terminates this process,
+    without an error message that explains what to do.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class HeadNode:
         """Raise `harness.UsageError` if the head node has not accepted connections for half of the time after which Ray
         terminates this process.
 
-        If the head node was never reached, nothing is raised, because a Ray client (``ray://``) may be unable to
+        If the head node was never reached, no error is raised, because a Ray client (``ray://``) may be unable to
         connect to the head node directly.
         """
         if time.monotonic() - self._checked_at < INTERVAL_S:

@@ -19,11 +19,11 @@ from harness_ray.node import RESULT
 from harness_ray.placement import Group
 
 COLLECTED = "collected"
-"""Prefix of the names of marker files. A marker file indicates that the results of a run have been collected."""
+"""Name prefix of marker files. A marker file indicates that the results of a run have been collected."""
 PREFIX = "harness-ray-spool-"
-"""Prefix of the names of the directories. It is followed by the cluster's address and the supervisor's name."""
+"""Name prefix of spool directories. The prefix is followed by the cluster's address and the supervisor's name."""
 ATTACHED = "run-"
-"""Prefix of the names of supervisors whose command waits for the results."""
+"""Name prefix of a supervisor whose command waits for the results."""
 KEPT_S = 7 * 24 * 3600.0
 """Time in seconds to keep the results of a submission after its supervisor has exited."""
 CLASSES = "classes.json"
@@ -57,7 +57,8 @@ class Spool:
         cluster's supervisors.
 
         A supervisor does not remove its directory if its command is killed, or if the head node shuts down. The
-        directory of a submission may contain results that a command will collect, and is removed after `KEPT_S`.
+        directory of a submission is kept for `KEPT_S` seconds, because it may contain results that a command will
+        collect.
         """
         for path in self.path.parent.glob(f"{self._prefix}*"):
             with contextlib.suppress(OSError):

@@ -223,8 +223,8 @@ class Supervisor:
     def _watch_nodes(self) -> None:
         """Query the live nodes repeatedly.
 
-        The query waits if the head node does not answer. In a separate thread, it does not delay the collection of
-        finished runs.
+        A query waits if the head node does not answer. This method runs in a separate thread, so that the wait does not
+        delay the collection of finished runs.
         """
         while not self._closed:
             with contextlib.suppress(Exception):  # the next query may succeed

@@ -20,9 +20,9 @@ class Diabetes(Dataset[SeededSplit]):
     mean blood pressure (mm Hg) and six blood serum values s1 to s6. The values s1 to s4 are nearly linearly dependent.
     Targets: float64 ``[N, 1]``, a score of disease progression after one year, from 25 to 346.
 
-    The data were published by Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of
-    Statistics 32(2), and are read with scikit-learn's ``load_diabetes``. There is no published split, so the splits are
-    drawn at random.
+    The data were published by Efron, Hastie, Johnstone and Tibshirani (2004, "Least Angle Regression", Annals of
+    Statistics 32(2)), and are read with scikit-learn's ``load_diabetes``. There is no published split, so the splits
+    are drawn at random.
     """
 
     name = "diabetes"

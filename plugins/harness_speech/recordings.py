@@ -14,7 +14,8 @@ SILENT = 10 ** (-60 / 20)
 """Peak below which a recording is considered nearly silent: -60 dBFS (decibels relative to full scale, which is the
 largest possible sample value)."""
 FULL_SCALE = 0.97
-"""Minimum absolute value of a sample that may be considered clipped. The largest value in mu-law encoding is 0.98."""
+"""A sample is never considered clipped if its absolute value is below this threshold. The largest value in mu-law
+encoding is 0.98."""
 CLIPPED = 0.001
 """A recording is considered clipped if more than this fraction of its samples repeat its largest or smallest value."""
 CLIPPED_LIMIT = 0.01
@@ -35,7 +36,7 @@ class Facts:
     longest: int
     """Number of samples in the longest recording."""
     silent: int
-    """Number of recordings with a peak deviation from the mean below -60 dBFS, after truncation to the prepared
+    """Number of recordings whose peak deviation from the mean is below -60 dBFS after truncation to the prepared
     length."""
     clipped: int
     """Number of recordings with repeated samples at full scale."""
@@ -89,7 +90,8 @@ def is_clipped(waveform: NDArray[Any]) -> bool:
 def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
     """Return the statistics to record.
 
-    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training split).
+    The name of each statistic ends with the name of its split. The only exception is ``truncated_share``, which refers
+    to the training split.
     """
     found: dict[str, bool | int | float | str] = {}
     for name, each in splits.items():

@@ -61,7 +61,8 @@ class Speech(Task[SpeechOptions]):
     the duration before truncation. `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction
     of the training examples that were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the
     other splits). For each split, `DataInfo.details` also contains the fraction of recordings with more padding than
-    sound, such as ``padded_share_test``, and the numbers of nearly ``silent`` and ``clipped`` recordings.
+    sound, the number of nearly silent recordings and the number of clipped recordings. For the test split, these values
+    are named ``padded_share_test``, ``silent_test`` and ``clipped_test``.
     """
 
     name = "speech"

@@ -93,8 +93,8 @@ def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generat
 
 
 def shifted(clips: NDArray[np.float32], later: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Delay each clip in `clips` ``[B, samples]`` by `later` ``[B]`` samples (or advance it, if the value is negative),
-    and fill the gap with zeros.
+    """Delay each clip in `clips` ``[B, samples]`` by `later` ``[B]`` samples, and fill the gap with zeros. Negative
+    values advance the clip.
     """
     import numpy as np
 

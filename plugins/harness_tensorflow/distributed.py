@@ -41,7 +41,7 @@ class Replicas:
         self._weight_value = 1.0
 
     def set_weight(self, weight: float) -> None:
-        """Set `harness.Batch.weight` for the next step."""
+        """Set the weight of the batch (`harness.Batch.weight`) for the next step."""
         if weight != self._weight_value:
             self._weight_value = weight
             self._weight.assign(weight)

@@ -27,8 +27,8 @@ def compute_dtype() -> str:
 
 
 def sizes(x: Any) -> list[Any]:
-    """Return the size of each axis of `x`. A size is an integer, or a scalar tensor if the size is not known when the
-    graph is built, such as the batch size of an exported model."""
+    """Return the size of each axis of `x`. Sizes are integers. However, a size that is not known when the graph is
+    built, such as the batch size of an exported model, is a scalar tensor."""
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
 
 

@@ -1,7 +1,8 @@
-"""The optimizers of `harness.Recipe`, as defined in its docstring, for `tf.Variable`.
+"""The optimizers of `harness.Recipe` for `tf.Variable`.
 
-Keras's optimizers use different formulas. For example, the Adam optimizer in Keras adds epsilon before the bias
-correction. An update uses a fused TensorFlow kernel if one implements the formula.
+The formulas are defined in the docstring of `harness.Recipe`. Keras's optimizers use different formulas. For example,
+the Adam optimizer in Keras adds epsilon before the bias correction. An update uses a fused TensorFlow kernel if one
+implements the formula.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ class Optimizer(tf.Module):
 
         The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Multiplying the numerator and the denominator of ``a
         m^ / (sqrt(s^) + e)`` by ``c = sqrt(1 - beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e
-        c``. The rate and epsilon are computed from the float32 betas that the kernel uses, but in float64 to limit
-        cancellation in ``1 - beta^t``.
+        c``. The rate and epsilon are computed in float64 to limit cancellation in ``1 - beta^t``, but from the float32
+        betas that the kernel uses.
         """
         t = tf.cast(step, tf.float64)
         beta1, beta2 = (tf.constant(float(np.float32(beta)), tf.float64) for beta in self._betas)
@@ -217,7 +218,7 @@ class LossScale(tf.Module):
 
     @property
     def description(self) -> str:
-        """Type of loss scale, which is stored in the record."""
+        """Description of the loss scale for the record."""
         return "dynamic" if self._fixed is None else f"fixed, {self._fixed:g}"
 
     def scale(self, loss: Any) -> Any:

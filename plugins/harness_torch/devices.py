@@ -1,4 +1,4 @@
-"""The devices that are available to PyTorch, with their precisions and peak-performance kernels."""
+"""The devices and precisions that are available to PyTorch, and the kernels for measuring peak performance."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ class Replicas:
 
         The gradients of this loss are averaged over the processes, so the loss is multiplied by the number of
         processes. In float16, `add_up` applies this factor to the float32 gradients of the parameters instead. The
-        gradients in the backward pass are then as large as on one device and overflow at the same loss scale.
+        gradients in the backward pass then have the same magnitude as on one device, and overflow at the same loss
+        scale.
         """
         return loss * (weight if self._scaled else weight * self._size)
 

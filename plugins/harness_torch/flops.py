@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import harness
 
 OPERATIONS_PER_VALUE = 5
-"""Maximum number of operations for each value that an operator other than a matrix product or convolution reads or
-writes. Layer normalization and softmax need about four."""
+"""Upper bound on the number of operations per value read or written, for operators other than matrix products and
+convolutions. Layer normalization and softmax need about four."""
 _COMBINES = {torch.ops.aten.cat, torch.ops.aten.stack}
 """Operators that read several matrices, but do not multiply them."""
 
@@ -25,7 +25,7 @@ def bounds(forward: Callable[..., Any], inputs: Mapping[str, torch.Tensor]) -> t
 
     `torch.utils.flop_counter.FlopCounterMode` counts matrix products and convolutions, which is the lower bound. The
     upper bound adds `OPERATIONS_PER_VALUE` operations for each value that other operators read or write. The counter
-    does not know fused attention and recurrent layers, so they are replaced by equivalent products. Raises
+    does not support fused attention and recurrent layers, which are therefore replaced by equivalent products. Raises
     `harness.UnsupportedError` if the network uses another operator that may contain products.
     """
     products = FlopCounterMode(display=False)

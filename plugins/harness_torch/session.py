@@ -346,7 +346,8 @@ def _loss(request: SessionRequest, weighted: _Weighted) -> Callable[[torch.Tenso
 
 
 class _Weighted:
-    """Mean loss over examples or positions, with each loss multiplied by the weights of its class and example.
+    """Mean loss over examples or positions. Each loss is multiplied by the weight of its class and the weight of its
+    example.
 
     The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the loss by the sum of the weights in
     the batch instead of the number of targets.

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 _WIDTH = 480
 """Approximate width of the image in pixels."""
 _MAX_LABELED = 16
-"""Maximum number of classes for which counts are written in the cells."""
+"""Maximum number of classes for which the image shows a count in each cell."""
 
 
 def draw(confusion: Sequence[Sequence[int]]) -> tuple[bytes, int]:
     """Return an image of a confusion matrix in PNG format, and the width of the square image in pixels.
 
-    Rows are true classes and columns are predicted classes. The darkness of a cell represents its fraction of the row's
-    examples.
+    Rows are true classes and columns are predicted classes. The darkness of a cell represents the fraction of the row's
+    examples that are in the cell.
     """
     import numpy as np
     from PIL import Image, ImageDraw

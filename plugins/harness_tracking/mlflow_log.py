@@ -38,9 +38,9 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databric
 _AT_ONCE = 1000
 """Maximum number of metrics in one request (MLflow's limit)."""
 _MAX_EXPERIMENT = 500
-"""Maximum length of the name of an experiment (MLflow's limit)."""
+"""Maximum length of an experiment name (MLflow's limit)."""
 _MAX_VALUE = 6000
-"""Maximum length of the value of a parameter (MLflow's limit)."""
+"""Maximum length of a parameter value (MLflow's limit)."""
 _RUN_ID, _STARTED_AT = "harness.run_id", "harness.started_at"
 
 
@@ -68,7 +68,7 @@ def check(results: Path, options: Mapping[str, str]) -> None:
 
 
 def _check_database(path: Path, url: str, experiment: str, results: Path) -> None:
-    """Raise `harness.UsageError` if the file of an SQLite database cannot be used. The file is only read."""
+    """Raise `harness.UsageError` if the file of an SQLite database cannot be used. The file is not modified."""
     # The results directory is created before the first run.
     reason = (
         unwritable(path.parent)
@@ -190,8 +190,7 @@ class MlflowLog:
 
     def _connected(self, results: Path) -> Any:
         """Return a client. A local database and its experiment are created here, because creating them in an event hook
-        may exceed the time limit of the hook, and because the name of the experiment must be checked before the first
-        run.
+        may exceed the hook's time limit. In addition, the name of the experiment must be checked before the first run.
         """
         from mlflow import MlflowClient
 

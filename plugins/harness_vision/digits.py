@@ -21,10 +21,10 @@ class Digits(Dataset[SeededSplit]):
     Inputs: ``image``, uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink). Each value is the number of inked pixels in a 4 x
     4 block of the 32 x 32 scan. ``details["pixel_max"]`` is 16.
 
-    The images come from scikit-learn's ``load_digits``, the test part of "Optical Recognition of Handwritten Digits"
-    (Alpaydin and Kaynak 1998, UCI repository, doi:10.24432/C50P49). This part has no published split, and its 13
-    writers are not identified. The splits are therefore drawn at random within each class, and a writer's digits may be
-    in more than one split.
+    The images come from scikit-learn's ``load_digits``, which provides the test part of "Optical Recognition of
+    Handwritten Digits" (Alpaydin and Kaynak 1998, UCI repository, doi:10.24432/C50P49). This part has no published
+    split, and its 13 writers are not identified. The splits are therefore drawn at random within each class, and a
+    writer's digits may be in more than one split.
     """
 
     name = "digits"

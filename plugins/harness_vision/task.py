@@ -128,8 +128,8 @@ class VisionTask(Task[VisionOptions]):
     ) -> dict[str, Any]:
         """Resize new images to the size of the training images and normalize them with the same statistics.
 
-        ``fitted`` contains the ``mean`` and ``std`` of each channel, for pixels in [0, 1], and ``resized``, which is
-        true if the training images were resized.
+        ``fitted`` contains the ``mean`` and ``std`` of each channel for pixels in [0, 1]. The ``resized`` entry of
+        ``fitted`` is true if the training images were resized.
         """
         import numpy as np
 

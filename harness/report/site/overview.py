@@ -1,11 +1,12 @@
-"""The best backend for each metric, with the size and the significance of its lead, for the home page.
+"""Comparisons of backends for the home page.
 
-A contest is a set of rows that differ only in the backend, which makes their backends comparable. For each metric, the
-backend with the best mean is compared with every other backend, as in ``harness compare``. The backend with the best
-mean is highlighted if the 95% confidence intervals for all differences exclude zero. No backend is highlighted if the
-metric depends on the state of the machine and the runs were not interleaved. The result is called significant after
-Bonferroni correction if the intervals also exclude zero at a stricter confidence level. The stricter level limits the
-familywise error rate for all comparisons on the page to 1%.
+The home page shows the best backend for each metric, and the size and significance of its lead. A contest is a set of
+rows that differ only in the backend, which makes their backends comparable. For each metric, the backend with the best
+mean is compared with every other backend, as in ``harness compare``. The backend with the best mean is highlighted if
+the 95% confidence intervals for all differences exclude zero. No backend is highlighted if the metric depends on the
+state of the machine and the runs were not interleaved. The result is labeled ``significant after Bonferroni
+correction`` if the intervals also exclude zero at a stricter confidence level. The stricter level limits the familywise
+error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -43,15 +44,16 @@ class BackendLead:
     leader: str
     """Backend with the best mean, or an empty string if the two best means are equal at the precision shown."""
     amount: str
-    """Ratio of the best mean to the second best, or their difference, with a 95% confidence interval if available."""
+    """Ratio of the best mean to the second-best mean, or the difference between these means, with a 95% confidence
+    interval if available."""
     evidence: str
-    """Number of runs or pairs from which the interval was computed. If there is no interval, this field contains the
-    reason."""
+    """Number of runs or pairs of runs used to compute the confidence interval. If there is no interval, this field
+    contains the reason."""
 
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows of several backends that are equal in all other settings."""
+    """Table rows that differ only in the backend."""
 
     task: str
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_PLOTTED = 12
-"""Maximum number of panels with plots on a task page or the home page."""
+"""Maximum number of plot panels on a task page or on the home page."""
 
 
 class Figures:

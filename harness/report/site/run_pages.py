@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
-"""Minimum number of runs for which child processes are used, and maximum number of child processes."""
+"""Child processes are used if there are at least `_MIN_RUNS` runs. The number of child processes is limited to
+`_MAX_PROCESSES`."""
 _OBJECTS = 10_000
 """Threshold for the garbage collector. Rendering a page creates thousands of objects, most of which are freed by
 reference counting."""

@@ -1,4 +1,4 @@
-"""The tables on the pages. The cells are printed by templates and sorted by the page's script."""
+"""The tables on the pages of the site. Templates print the cells, and a script on each page sorts the rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.report.best import best
 from harness.report.layout import Block
 
 LONG = 60
-"""Maximum number of characters in a cell that is shown without line wrapping."""
+"""The text of a cell is wrapped if it has more characters than this."""
 PAGE = 50
 """Number of rows that are shown at once and included in the page's HTML. The page contains all other rows as data for
 its script."""

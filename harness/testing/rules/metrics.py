@@ -54,7 +54,7 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 def _value(metric: Metric, name: str, targets: Array, outputs: Array) -> float | None:
     """Return the value of the metric for the predictions called `name`.
 
-    The metric is computed on copies of the arrays, because a metric that modifies its arguments would otherwise violate
+    The metric is computed on copies of the arrays, so that a metric that modifies its arguments does not also violate
     other rules. Raises `Broken` if the metric does not return a number or None. All rules use the same message, so that
     the error is reported only once.
     """

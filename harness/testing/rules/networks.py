@@ -16,8 +16,9 @@ from harness.testing.workbench import Workbench
 
 FLOPS = "network-computes-the-declared-flops"
 FLOPS_TOLERANCE = 0.01
-"""Largest relative error of `Model.flops_per_sample`. An implementation may compute slightly more than the architecture
-requires. For example, the positional convolution of wav2vec 2.0 computes one frame more than it returns."""
+"""Largest permitted relative error of `Model.flops_per_sample`. An implementation may compute slightly more than the
+architecture requires. For example, the positional convolution of wav2vec 2.0 computes one frame more than it
+returns."""
 
 
 def _has_every_parameter(bench: Workbench) -> None:
@@ -98,7 +99,8 @@ def _declares_its_dropout(bench: Workbench) -> None:
 def _computes_the_declared_flops(bench: Workbench) -> None:
     """Compare `Model.flops_per_sample` with the operations that the backend counts.
 
-    The difference between two batches excludes operations whose number does not depend on the batch size.
+    Operations are counted for two batch sizes. The difference between the counts excludes operations whose number does
+    not depend on the batch size.
     """
     try:
         declared = declared_flops(bench.model, bench.request.config, bench.data.info)

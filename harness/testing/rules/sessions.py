@@ -10,7 +10,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import EXAMPLES, Workbench
 
 CLOSE = 1e-4
-"""Largest relative difference in float32 results that a different summation order can cause."""
+"""Largest relative difference between float32 results that differ only in the order of summation."""
 
 
 def round_trips_weights(bench: Workbench) -> None:

@@ -28,8 +28,8 @@ class Sst2(Dataset):
     example, both "a gorgeous film" and "film" are in the file, in addition to the sentence that contains them. If
     validation phrases were drawn independently, 82% of the phrases with at least five words would be part of a training
     phrase, and the score would not measure generalization to new text. Therefore, each phrase is grouped with the
-    longest phrase that contains it. The validation split consists of whole groups that contain about 10% of the
-    phrases.
+    longest phrase that contains it. The validation split consists of whole groups, which together contain about 10% of
+    the phrases.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. Published
     results usually report accuracy.

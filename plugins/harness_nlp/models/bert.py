@@ -127,9 +127,9 @@ class Bert(Model[BertConfig]):
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 H^2 + 2 H C
 
-        The terms are the query, key, value and output projections, the attention scores and the weighted sum of the
-        values, the feed-forward layers, the pooler, and the classifier. Embedding lookups, normalization, activations
-        and softmax are not counted.
+        In this order, the terms are the FLOPs of the query, key, value and output projections; the attention scores and
+        the weighted sum of the values; the feed-forward layers; the pooler; and the classifier. Embedding lookups,
+        normalization, activations and softmax are not counted.
         """
         t, h, i = sequence_length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i

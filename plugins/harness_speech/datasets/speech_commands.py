@@ -25,7 +25,7 @@ WORDS = (
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 NOISE = "_background_noise_"
 EXTRA_SHARE = 0.1
-"""Ratio of silence examples to command examples, and of unknown words to command examples."""
+"""Number of silence examples, and number of unknown words, as fractions of the number of command examples."""
 SPLITS = ("train", "validation", "test")
 _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
@@ -48,17 +48,18 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. These classes are used in section 7 of the paper
       and in its training code (``input_data.py``). The number of silence examples is a tenth of the number of command
       examples. Silence examples are one-second segments at random positions in the background recordings. Each split
-      uses a different part of the background recordings. The same number of unknown words is drawn at random from the
-      recordings of the other 25 words. The test split has 4,074 commands, 408 silence examples and 408 unknown words.
-      The publisher's test archive has the same number of examples per class, but different random examples.
+      uses a different part of the background recordings. The number of unknown words is the same as the number of
+      silence examples. Unknown words are drawn at random from the recordings of the other 25 words. The test split has
+      4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive has the same number of
+      examples per class, but different random examples.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence.
     Published results usually report accuracy. Preparing all recordings requires 6.8 GB of memory.
 
     **The full download has not been tested.** The publisher's ``README.md`` documents the format. The archive contains
-    one folder per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the two lists, and
-    recordings of about one minute each in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow
-    Datasets (``url_checksums/speech_commands.txt``).
+    one folder per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the publisher's two
+    lists and the background recordings (``_background_noise_/*.wav``, about one minute each). The URL, size and SHA-256
+    come from TensorFlow Datasets (``url_checksums/speech_commands.txt``).
     """
 
     name = "speech-commands"

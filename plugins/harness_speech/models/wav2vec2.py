@@ -39,8 +39,8 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     convolution. ``layer``: layer normalization over channels after every convolution. The epsilon of both
     normalizations is always 1e-5."""
     num_conv_pos_embeddings: int = 128
-    """Kernel size of the positional convolution, in frames. The input of this convolution is padded by half the kernel
-    size on both sides. If the kernel size is even, the last output frame is dropped."""
+    """Kernel size of the positional convolution, in frames. The input of the positional convolution is padded by half
+    the kernel size on both sides. If the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False

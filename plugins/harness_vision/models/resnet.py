@@ -143,7 +143,8 @@ class ResNet(Model[ResNetConfig]):
         """Return the canonical arrays for ``pixel_values`` of shape ``[H, W, C]``.
 
         Convolutions are initialized from a normal distribution with std sqrt(2 / (kernel^2 outputs)) (He et al. 2015b,
-        arXiv:1502.01852, fan-out), and the classifier from U(-1/sqrt(in), 1/sqrt(in)), as in `transformers`.
+        arXiv:1502.01852, fan-out). The classifier is initialized from U(-1/sqrt(in), 1/sqrt(in)). Both initializations
+        are the same as in `transformers`.
         """
         channels = info.inputs["pixel_values"].shape[-1]
         parameters = []
@@ -176,8 +177,8 @@ class ResNet(Model[ResNetConfig]):
         """Return the FLOPs of the forward pass of one example, counting each multiply-add as two operations.
 
         A convolution with an output of H' x W' pixels takes ``2 H' W' kernel^2 inputs outputs`` FLOPs, and the
-        classifier takes ``2 features classes``. Normalization, activations, pooling and residual sums are not counted,
-        as in published numbers: resnet-50 at 224 x 224 has 4.09e9 multiply-adds.
+        classifier takes ``2 features classes`` FLOPs. Normalization, activations, pooling and residual sums are not
+        counted, as in published numbers: resnet-50 at 224 x 224 has 4.09e9 multiply-adds.
         """
         height, width, channels = info.inputs["pixel_values"].shape
         flops = 2 * config.hidden_sizes[-1] * info.outputs
