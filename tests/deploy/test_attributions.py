@@ -219,7 +219,7 @@ def test_requests_that_cannot_be_explained_are_refused(toy_run: StoredRun) -> No
         run.explain("integrated-gradients", examples=[1], target="none")
     with pytest.raises(UnknownNameError, match="unknown method 'saliency'"):
         run.explain("saliency", examples=[1])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="together contains a string"):
+    with pytest.raises(UsageError, match="`together` contains a string"):
         run.explain("permutation", together=["x", "y"])
 
 
@@ -378,7 +378,7 @@ def test_table_is_explained_by_permutation_only(tmp_path: Path, monkeypatch: pyt
     chosen = ("--model", "toy-linear", "--backend", "toy-numpy", *SET_FAST, "--set", "recipe.optimizer=sgd")
     harness_cli("run", *data, *chosen, "-q", "--save-weights", results=tmp_path / "results")
     (run,) = Store(tmp_path / "results").load().runs
-    with pytest.raises(CombinationError, match="integrated gradients are not supported; use --method permutation"):
+    with pytest.raises(CombinationError, match="integrated gradients are not supported for tables; use --method permutation"):
         Run(run.path, run.record).explain("integrated-gradients", examples=[1])
 
 

@@ -274,7 +274,7 @@ def test_repeated_key_is_refused(kind: str, body: str, detail: str) -> None:
         ('{"instances": ["a"]}'.encode("utf-16"), "application/json", 400, "it starts with a byte order mark"),
         ('{"instances": ["a"]}'.encode("utf-16-le"), "application/json", 400, "not valid JSON: JSON is malformed"),
         (b'{"instances": ["a"]}', "application/json; charset=utf-16", 415, "unsupported charset 'utf-16'; encode"),
-        (b'{"instances": [NaN]}', "application/json", 400, "it contains NaN"),
+        (b'{"instances": [NaN]}', "application/json", 400, "NaN, infinite numbers"),
         (b'{"instances": ["a"]}', 'application/json; charset="UTF8"', 200, ""),
     ],
 )
