@@ -31,8 +31,8 @@ class DataSettings:
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     rows: DividedRows | None = None
-    """The rows of the user's own data, which all folds and random splits share. The value is None for datasets from
-    plugins. The value is also None for images and recordings, because their files are not read completely."""
+    """Rows of the user's own data, shared by all folds and random splits. The value is None for datasets from plugins.
+    The value is also None for images and recordings, because their files are not read completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
@@ -55,7 +55,7 @@ def recipe_for(
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.
 
-    The dropout of the task's recipe is ignored if the model has no dropout layers, because the recipe applies to all
+    If the model has no dropout layers, the dropout in the task's recipe is ignored, because the recipe applies to all
     models. A dropout that is declared for this model or set by the user would be an error, which is raised as a
     `harness.UsageError`.
     """

@@ -15,7 +15,7 @@ from harness.records.store import StoredRun
 
 
 class Stages(NamedTuple):
-    """The selections of a suite and the runs that must be executed before them."""
+    """The selections of a suite, and the teachers that must be trained before the selections are executed."""
 
     selections: list[Selection]
     """Resolved selections."""
@@ -79,7 +79,7 @@ def _resolved(
     find: Callable[[str], StoredRun],
 ) -> Selection:
     """Resolve a selection that has no teacher, or whose teacher is not specified by the name of an entry. Error
-    messages contain the line in the suite and, if the teacher is unknown, the names of the entries."""
+    messages contain the line number in the suite and, if the teacher is unknown, the names of the suite's entries."""
     if selection.located is None:
         return selection.resolved(locate, find)
     if isinstance(selection.teacher, str):

@@ -17,9 +17,9 @@
     split = "all"
     set = { recipe.epochs = 5 }
 
-The keys are the names in `harness.plan.selection.OPTIONS`, `_ENTRY` and `_FILE`. Keys of `shared` options can also be
-set before the first ``[[run]]``. These keys then apply to all entries. The names of settings such as ``recipe.epochs``
-can be quoted, and ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
+The allowed keys are the names in `harness.plan.selection.OPTIONS`, `_ENTRY` and `_FILE`. Options with ``shared=True``
+can also be set before the first ``[[run]]``. Such options then apply to all entries. The names of settings such as
+``recipe.epochs`` can be quoted. The value of ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Suite:
 def load(path: Path) -> Suite:
     """Read a suite.
 
-    Raises `harness.UsageError` if the suite is invalid. The message contains the file name and the line.
+    Raises `harness.UsageError` if the suite is invalid. The error message contains the file name and the line number.
     """
     try:
         text = read_named(path, MAX_BYTES).decode("utf-8-sig")  # some editors write a byte order mark
@@ -255,7 +255,7 @@ class _Reader:
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
         """Return a function that locates errors in an entry.
 
-        The function determines the line from the names in the error message.
+        The line of an error is found by searching the suite for the names in the error message.
         """
 
         def located(error: HarnessError) -> str:
@@ -351,7 +351,7 @@ _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several
 """Keys of options that accept several values. The values of these options are combined with the values in ``matrix``,
 and all combinations are executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
-"""Keys that are allowed in combinations in ``include``."""
+"""Keys that are allowed in the combinations listed in ``include``."""
 _ENTRY = ("name", "matrix", "exclude", "include")
 _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget_hours")
 

@@ -1,6 +1,6 @@
 """Line numbers of keys and array elements in a TOML file.
 
-The line numbers are used in error messages, because `tomllib` does not provide them.
+The line numbers are used in error messages. `tomllib` does not provide line numbers.
 """
 
 from __future__ import annotations

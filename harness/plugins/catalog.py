@@ -64,7 +64,8 @@ class Catalog:
     """Event listeners of the selected trackers; see `harness.plugins.trackers.with_trackers`."""
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Error messages about name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
+    """Error messages about name conflicts, keyed by tuples (kind, name). Objects with conflicting names are not in the
+    catalog."""
     recorded: tuple[PluginRef, ...] = ()
     """Plugins used by the stored run that is being repeated. If a name is not found, the error message explains how to
     load the missing plugins."""
@@ -83,9 +84,9 @@ class Catalog:
     def task(self, name: str) -> Task:
         """Return the task with this name.
 
-        Raises `harness.PluginError` if several plugins provide a task with this name or a plugin in `recorded` is not
-        loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `backend`, `metric`,
-        `reporter` and `model` raise the same errors.
+        Raises `harness.PluginError` if several plugins provide a task with this name, or if a plugin in `recorded` is
+        not loaded. Raises `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `backend`,
+        `metric`, `reporter` and `model` raise the same errors.
         """
         return self._get("task", self.tasks, name).value
 

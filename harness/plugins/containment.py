@@ -18,13 +18,13 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Prefix of the names of threads that run only plugin code."""
+"""Name prefix of threads that run only plugin code."""
 _exit = os._exit
 _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error raised instead of terminating the process when a plugin's code calls `os._exit`."""
+    """Error raised when a plugin's code calls `os._exit`. The process is not terminated."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
@@ -90,7 +90,8 @@ class Surroundings:
     def restore(self) -> list[str]:
         """Restore the state, and return descriptions of the undone changes.
 
-        The effect of `redirect_stdout` is kept. After `close`, nothing is restored.
+        A redirection by `redirect_stdout` is also undone, but is not included in the descriptions. After `close`,
+        nothing is restored.
         """
         with self._restoring:
             changes: list[str] = []
@@ -150,8 +151,8 @@ class Surroundings:
 def contained() -> Iterator[list[str]]:
     """Run a plugin's code with its output redirected to stderr, and then restore the process's directory and streams.
 
-    Output written by C libraries is also redirected. The context manager yields a list. On exit, a description of each
-    change that was undone is added to the list.
+    Output written by C libraries is also redirected. The context manager yields a list, to which a description of each
+    undone change is added on exit.
     """
     changes: list[str] = []
     with contextlib.closing(Surroundings()) as surroundings:

@@ -32,8 +32,8 @@ CURRENT = "current"
 """Name of the environment in which the command itself is executed."""
 DESCRIPTION = "environment.json"
 LOCK = "environment.lock"
-"""Names of the files in an environment's directory that contain the description and the lock. The lock is copied to
-each run's directory."""
+"""File names of the description and the lock in an environment's directory. The lock file is copied to each run's
+directory."""
 MAX_LOCK_BYTES = 2**20
 
 Installer = Literal["pip", "uv"]
@@ -63,7 +63,7 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     """Source files of `harness` and the plugins, with relative paths as in `path`. Packages installed with
     ``--editable`` are not in `path`."""
     installed_digest: str
-    """Value of `installed_digest` when the environment was created."""
+    """Digest that the function `installed_digest` returned when the environment was created."""
 
 
 class NamedEnvironment(Struct, frozen=True, kw_only=True):
@@ -231,7 +231,7 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 def check(name: str, refs: Collection[PluginRef]) -> None:
     """Raise `harness.UsageError` if an environment cannot be used.
 
-    The code of harness and of the plugins in `refs` must be the same in the environment as in this process.
+    The environment and this process must have identical code for harness and for the plugins in `refs`.
 
     If `name` is empty, do nothing.
     """

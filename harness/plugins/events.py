@@ -22,7 +22,7 @@ MAX_QUEUED = 1000
 """Maximum length of a plugin's event queue. Epoch and step events are dropped if the queue is full."""
 _DROPPABLE = ("harness_epoch_ended", "harness_steps_ended")
 _INTERRUPTED_S = 2.0
-"""Time limit for delivering the remaining events after Ctrl-C, in seconds."""
+"""Time limit in seconds for delivering the remaining events after Ctrl-C."""
 
 
 class Events:

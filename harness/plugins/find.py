@@ -20,8 +20,8 @@ from harness.records import PluginRef
 from harness.records.files import real_path
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
-"""Environment variables with comma-separated lists. ``HARNESS_PLUGINS`` lists files or modules to load in addition to
-the installed plugins, and ``HARNESS_DISABLE_PLUGINS`` lists plugins that must not be loaded."""
+"""Environment variables that contain comma-separated lists. ``HARNESS_PLUGINS`` lists files or modules to load in
+addition to the installed plugins, and ``HARNESS_DISABLE_PLUGINS`` lists plugins that must not be loaded."""
 
 CORE = {
     "core-metrics": "harness.measure.quality.builtin",

@@ -2,13 +2,13 @@
 
 A plugin is a module or object that implements some of these functions and decorates them with `harness.hookimpl`.
 Plugins are discovered through entry points in the group ``harness``. A hook whose name is a plural noun yields objects.
-The other hooks handle events and are called in the parent process during runs. An implementation may omit arguments
+All other hooks handle events and are called in the parent process during runs. An implementation may omit arguments
 that it does not use.
 
 Every event hook has the arguments `attempt_id` and `time_s`. All events of one attempt to execute a run have the same
-attempt id. The id distinguishes runs that are executed at the same time. `RunRecord.run_id` is assigned when the record
-is stored, because it depends on the device that was selected for the run. The time of the event is in seconds since
-1970-01-01 (UTC).
+attempt id. Attempt ids distinguish runs that are executed at the same time. `RunRecord.run_id` is assigned when the
+record is stored, because it depends on the device that was selected for the run. `time_s` is the time of the event, in
+seconds since 1970-01-01 (UTC).
 """
 
 from __future__ import annotations

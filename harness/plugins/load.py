@@ -25,8 +25,8 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of a function, such as `harness.execute.trial.crashing`, that returns the plugins that crash the process when
-they are loaded.
+"""Type of functions that return the plugins whose loading crashes the process, such as
+`harness.execute.trial.crashing`.
 """
 
 

@@ -127,7 +127,8 @@ _RATE = re.compile("(train|inference)_.+_per_s")
 def _check_metric(metric: Metric) -> None:
     """Raise `harness.PluginError` if the name is reserved.
 
-    The error is also raised if the metric's direction, bounds, unit, title or summary cannot be stored in a record.
+    `harness.PluginError` is also raised if the metric's direction, bounds, unit, title or summary cannot be stored in a
+    record.
     """
     if metric.name in RESERVED or _RATE.fullmatch(metric.name):
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")

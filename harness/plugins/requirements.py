@@ -37,8 +37,8 @@ def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as ``ml-harness[torch]``.
 
     If the distribution is already installed from a local folder, a file or a repository (PEP 610), the command installs
-    it from the same source, because it may not be on a package index. Text that contains spaces is treated as a command
-    and returned unchanged.
+    the distribution from the same source, because the distribution may not be on a package index. Text that contains
+    spaces is treated as a command and returned unchanged.
     """
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
     if parts is None:

@@ -50,9 +50,9 @@ def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
 def check(catalog: Catalog, choices: Iterable[str], results: Path) -> None:
     """Check the selected trackers without creating their listeners.
 
-    `results` is the results directory. Raises `harness.UnknownNameError` if a tracker or an option does not exist, and
-    `harness.UsageError` if a choice or the value of an option is not valid, or if a required module is not installed.
-    Raises `harness.PluginError` if a tracker's check raises another error.
+    `results` is the results directory. Raises `harness.UnknownNameError` if a tracker or an option does not exist.
+    Raises `harness.UsageError` if a choice or the value of an option is not valid, or if a required module is not
+    installed. Raises `harness.PluginError` if a tracker's check raises another error.
     """
     for name, options in parse(choices).items():
         tracker = catalog.tracker(name).value

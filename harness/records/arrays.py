@@ -92,9 +92,9 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
     Numpy stores arrays without compression. Return None if the member is compressed.
 
-    Members are read directly, because zipfile reads in small chunks and is slower. The difference matters for reports
-    that read thousands of files. For a damaged member, the result is also None. The caller then uses zipfile, which
-    raises an exception.
+    Members are read directly, because zipfile reads in small chunks. For reports that read thousands of files, zipfile
+    would be noticeably slower. For a damaged member, the result is also None, so that the caller reads the member with
+    zipfile, which raises an exception.
     """
     import zlib
 
@@ -137,7 +137,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""Size in bytes of the field that holds the header length, by format version of the ``.npy`` file (NEP 1)."""
+"""Size of the header length field in bytes, keyed by the format version of the ``.npy`` file (NEP 1)."""
 
 
 @lru_cache(maxsize=1024)

@@ -62,7 +62,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Specification as requested, before the worker resolved the device."""
     device: str
-    """Name of the device that trains the model."""
+    """Name of the device on which the model is trained."""
     plugins: list[PluginRef]
     """Plugins that the run loads, with digests of their code."""
     environment: Environment
@@ -83,7 +83,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     """SHA-256 (hex) of this description in JSON, with an empty `digest`. `describe` replaces the value."""
     identity: Identity
     arrays: str
-    """Name of the file with the arrays."""
+    """Name of the file that contains the arrays."""
     sha256: str
     """SHA-256 (hex) of the file with the arrays."""
     step: int
@@ -97,11 +97,11 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     written: int
     """Number of checkpoints written so far, including this one."""
     write_s: float
-    """Time spent on writing checkpoints so far, in seconds. The current checkpoint is not included."""
+    """Time in seconds spent on writing all checkpoints before this one."""
     phases_s: dict[str, float]
     """Total duration of the phases ``train`` and ``validate`` so far, in seconds, summed over all processes."""
     resumed_at: list[int]
-    """Number of completed training steps each time training was resumed."""
+    """Number of completed training steps at each resumption of training."""
     progress: Progress
 
     @property
@@ -111,9 +111,9 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
 
 def write(directory: Path, checkpoint: Checkpoint, arrays: Arrays) -> None:
-    """Write a checkpoint and remove the previous one. The file name and digest in `checkpoint` are replaced.
+    """Write a checkpoint and remove the previous one. The stored description has a new file name and new digests.
 
-    Raises `OSError` if the checkpoint cannot be written. The previous checkpoint is then left unchanged.
+    Raises `OSError` if the checkpoint cannot be written. In this case, the previous checkpoint is left unchanged.
     """
     make_directory(directory.parent)
     make_directory(directory)
@@ -165,7 +165,7 @@ def _digest(checkpoint: Checkpoint) -> str:
 def read(directory: Path) -> Checkpoint:
     """Return the description of the checkpoint in a directory.
 
-    The digest of the checkpoint's arrays is checked.
+    The arrays are checked against the digest in the description.
 
     Raises `harness.RecordError` if there is no checkpoint, if it cannot be read, or if it is damaged or was changed.
     """
@@ -197,7 +197,7 @@ def read_arrays(directory: Path, checkpoint: Checkpoint) -> dict[str, NDArray[An
 def remove(directory: Path) -> None:
     """Remove the checkpoints of a run. Raises `OSError` if the checkpoints cannot be removed.
 
-    The directory is renamed to a hidden name first, so that a partially removed checkpoint is never read.
+    The directory is first renamed to a hidden name, so that a partially removed checkpoint is never read.
     """
     # The next command removes this directory if this process is killed.
     hidden = directory.parent.with_name(f"{PREFIX}{directory.name}-{secrets.token_hex(4)}")

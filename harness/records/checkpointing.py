@@ -1,4 +1,4 @@
-"""Options for checkpoints during training, and information about a run's checkpoints that is stored in its record."""
+"""Options for checkpoints during training, and checkpoint information that is stored in the record of a run."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class CheckpointUse(Struct, frozen=True, kw_only=True):
     write_s: float
     """Time spent on writing checkpoints, in seconds. This time is not part of the training time."""
     resumed_at: list[int] = []
-    """Number of completed training steps each time training was resumed. Steps after the last checkpoint before an
+    """Number of completed training steps at each resumption of training. Steps after the last checkpoint before an
     interruption were executed again. Only the second execution of these steps is recorded. Peak memory and the
     durations of phases are measured only in the last process."""
     earlier_s: dict[str, float] = {}
     """Total duration, in seconds, of the phases ``train`` and ``validate`` in the interrupted processes, up to the
-    checkpoints from which training was resumed. The windows in ``arrays.npz`` include the windows of these
+    checkpoints from which training was resumed. ``arrays.npz`` also contains the timed windows of the interrupted
     processes."""
     problems: list[str] = []
     """Reasons why checkpoints could not be written. Each reason is listed once."""

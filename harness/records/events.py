@@ -88,11 +88,11 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     step: int
     """Number of optimizer steps before the first step in this event."""
     losses: tuple[float, ...]
-    """Mean loss over the batch of each step."""
+    """Loss of each step, averaged over the batch."""
     learning_rates: tuple[float, ...]
     """Learning rate of each step."""
     batch_size: int
-    """Number of examples in the batch of each step."""
+    """Number of examples in each batch."""
     window_steps: tuple[int, ...]
     """Number of steps in each timed window. The tuple is empty in a quality-only run, which does not measure
     throughput."""

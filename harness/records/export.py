@@ -14,7 +14,7 @@ from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stor
 from harness.records.store import EXPORT, PREPROCESSING
 
 DESCRIPTION = EXPORT
-"""Name of the file with the description."""
+"""Name of the file that describes an export."""
 EXPORT_VERSION = 2
 
 

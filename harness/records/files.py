@@ -19,8 +19,8 @@ from harness.errors import HarnessError, PluginError, UsageError
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 MARK = ".harness-site"
-"""Name of the marker file that `write_directory` creates in every directory that it writes. Only directories that
-contain a marker file are replaced."""
+"""Name of the marker file in every directory that `write_directory` writes. Only directories that contain a marker file
+are replaced."""
 
 
 @contextmanager

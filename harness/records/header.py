@@ -23,7 +23,7 @@ class HeaderRecipe(Struct, frozen=True):
 
 
 class HeaderSpec(Struct, frozen=True):
-    """The fields of a `RunSpec` that are compared with this machine and with a requested run."""
+    """The fields of a `RunSpec` that are needed to compare a stored run with this machine and with a requested run."""
 
     backend: str
     recipe: HeaderRecipe
@@ -43,7 +43,7 @@ class HeaderSuccess(Struct, frozen=True, tag="success"):
 
 
 class HeaderTrial(Struct, frozen=True, tag="trial"):
-    """The state of a trial, without its scores."""
+    """The outcome of a trial, without the scores."""
 
 
 class Header(Struct, frozen=True):

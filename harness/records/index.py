@@ -27,10 +27,11 @@ from harness.records.reading import read_stored
 from harness.records.record import RunRecord
 
 SMALLEST = 1000
-"""Minimum number of directories required to use an index. Reading fewer records takes less than 0.2 s."""
+"""Minimum number of directories in a results directory for which an index is used. Reading fewer records takes less
+than 0.2 s."""
 SETTLED_NS = 2 * 10**9
-"""Minimum age of a file in the index, in nanoseconds. If a file changes twice within the resolution of its timestamps,
-the second change may not be detected."""
+"""Minimum age in nanoseconds at which a file is added to the index. If a file changes twice within the resolution of
+its timestamps, the second change may not be detected."""
 MAX_NAMES = 1000
 """Maximum total size of the values in one row of the index, in bytes. Records with longer values are not indexed."""
 KEPT_DAYS = 30

@@ -20,7 +20,7 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     version: int = PREPROCESSING_VERSION
     """Version of the format."""
     task: str
-    """Name of the task, whose `Task.transform` prepares new data."""
+    """Name of the task whose method `transform` prepares new data."""
     input_kind: str
     """Kind of raw input: ``text``, ``table``, ``image``, ``audio``, or a kind defined by a plugin."""
     task_options: dict[str, Any]

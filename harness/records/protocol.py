@@ -25,11 +25,12 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_steady_s: float = field(default=2.5, name="steady_s")
     """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
-    """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling ends when the
-    range is narrower than this limit or the time limit is reached. The range measures the spread over windows."""
+    """Maximum half-width of the median's within-run range, as a fraction of the median. Sampling ends when the range is
+    narrower than this limit or the time limit is reached. The within-run range measures the variation between
+    windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling, in seconds. The limit applies to all inference windows. In training, the limit applies
-    only to the windows measured after all steps of the recipe."""
+    """Time limit for sampling, in seconds. For inference, the limit applies to all windows. For training, the limit
+    applies only to the windows measured after all steps of the recipe."""
     latency_batches: int = 662
     """Number of batches timed individually to measure latency. The 99th percentile requires 662 batches. Fewer batches
     are timed if `latency_budget_s` is exceeded."""

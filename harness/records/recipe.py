@@ -63,11 +63,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nesterov: bool = False
     """If True, ``sgd`` uses Nesterov momentum."""
     beta1: float = 0.9
-    """Decay rate of the first moment estimate in ``adam``, ``adamw`` and ``lamb``. Weight of the momentum in the step
-    of ``lion``."""
+    """Decay rate of the first moment estimate in ``adam``, ``adamw`` and ``lamb``. For ``lion``, weight of the momentum
+    in the step."""
     beta2: float = 0.999
-    """Decay rate of the second moment estimate in ``adam``, ``adamw`` and ``lamb``. Decay rate of the momentum in
-    ``lion``."""
+    """Decay rate of the second moment estimate in ``adam``, ``adamw`` and ``lamb``. For ``lion``, decay rate of the
+    momentum."""
     epsilon: float = 1e-8
     """Constant added to the denominator of the step in ``rmsprop``, ``adam``, ``adamw``, ``adagrad`` and ``lamb``."""
     weight_decay: float = 0.0
@@ -91,14 +91,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
     l1: float = 0.0
     """Factor of the L1 penalty. The subgradient of the penalty is added to the gradient of each parameter to which
-    weight decay applies. The subgradient at zero is zero."""
+    weight decay applies. For a parameter value of zero, the subgradient is zero."""
     decoupled_decay: bool = False
     """If True, the weight decay of ``sgd``, ``rmsprop`` and ``adagrad`` is decoupled, as in SGDW (Loshchilov and Hutter
     2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
     accumulation_steps: int = 1
-    """Number of parts into which each batch is divided to reduce memory use. The resulting gradients are those of the
-    mean loss over the whole batch. The sizes of the parts differ by at most one example, and no part is empty. Batch
-    normalization uses the statistics of each part."""
+    """Number of parts into which each batch is divided to reduce memory use. The resulting gradients are equal to the
+    gradients of the mean loss over the whole batch. The sizes of the parts differ by at most one example, and no part
+    is empty. Batch normalization uses the statistics of each part."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     """Class weights. The loss of each example or position is multiplied by the weight of its class before averaging
     over the batch. With ``balanced``, the weight of a class is N / (C n), where n is the number of training examples in
@@ -121,19 +121,20 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
     rate of a parameter is multiplied by this factor to the power of k, the number of layers that are closer to the
     output. Parameters belong to the same layer if their names agree up to the first number. For names without a number,
-    the first two components are compared, without the last component of the name, so ``norm.weight`` and ``norm.bias``
-    belong to the same layer. The layers have the same order as the model's parameters."""
+    the last component is removed, and the first two remaining components (or the only one) are compared. For example,
+    ``norm.weight`` and ``norm.bias`` belong to the same layer. The layers have the same order as the model's
+    parameters."""
     distillation_alpha: float = 0.0
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
     loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)). H is the cross-entropy
     with the true class, t and s are the logits of the teacher and of the student, and T is `distillation_temperature`.
     Class weights and label smoothing apply only to H. The value 0 disables distillation."""
     distillation_temperature: float = 1.0
-    """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
-    targets at the same scale for all temperatures."""
+    """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 in the loss keeps the gradients of
+    the soft targets at the same scale for all temperatures."""
     early_stopping: int | None = None
-    """Number of consecutive epochs without a new best validation score before training ends. If None, training runs for
-    all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
+    """Training ends after this number of consecutive epochs without a new best validation score. If None, training runs
+    for all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated. If False, the weights of the last
     epoch are evaluated. `monitor` selects the score. In case of a tie, the earliest epoch is used. The default for user
@@ -151,8 +152,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gamma: float = 0.1
     """Factor by which the ``step`` and ``plateau`` schedules multiply the learning rate at each reduction."""
     plateau_patience: int = 3
-    """Number of consecutive epochs without a new best validation score before the ``plateau`` schedule reduces the
-    learning rate. `monitor` selects the score."""
+    """The ``plateau`` schedule reduces the learning rate after this number of consecutive epochs without a new best
+    validation score. `monitor` selects the score."""
     monitor: Literal["metric", "loss"] = "metric"
     """Validation score that determines the best epoch, either the task's primary metric or the loss."""
 
@@ -236,7 +237,7 @@ _DEFAULTS: dict[str, Any] = msgspec.structs.asdict(Recipe())
 def without_added_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe as plain JSON values. Newer fields are omitted if they have their default values.
 
-    The recipes of older runs do not contain these fields, and the keys of older runs therefore remain valid.
+    The recipes of older runs do not contain the newer fields. Omitting the fields keeps the keys of older runs valid.
     """
 
     def is_default(name: str, value: Any) -> bool:

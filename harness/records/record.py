@@ -16,8 +16,8 @@ FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_re
 
 
 EXECUTOR_PHASE = "executor"
-"""Value of `Failure.phase` if the executor failed, for example because a machine was lost. The run itself may succeed
-if it is repeated."""
+"""Value of `Failure.phase` if the executor failed, for example because a machine was lost. In this case, the run may
+succeed if it is repeated."""
 
 
 class ClassScore(Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve. The area is None if no examples or all examples in the split belong to the
+    """One-vs-rest area under the ROC curve. The value is None if none or all of the examples in the split belong to the
     class."""
     support: int
     """Number of test examples in the class."""
@@ -54,8 +54,8 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     group: str
     """Name of the group, such as ``speaker`` or ``tokens``. For an intersection, the names are joined with ``*``."""
     value: str
-    """Value shared by the examples. For a numeric group, the value is a range. For an intersection, the values are
-    joined with commas."""
+    """Value shared by the examples in the slice. For a numeric group, the value is a range. For an intersection, the
+    values are joined with commas."""
     support: int
     """Number of test examples in the slice."""
     score: float | None
@@ -64,7 +64,7 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     """Number of examples of each class in the slice. The list is empty in older records, for objectives other than
     classification, and for metrics computed batch by batch."""
     class_predicted: list[int] = []
-    """Number of examples in the slice for which each class is predicted, in the same format as `class_support`."""
+    """Number of predictions of each class in the slice, in the same format as `class_support`."""
     class_correct: list[int] = []
     """Number of correctly classified examples of each class in the slice, in the same format as `class_support`."""
 
@@ -112,7 +112,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     intervals: dict[str, tuple[float, float]] = {}
     """95% confidence intervals over the test examples, by metric. Some metrics have no interval."""
     no_interval: dict[str, str] = {}
-    """Reason why a metric in `test` has no interval, by metric. Empty in older records."""
+    """Reasons why metrics in `test` have no interval, keyed by metric. Empty in older records."""
     interval_method: str = "percentile bootstrap"
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, whose actual coverage is
     often below 95%; see ``docs/explanation/statistics.md``."""
@@ -169,8 +169,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Training FLOPs per second, or None if `by_steps` is False. The value is three times the FLOPs of the forward pass
     for one sample, multiplied by `train_samples_per_s`. A backward pass is counted as two forward passes."""
     by_steps: bool | None = None
-    """True if each training step processed one batch. The value is False if each step fitted the model from scratch to
-    the whole training split. In this case, the training throughput is not comparable with that of models trained in
+    """True if each training step processed one batch. The value is False if each step fitted the model to the whole
+    training split from scratch. In this case, the training throughput is not comparable with that of models trained in
     steps. The value is None in older records and if the run used trained weights."""
 
 
@@ -233,7 +233,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Name of the counter from which host memory was read, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Sum of the peak memory of the worker and of the processes that it started, in the phase with the largest sum. The
+    """Total peak memory of the worker and the processes that it started, for the phase with the largest total. The
     value is None if the worker started no processes or if their memory was not measured.
     """
     device: DeviceMemory | None = None
@@ -288,8 +288,8 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     validation is excluded.
     """
     epoch: int | None
-    """Number of the first epoch whose validation score reached the target, starting at 1, or None if the target was
-    never reached."""
+    """First epoch whose validation score reached the target, counted from 1, or None if the target was never
+    reached."""
 
 
 Ended = Literal["epochs", "early_stopping", "max_steps", "max_seconds"]
@@ -401,10 +401,11 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
     metric: str
     """Name of the task's primary metric."""
     curves: list[EpochEnded]
-    """Learning curves, with one entry per epoch. The curves of a pruned trial end with its last epoch."""
+    """Learning curves, with one entry per epoch. For a pruned trial, the curves end with the last epoch before
+    pruning."""
     validation: dict[str, float | None] = {}
-    """Value of each metric on the validation split after training, by name. The dictionary is empty for a pruned trial;
-    its scores are in `curves`."""
+    """Value of each metric on the validation split after training, by name. For a pruned trial, the dictionary is
+    empty, and the scores are in `curves`."""
     train_samples_per_s: float | None = None
     """Training throughput, or None if it was not measured."""
     model: ModelInfo | None = None
@@ -447,7 +448,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     cpu: str
     cores: int
     """Number of CPU cores that the process may use. The number is the size of the process's affinity mask or, if
-    smaller, its CPU quota rounded up."""
+    smaller, the process's CPU quota rounded up."""
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
@@ -457,15 +458,15 @@ class Environment(Struct, frozen=True, kw_only=True):
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores. The quota is None in older records and if there is no
+    """CPU quota of the process's control groups, in cores. The value is None in older records and if there is no
     quota."""
     git_commit: str | None = None
     """Commit of the harness checkout, or None if harness was not imported from a checkout. ``+dirty`` is appended if
     the checkout was modified.
     """
     lock_digest: str = ""
-    """SHA-256 (hex) of the named environment's lock file. The digest is an empty string for the current environment.
-    The lock is saved next to the record as ``environment.lock``."""
+    """SHA-256 (hex) of the named environment's lock file. The digest is an empty string if the run was not executed in
+    a named environment. The lock is saved next to the record as ``environment.lock``."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -518,8 +519,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend that the run's backend was compared with. The backend's name is followed by the named environment, if
-    any, as in ``torch in old``."""
+    """Backend that the run's backend was compared with. If the backend was executed in a named environment, the
+    environment's name follows, as in ``torch in old``."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None
@@ -546,7 +547,7 @@ class TuningCost(Struct, frozen=True, kw_only=True):
     study: str
     """Name of the study and of its directory in ``tuning/``."""
     trial: int
-    """Number of the trial whose settings are used, starting at 0."""
+    """Trial whose settings are used, counted from 0."""
     trials: int
     """Number of trials, including pruned and failed ones."""
     pruned: int
@@ -592,10 +593,10 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """
     submission: str = ""
     """Name of the submission and number of the run in the submission, such as ``submission-0123456789abcdef/3``. The
-    name is an empty string if the run was not submitted with ``harness run --detach``. A submitted run is stored only
+    value is an empty string if the run was not submitted with ``harness run --detach``. A submitted run is stored only
     once, even if its result is collected several times."""
     repeat: int
-    """Number of the repeat. The first run of the specification in the results directory has the number 1."""
+    """Number of the repeat. The first run with this specification in the results directory has the number 1."""
     started_at: str
     """UTC time in ISO 8601 format."""
     wall_s: float

@@ -63,7 +63,7 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dataset_digest: str
     """SHA-256 (hex) of the prepared data used to train the weights."""
     path: str = ""
-    """Path of the directory of the run that trained the weights. The path is not part of the run's key."""
+    """Directory path of the run that trained the weights. The path is not part of the run's key."""
     exported: ExportedModel | None = None
     """The exported model that contains the weights, or None if the backend builds a network."""
 
@@ -77,15 +77,15 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: str
     """Absolute path."""
     memory: str = ""
-    """Type of the object in memory from which the data were saved, such as ``DataFrame``, or an empty string if the
-    data come from the user's files."""
+    """Type of the in-memory object that contained the data, such as ``DataFrame``, or an empty string if the data come
+    from the user's files."""
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
     """Warnings about the data that were issued before the run started. The warnings are also part of
     `DataInfo.warnings`."""
     training_examples: int | None = None
-    """Number of training examples, on which default settings depend. The number is the same for all folds or random
+    """Number of training examples, used to choose default settings. The number is the same for all folds or random
     splits, although their sizes may differ slightly. The value is None in older records."""
     defaults: tuple[str, ...] = ()
     """Sentences about the settings chosen based on the number of training examples."""
@@ -96,10 +96,10 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 ADDED_DATASET_OPTIONS = ("weight_column", "folds", "fold_column", "random_splits", "split")
-"""Options for the user's data that were added in later versions. The default of each option is None."""
+"""Dataset options for the user's data, added in later versions. The default of each of these options is None."""
 
 MAX_DATASET_IN_ID = 24
-"""Maximum number of characters of a dataset's name in a run id."""
+"""Maximum length of the dataset's name within a run id, in characters."""
 
 MAX_DEVICES = 256
 """Maximum number of devices for a run. All devices must be in one machine."""
@@ -131,7 +131,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """True to use only deterministic kernels, which are slower on a GPU."""
     env: str = ""
     """Name of the environment (``harness env``) in which the run is executed. The name is an empty string for the
-    environment of the command."""
+    environment in which the command itself is executed."""
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
@@ -150,7 +150,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     metric: str = ""
-    """Name of the primary metric, which determines the best epoch, or an empty string for the task's primary metric."""
+    """Name of the primary metric, which determines the best epoch. An empty string selects the task's primary
+    metric."""
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
@@ -165,11 +166,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The paths of a checkpoint and of trained weights are omitted. Parts that were added later are omitted if they
-        have their default values, so that the keys of older runs remain valid. These parts are the newer fields of
-        `Recipe`, `Protocol.save_outputs`, the checkpoint, the named environment, the number of devices, the primary
-        metric, the trained weights and the teacher. User-provided data are identified by a digest of their content,
-        which is a dataset option, rather than by a name or path.
+        The paths of checkpoints and trained weights are omitted. Parts that were added later are omitted if they have
+        their default values, so that the keys of older runs remain valid. The parts that were added later are
+        `Protocol.save_outputs`, the newer fields of `Recipe`, the checkpoint, the named environment, the number of
+        devices, the primary metric, the trained weights and the teacher. User-provided data are identified by a digest
+        of their content, which is a dataset option, rather than by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -200,7 +201,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def title(self) -> str:
         """Description of a run for progress messages.
 
-        The parts are task, model, backend, environment, number of devices, numbered split and seed.
+        The description consists of the task, model, backend, environment, number of devices, numbered split and seed.
 
         If the run has a teacher, the model's name is followed by ``distilled``.
         """
@@ -214,8 +215,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def stem(self) -> str:
         """Task, dataset, model, backend and named environment, which form the beginning of the run's id.
 
-        In the dataset's name, all characters except ASCII letters and digits are replaced with hyphens, and at most
-        24 characters are kept. The dataset is omitted if no characters are left.
+        In the dataset's name, all characters except ASCII letters and digits are replaced with hyphens, and at most 24
+        characters are kept. If no characters are left, the dataset's name is omitted.
         """
         dataset = re.sub(r"[^A-Za-z0-9]+", "-", self.dataset).strip("-")[:MAX_DATASET_IN_ID].rstrip("-")
         parts = (self.task, dataset, self.model, self.backend, self.env)
@@ -236,7 +237,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def backend_in_env(self) -> str:
-        """Name of the backend, followed by the named environment, if any, as in ``torch in old``."""
+        """Name of the backend, followed by the name of the named environment, if any, as in ``torch in old``."""
         return f"{self.backend} in {self.env}" if self.env else self.backend
 
     @property
@@ -382,8 +383,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     columns: TableColumns | None = None
     """Layout of the prepared columns of a table, or None if it is not known, for example in older records."""
     counts: str = ""
-    """Name of the units that the task counts in addition to examples, such as ``tokens``, or an empty string if the
-    task counts only examples (`Task.counts`). `SplitInfo.counted` contains the totals."""
+    """Name of the units that the task counts in addition to examples (`Task.counts`), such as ``tokens``. The name is
+    an empty string if the task counts only examples. `SplitInfo.counted` contains the totals."""
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored, read
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 PREPROCESSING = "preprocessing.json"
 EXPORT = "export.json"
-"""Name of the description in a folder written by ``harness export``."""
+"""File name of the description in a folder written by ``harness export``."""
 AUDIT = "audit.json"
 _NO_STEADY_STATE = "the run was recorded before steady-state detection was introduced (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
@@ -71,8 +71,8 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Functions that convert a record (plain JSON values) to the next schema version. The keys are the versions before the
-conversion."""
+"""Functions that convert a record (plain JSON values) to the next schema version. Each key is the schema version of a
+record before the conversion."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 _END_BYTES = 2**16 + 22 + 20 + 56
-"""Maximum size of the records after the list of members (APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16)."""
+"""Maximum size of the zip records that follow the list of members (APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16)."""
 _ENTRY = b"PK\1\2"
 _CHUNK = 2**20
 

@@ -26,8 +26,8 @@ def matrix(outcome: Success) -> tuple[list[str], list[list[str | int]]]:
 
 
 def mistakes(outcome: Success) -> tuple[list[str], list[list[str | int | float]]]:
-    """Return the headers and the rows of a table of the most frequent misclassifications (pairs of a true and a
-    predicted class), or no rows if there are none."""
+    """Return the headers and rows of a table of the most frequent misclassifications. Each row is for one pair of a
+    true class and a predicted class. There are no rows if there are no misclassifications."""
     names, confusion = class_labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
 _SHARED = ("device", "precision", "compile", "threads", "epochs", "batch")
-"""Columns that are replaced by a line above the table if their value is the same for all runs."""
+"""Columns that are replaced by a line above the table if all runs have the same value."""
 _EXECUTED = ("run", "redo", "resume")
 """States of runs that would be executed."""
 _UNAVAILABLE = "unavailable"

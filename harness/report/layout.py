@@ -83,7 +83,7 @@ def _remarks(rows: tuple[Row, ...], name: str, shared: dict[str, str]) -> tuple[
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """Return the column. The quality column has the title and the unit of the metric."""
+    """Return the column. If it is the quality column, its title and unit are replaced with those of the metric."""
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric_title") for row in rows if row.text("metric"))

@@ -25,7 +25,7 @@ MAX_PACKAGES = 20
 """Maximum number of packages listed in a note about differences between environments."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals, in seconds, between output lines about epochs and about downloads."""
+"""Minimum interval in seconds between output lines about epochs, and between output lines about downloads."""
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
@@ -36,8 +36,9 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def planned_notes(specs: Sequence[RunSpec]) -> list[str]:
-    """Return one line of output for each setting that was chosen based on the size of the user's own data, and a line
-    about packages that differ between the named environments of the runs."""
+    """Return notes about the planned runs, as lines of output. There is one line for each setting that was chosen based
+    on the size of the user's own data. If package versions differ between the named environments of the runs, another
+    line lists these packages."""
     sources = [(spec.dataset, spec.source) for spec in specs if spec.source]
     chosen = [f"Note: {name}: {choice}" for name, source in sources for choice in source.defaults]
     return [*dict.fromkeys(chosen), *_package_notes(list(dict.fromkeys(spec.env for spec in specs)))]

@@ -76,7 +76,7 @@ class Report:
 
     @cached_property
     def backends(self) -> list[str]:
-        """Names of the backends, in the order of their first rows in the table."""
+        """Names of the backends, in the order in which they first appear in the table."""
         return list(dict.fromkeys(row.text("backend") for row in self.table.rows))
 
     def runs_of(self, row: Row) -> list[StoredRun]:

@@ -45,7 +45,8 @@ def pareto(panel: Panel, points: Points, throughput: RunMetric) -> Chart:
 
 
 def quality(panel: Panel, points: Points) -> Chart:
-    """Return a chart of the primary metric of each row with its interval. Rows are in the order of the table."""
+    """Return a chart of the primary metric of each row with its interval. The rows have the same order as in the
+    table."""
     base = alt.Chart(alt.InlineData(values=points)).encode(
         y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=0)), color=_color(panel, beside_labels=True)
     )
@@ -160,8 +161,8 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
     """Return a chart of a confusion matrix. The axes are numeric, which allows zooming when there are many classes.
 
-    `cells` contains either the values themselves or the name of a dataset that contains them. The fields are ``true``,
-    ``predicted``, ``count`` and ``share``.
+    `cells` contains either the values themselves or the name of a dataset that contains them. Each cell has the fields
+    ``true``, ``predicted``, ``count`` and ``share``.
     """
     data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
     labels = alt.param(name=f"names{key}", value=list(names))
@@ -265,8 +266,8 @@ def _by_variant(channel: Any, panel: Panel) -> Any:
     """Return a channel, such as `altair.Shape`, that distinguishes the rows of each backend, because the color shows
     only the backend.
 
-    Rows are distinguished by the fields that differ between the rows of the panel. If these fields have more values
-    than there are symbols, only the models are distinguished. Return `altair.Undefined` if no field differs.
+    Rows are distinguished by the fields whose values differ within the panel. If these fields have more values than
+    there are symbols, only the models are distinguished. Return `altair.Undefined` if no field differs.
     """
     variants = list(dict.fromkeys(panel.block.variants))
     if len(variants) > MAX_VARIANTS:

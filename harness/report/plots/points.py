@@ -1,4 +1,5 @@
-"""The data for a report's plots, as points with named values for each panel. The values are the same as in the table.
+"""The data for the plots of a report: points with named values, grouped by panel. The values are the same as in the
+table.
 
 A panel contains the rows of one task, dataset and device, so that the rows can be compared with each other.
 """
@@ -32,8 +33,8 @@ MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. If there are more runs, only the first runs
 of each row are shown."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
-"""Maximum number of points in one learning curve, and approximate maximum for all curves in one plot. Longer curves are
-reduced to every k-th epoch, plus the last epoch."""
+"""Maximum number of points in one learning curve, and approximate maximum number of points in all curves of one plot.
+Longer curves are reduced to every k-th epoch, plus the last epoch."""
 QUANTILES = 101
 """Number of points in a latency distribution."""
 
@@ -61,7 +62,7 @@ class Panel:
 
     @property
     def variants(self) -> dict[str, str]:
-        """Names of the rows without the backend and the device, by label."""
+        """Mapping from row labels to row names without the backend and the device."""
         return dict(zip(self.block.labels, self.block.variants, strict=True))
 
     @property
@@ -119,8 +120,8 @@ def quality(panel: Panel) -> Points:
 
 
 def short_labels(panel: Panel) -> list[str]:
-    """Return the labels of the rows, without sections such as ``recipe.`` in the names of options, and without the
-    options that have the same value in more than half of the rows.
+    """Return shortened row labels. Sections such as ``recipe.`` are removed from the names of options. Options with the
+    same value in more than half of the rows are omitted.
 
     If two rows would have the same label, the complete labels are returned.
     """
@@ -295,7 +296,7 @@ def _named(label: str, row: Row) -> dict[str, Any]:
 def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
     """Return the value, the endpoints of its interval and the text shown in tables.
 
-    The lower end is at least `least`.
+    If the lower endpoint is less than `least`, it is replaced with `least`.
     """
     assert isinstance(cell.value, float)
     half = cell.ci95 or 0.0

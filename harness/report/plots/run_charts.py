@@ -1,4 +1,4 @@
-"""Charts for single runs. The specifications contain no data and are shared by all run pages.
+"""Charts for single runs. The chart specifications contain no data and are shared by all run pages.
 
 Each page adds the data of its run as the dataset ``points``, which consists of columns from `run_points`. Each page
 also adds the class names for the confusion matrix.

@@ -1,4 +1,4 @@
-"""The data for the plots of a single run. The data are columns of numbers, with a limited number of points."""
+"""The data for the plots of a single run, as columns of numbers. The number of points is limited."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ MAX_POINTS = 160
 _MIN_FOR_NUMPY = 40
 """Minimum number of values for which rounding with numpy is faster than rounding in pure Python."""
 MAX_CLASSES = 10
-"""Maximum number of classes with a curve. The classes with the smallest area under the ROC curve are selected."""
+"""Maximum number of classes for which curves are returned. The classes with the smallest area under the ROC curve are
+selected."""
 
 
 def learning(outcome: Success) -> Columns:
