@@ -17,7 +17,7 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""Modules, keyed by framework and name. The first module is the baseline of the comparison."""
+"""Modules, keyed by framework and name. The first module of each framework is the baseline."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
 """Packages that a contender requires."""
 

@@ -1,8 +1,8 @@
 """Simulate the coverage of confidence intervals (the probability that an interval contains the true value).
 
 ``python -m benchmarks.coverage`` simulates test splits with known true scores, and computes the intervals of
-`harness.measure.quality.intervals` for each split. The command also simulates windows of runs with autocorrelated
-noise, and computes the within-run ranges. ``--samples N`` sets the number of simulations per case.
+`harness.measure.quality.intervals` for each split. The command also simulates runs that are measured in windows with
+autocorrelated noise, and computes the within-run ranges. ``--samples N`` sets the number of simulations per case.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
     """Return a case with a fixed number of examples in each class. `accuracy` contains the probability of a correct
     prediction for each class. If a prediction is incorrect, all other classes are equally likely. If
     `mistaken_for_first` is True, every incorrect prediction is the first class (or the last class, for examples of the
-    first class). The true scores are those of an infinite test split with the same class proportions.
+    first class). The true scores are the scores on an infinite test split with the same class proportions.
     """
     number, n = len(counts), sum(counts)
     wrong = 1 - np.array(accuracy)
@@ -144,8 +144,8 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
 
 
 def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, mistaken_for_first: bool) -> Case:
-    """Return a case with about `n` examples, in which half of the classes are rare and together make up the given
-    fraction of the examples. `shares` contains the accuracies of the frequent and of the rare classes.
+    """Return a case with about `n` examples, in which half of the classes are rare. `fraction` is the fraction of the
+    examples that belong to rare classes. `shares` contains the accuracies of the frequent and of the rare classes.
     """
     few = number // 2
     frequent, seldom = (max(1, round(n * part)) for part in ((1 - fraction) / (number - few), fraction / few))
@@ -195,8 +195,8 @@ def shifted(counts: tuple[int, int], mean: float, deviation: float = 1.0) -> Cas
 
 
 def misranked(counts: tuple[int, int], fraction: float) -> Case:
-    """Return a case in which the outputs separate the classes, except for a fraction of the second class whose outputs
-    are below those of the first class.
+    """Return a case in which the outputs separate two classes, except for misranked examples. `fraction` is the
+    probability that the output for an example of the second class is below all outputs for the first class.
     """
 
     def second(rng: np.random.Generator, n: int) -> Array:

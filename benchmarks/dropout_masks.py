@@ -30,8 +30,8 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Number of tests in a parity check that this benchmark does not simulate. These tests compare the losses of training
-steps, repeated masks and successive masks."""
+"""Number of additional tests that a parity check performs and this benchmark does not simulate. The additional tests
+compare the losses of training steps, repeated masks and successive masks."""
 
 
 def main() -> None:
@@ -57,9 +57,8 @@ def main() -> None:
 
 def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
     """Return the statistics of each mask, ``[masks, tests]``, and the statistics of the weight changes in training
-    steps, ``[steps, tests]``. The weights and dropout rates are those of a parity check. The number of steps is chosen
-    so that the steps (in sets of `CHANGES`) and the masks (in sets of `MASKS`) form the same number of disjoint
-    sets."""
+    steps, ``[steps, tests]``. The weights and dropout rates are the same as in a parity check. The number of steps is
+    chosen so that there are as many disjoint sets of `CHANGES` steps as disjoint sets of `MASKS` masks."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)

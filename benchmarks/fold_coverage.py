@@ -1,11 +1,11 @@
 """Simulate the coverage of intervals over folds and random splits, and the false positive rate of model comparisons.
 
-``python -m benchmarks.fold_coverage`` draws data sets from known distributions, trains two models on the folds or
-random splits of each data set, and computes the intervals of `harness.measure.stats.mean` and
+``python -m benchmarks.fold_coverage`` draws data sets from known distributions, and trains two models on the folds or
+random splits of each data set. The command then computes intervals with `harness.measure.stats.mean` and
 `harness.analysis.compare.effects.of_pairs`, with and without the correction for overlapping training splits. The true
-score is the expected score of a model that is trained on a split of the same size, estimated by the mean over all data
-sets. The two models use different features that carry the same information, so every difference found between the
-models is a false positive. ``--samples N`` sets the number of data sets per case.
+score is the expected score of a model that is trained on a split of the same size. This score is estimated by the mean
+over all data sets. The two models use different features that carry the same information, so every difference found
+between the models is a false positive. ``--samples N`` sets the number of data sets per case.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def simulated(
 
 
 def row(scores: Array, overlap: float) -> list[float]:
-    """Return the coverage of the interval for the mean and the fraction of false differences, each without and with the
-    correction, followed by the median half-width of the corrected interval."""
+    """Return five numbers: the coverage of the interval for the mean, without and with the correction; the fraction of
+    false differences, without and with the correction; and the median half-width of the corrected interval."""
     truth = float(scores.mean())
     covered, wrong, widths = [], [], []
     for correction in (0.0, overlap):

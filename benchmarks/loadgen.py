@@ -1,9 +1,9 @@
 """Overhead of LoadGen and its binding, and accuracy of the measured percentiles: ``python -m benchmarks.loadgen``.
 
 The first table shows the overhead, measured with a service that does nothing. The columns show the time from issuing a
-query to its completion, and the total time per query. The second table shows the percentiles measured by LoadGen and by
-harness's own loop for a service with known latencies. The service busy-waits for 2 ms in 95% of the queries, and for 10
-ms in the other 5%.
+query to its completion, and the total time per query. The second table shows the percentiles for a service with known
+latencies, as measured by LoadGen and by harness's own loop. The service busy-waits for 2 ms in 95% of the queries, and
+for 10 ms in the other 5%.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 10000]``.
 
 Each plan has 10,000 runs of real tasks. The runs differ in their seeds, in their settings or in both. All runs of the
-plan are already in the results directory, so no run is executed. The records of these runs are copies of a record in
-``results/reference``, with the settings, plugins and environment of the planned runs. The measured time is the CPU time
-of this process in user mode. The index of the results directory is written in the first round.
+plan are already in the results directory, so no run is executed. Each stored record is a copy of a record in
+``results/reference``, with the settings, plugins and environment of a planned run. The measured time is the user-mode
+CPU time of this process. The index of the results directory is written in the first round.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ GROUPS = ("uci", "published")
 """Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Options that shorten the measurement of throughput for the UCI datasets, which have many splits and therefore many
-runs."""
+"""Options that shorten the speed measurements for the UCI datasets. These datasets have many splits and therefore
+require many runs."""
 BACKENDS = ("torch", "tensorflow")
 
 
@@ -50,7 +50,7 @@ class Claim:
     figure: float
     """Published mean, or lower bound of the expected score."""
     standard_error: float | None = None
-    """Standard error of a published mean over splits, or None for a bound."""
+    """Standard error of the published mean over splits. None if `figure` is a bound."""
     note: str = ""
     seeds: tuple[int, ...] = (0,)
     lower_is_better: bool = False
@@ -86,8 +86,8 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
     """Return a claim about the RMSE of a network with one hidden layer of 50 units, over the published splits. The
-    values are from the grid search of Gal and Ghahramani 2016 (arXiv:1506.02142), as repeated by the first author and
-    published with the code of the paper.
+    values come from the first author's repetition of the grid search in Gal and Ghahramani 2016 (arXiv:1506.02142).
+    These values were published with the code of the paper.
     """
     return Claim(
         task="regression",

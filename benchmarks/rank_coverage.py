@@ -4,9 +4,9 @@
 of four backends. The command then ranks the backends with `harness.analysis.standings`. The logarithm of a backend's
 performance is the sum of the backend's mean, a random dataset effect, and the random effects of five seeds or five
 folds. The effects of different folds are correlated, because their training splits overlap. The baseline has no dataset
-effect. The distribution of the ratios is therefore skewed if the dataset effects have a skewed distribution.
-``--samples N`` sets the number of simulations per case. The command also prints the false positive rates of
-Friedman's test, of the critical difference and of Holm's correction for backends that do not differ.
+effect, so the distribution of the ratios is skewed if the distribution of the dataset effects is skewed.
+``--samples N`` sets the number of simulations per case. For backends that do not differ, the command also prints the
+false positive rates of Friedman's test, the critical difference and Holm's correction.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MEANS = np.array([0.0, 0.05, 0.1, 0.3])
 SEEDS, SEED_DEVIATION = 5, 0.05
 """Number of seeds or folds, and standard deviation of their effects."""
 OVERLAP = 1 / 4
-"""Ratio of test examples to all other examples in each of five folds. The correlation between the effects of two folds
-is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
+"""Number of test examples divided by the number of all other examples, for five folds. The correlation between the
+effects of two folds is `OVERLAP` / (1 + `OVERLAP`), as the correction for overlapping training splits assumes."""
 DATASETS = (3, 5, 10, 20)
 EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -41,7 +41,8 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - math.exp(0.5),
     "none": lambda rng, shape: np.zeros(shape),
 }
-"""Distributions of the dataset effects, each with a mean of zero. The draws are multiplied by 0.2."""
+"""Distributions of the dataset effects, each with a mean of zero. Values drawn from these distributions are multiplied
+by 0.2."""
 LARGE = 40_000
 """Number of datasets used to compute the true mean ranks."""
 

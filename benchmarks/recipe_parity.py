@@ -2,10 +2,10 @@
 benchmarks.recipe_parity``.
 
 Each backend trains each model for 50 steps from the same weights, on the same batches, with the recipe's schedule and
-without dropout. The table shows the largest relative difference between the losses of the first backend and those of
-the others, and the corresponding difference between the predictions after training. If the recipe uses a moving average
-of the weights, the predictions are computed with this average. If the first backend supports float64, it also trains in
-this precision on the CPU, to show how much rounding affects the losses.
+without dropout. The table shows the largest relative differences between the first backend and the others, in the
+losses and in the predictions after training. If the recipe uses a moving average of the weights, the predictions are
+computed with this average. If the first backend supports float64, it also trains in this precision on the CPU, to show
+how much rounding affects the losses.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ MIXES: dict[str, dict[str, Any]] = {
 `Recipe.class_weights` or `Recipe.frozen` is replaced by values for the data or the model.
 """
 UNUSED = frozenset({"batch_size", "dropout", "loss_scale"} | set(LOOP_FIELDS))
-"""Fields that no recipe in `MIXES` sets: the model's own batch size is used, dropout is disabled, a loss scale requires
-fp16, and the other fields are used only by the training loop of harness."""
+"""Recipe fields that are not set in `MIXES`, for these reasons: the model's own batch size is used, dropout is
+disabled, a loss scale requires fp16, and the other fields are used only by the training loop of harness."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Trained(msgspec.Struct, frozen=True):
-    """Result of a training run. Values that are not finite are None."""
+    """Result of a training run. Non-finite values are replaced by None."""
 
     losses: list[float | None]
     outputs: list[list[float | None]]

@@ -1,8 +1,8 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
-The command executes the runs that are missing from the directories in `GROUPS`. `GROUPS` consists of the default runs
-of every task with both frameworks and the baseline, the runs of ``make demo``, and the runs of the ``lstm`` model. A
-parity check precedes the default runs. The command then copies the verdicts of the parity checks to
+The command executes the runs that are missing from the directories in `GROUPS`. These directories contain the default
+runs of every task with both frameworks and the baseline, the runs of ``make demo``, and the runs of the ``lstm`` model.
+A parity check precedes the default runs. The command then copies the verdicts of the parity checks to
 ``results/reference/parity``. Finally, the command writes the tables, the figure ``docs/pareto.svg`` and the overview in
 ``results/reference/README.md``. With ``--no-run``, only this last step is performed.
 """
@@ -146,8 +146,9 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""Mapping from the name of each results directory to the page that shows its runs and the command that produced them.
-The command is empty if it is defined in `GROUPS`.
+"""Mapping from the name of each results directory to a page and a command. The page shows the runs in the directory,
+and the command produced these runs. For directories in `GROUPS`, which defines their commands, the command is an empty
+string.
 """
 
 

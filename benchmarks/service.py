@@ -1,17 +1,18 @@
 """Measure the overhead of ``harness serve``: ``python -m benchmarks.service RUN [--sustained 300]``.
 
-The service and the client run on this machine and share its cores. Another process computes the outputs for the same
-texts with the same model, the same code and the same number of threads, but without a service (offline). Each round
-consists of four measurements, in the order offline, service, service, offline. The tables show the median of the rounds
-and a confidence interval of at least 95% (`harness.measure.steady.median_interval`).
+The service and the client run on this machine and share its cores. For comparison, a process without a service
+(offline) computes the outputs for the same texts, with the same model, code and number of threads. Each round consists
+of four measurements, in the order offline, service, service, offline. The tables show the median over the rounds with a
+confidence interval, whose confidence level is at least 95% (`harness.measure.steady.median_interval`).
 
 - Latency: one request at a time, with one text each.
-- Throughput: requests of 1, 8 and 32 texts over several connections, relative to batches of 32 texts offline. 128 texts
-  are requested at the same time. The table also shows the CPU time per text of each process. The client, the HTTP
-  process and the model's process share the cores of the machine, so the sum of their CPU times per text limits the
-  throughput.
+- Throughput: requests of 1, 8 and 32 texts over several connections, relative to offline batches of 32 texts. All
+  pending requests together contain 128 texts. The table also shows the CPU time that each process spends per text. The
+  client, the HTTP process and the model's process share the cores of the machine, so the sum of their CPU times per
+  text limits the throughput.
 - Sustained load (``--sustained SECONDS``): requests of one text at random times, at 80% of the throughput measured for
-  such requests. The errors, the latency and the memory of the service are reported for each tenth of the duration.
+  such requests. For each tenth of the duration, the benchmark reports the errors, the latency and the memory of the
+  service.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from harness.measure.steady import median_interval
 
 SIZES = (1, 8, 32)
 OPEN_TEXTS = 4 * BATCH_SIZE
-"""Number of texts that are requested at the same time. While the model processes two batches, the responses for two
-other batches and the next requests are handled.
+"""Total number of texts in all pending requests. While the model processes two batches, the responses for two other
+batches and the next requests are handled.
 """
 T = TypeVar("T")
 

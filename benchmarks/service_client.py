@@ -1,4 +1,4 @@
-"""The load generator of `benchmarks.service`: keep-alive connections that send prepared requests.
+"""The load generator of `benchmarks.service`, which sends prepared requests over keep-alive connections.
 
 The generator shares the cores of the machine with the service, so it does not use an HTTP library. Each response must
 have a ``Content-Length`` header.

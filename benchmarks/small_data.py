@@ -1,15 +1,15 @@
 """Choice of the default models and recipes for the user's own data: ``python -m benchmarks.small_data``.
 
-``python -m benchmarks.small_data STAGE ...`` executes the runs of each stage whose scores are not in the results
-directory, and prints a table of the mean scores and a table of the differences from the first listed trial. Both tables
-contain standard errors over draws. The runs are executed one after another in this process, without measuring speed, so
-the framework is imported only once. ``docs/explanation/defaults.md`` contains the protocol, which was written before
-the first run, and the tables.
+``python -m benchmarks.small_data STAGE ...`` executes the runs of the listed stages, except for runs whose scores are
+already in the results directory. The command then prints a table of the mean scores and a table of the differences from
+the first listed trial. Both tables contain standard errors over draws. The runs are executed one after another in this
+process, without measuring speed, so the framework is imported only once. ``docs/explanation/defaults.md`` contains the
+protocol, which was written before the first run, and the tables.
 
 Each run uses a sample that resembles a user's own data. The sample consists of rows drawn from the publisher's training
-split of a dataset, and `harness` divides these rows at random. For a size of n rows, 0.7 n rows are used for training
-and 0.1 n rows for choosing the best epoch, which are also the default fractions for the user's own data. The score is
-computed from additional rows of the training split. The published test splits are not used.
+split of a dataset, and `harness` divides these rows at random. For a size of n rows, 0.7 n rows are used for training,
+and 0.1 n rows are used to choose the best epoch. These fractions are also the defaults for the user's own data. The
+score is computed from additional rows of the publisher's training split. The published test splits are not used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TRAINING, VALIDATION = 0.7, 0.1
 SCORED = 900
 """Number of additional rows used to compute the score."""
 LENGTHS = {"trec": 24, "banking77": 24, "sms-spam": 24, "imdb": 128}
-"""Maximum length of the texts in tokens, by dataset, to limit the cost."""
+"""Maximum number of tokens per text, keyed by dataset. This limit reduces the cost of the runs."""
 SCORES = {"nlp": "accuracy", "regression": "r2", "vision": "accuracy", "speech": "accuracy"}
 """Metric shown in the tables, by task."""
 
@@ -56,7 +56,7 @@ class Data:
 
     dataset: str
     rows: int
-    """Number of rows for training and validation, divided by 0.8."""
+    """Nominal number of rows. Training and validation together use 80% of this number."""
     draw: int
     """Seed of the sample and of the run."""
 
@@ -72,12 +72,13 @@ class Trial:
 
     model: str
     steps: int = 0
-    """Minimum number of steps. The number of epochs is at least that of the task's recipe, unless `recipe` sets it."""
+    """Minimum number of steps. Unless `recipe` sets the number of epochs, there are at least as many epochs as in the
+    task's recipe."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     backend: str = "torch"
 
     def overrides(self, data: Data, recipe: Recipe) -> dict[str, Any]:
-        """Return the overrides for a sample. `recipe` is the recipe of the task."""
+        """Return the overrides for a sample. `recipe` contains the default settings of the sample's task."""
         if self.backend == "baseline":
             return {}
         epochs = math.ceil(self.steps / steps_per_epoch(data.training, recipe.batch_size))
@@ -98,10 +99,10 @@ class Stage:
     task: str
     trials: Sequence[Trial]
     samples: Mapping[str, Mapping[int, int]]
-    """Number of draws for each number of rows of each dataset."""
+    """Number of samples to draw, keyed by dataset and number of rows."""
 
     def data(self) -> list[Data]:
-        """Return the samples. The first draws of all datasets and sizes precede the second draws."""
+        """Return the samples. The first draw for every dataset and size precedes all second draws."""
         every = [
             Data(dataset=dataset, rows=rows, draw=draw)
             for dataset, sizes in self.samples.items()
@@ -116,10 +117,10 @@ def _of(model: str, learning_rate: float, dropout: float, steps: int) -> Trial:
 
 
 SETTINGS = ((4e-3, 0.5), (2e-3, 0.5), (1e-3, 0.1))
-"""Learning rates and dropout probabilities of the LSTM models. The first values are the defaults of these models, and
-the last values are those of the task's recipe."""
+"""Learning rates and dropout probabilities of the LSTM models. The first pair contains the defaults of the LSTM models,
+and the last pair contains the values of the task's recipe."""
 TEXTS = {"trec": {150: 3, 1000: 2}, "banking77": {1000: 2, 5000: 2}, "sms-spam": {1000: 1}, "imdb": {1000: 1}}
-"""Number of draws for each number of rows of the text datasets."""
+"""Number of samples to draw from the text datasets, keyed by dataset and number of rows."""
 TABLES = ("california-housing", "uci-kin8nm", "uci-power")
 STAGES = {
     "models": Stage(

@@ -38,7 +38,7 @@ RUNS_PER_TASK = 1000
 TASK = "nlp-0"
 MODEL = "bert-tiny"
 BYTES = 100 * 10**6
-"""Size of a record that is rejected because it is too large, in bytes."""
+"""Size in bytes of a record that is rejected because it is too large."""
 
 
 class Usage(NamedTuple):
@@ -53,8 +53,7 @@ class Usage(NamedTuple):
 def records(count: int, start: int = 0) -> Iterator[RunRecord]:
     """Yield records with different ids.
 
-    Each block of `RUNS_PER_TASK` records has a different task. The names of these tasks are derived from the default
-    tasks.
+    Each block of `RUNS_PER_TASK` records has a different task, whose name is derived from the name of a default task.
     """
     sources: dict[str, list[RunRecord]] = {}
     for run in Store(DEFAULTS).load().runs:

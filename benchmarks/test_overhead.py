@@ -34,8 +34,8 @@ MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2v
 ROUND_S = 0.5
 """Target time for measuring one contender in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Number of training steps before weights are compared, and the maximum norm-wise relative error. The maximum error is
-the tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
+"""Number of training steps before the weights are compared, and maximum norm-wise relative error of the weights. The
+maximum error is the tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +172,7 @@ def compare(
     calls: Mapping[str, Callable[[], object]],
     clock: Callable[[], float],
 ) -> None:
-    """Time every contender once per round with `clock`. Each round reverses the order of the contenders.
+    """Measure the time of every contender once per round with `clock`. Each round reverses the order of the contenders.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """

@@ -91,13 +91,13 @@ def build_table(
 ) -> Table:
     """Return the comparison table for these runs. Each run belongs to exactly one row.
 
-    The parity column shows the `verdicts` for the row's computation. If there are no verdicts, the column shows the
-    parity results in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
-    is True. If the hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per
-    million samples, in the same currency. `metrics` contains the metrics from plugins, and is needed only for older
-    records. `shown` contains the names of metrics to show in additional columns. Unless `shown` contains the name of
-    the primary metric, its column is empty, because the quality column contains its values. Raises
-    `harness.UnknownNameError` if no run has one of these metrics.
+    In each row, the parity column shows the `verdicts` that apply to the computation in this row. If there are no
+    verdicts, the column shows the parity results in the row's records. Ratios are omitted for rows that failed the
+    parity check, unless `all_ratios` is True. If the hourly price of the machine is given as `price_per_hour`, the cost
+    columns contain the cost per million samples, in the same currency. `metrics` contains the metrics from plugins, and
+    is needed only for older records. `shown` contains the names of metrics to show in additional columns. Unless
+    `shown` contains the name of the primary metric, its column is empty, because the quality column contains its
+    values. Raises `harness.UnknownNameError` if no run has one of these metrics.
 
     Rows appear in the order of their first runs. Ratios compare rows that differ only in the backend, its packages and
     the named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and

@@ -18,7 +18,8 @@ FACTOR = 2.0
 """Maximum ratio between two measured durations of the same work. For example, the duration of a batch is derived from
 both the throughput and the latency."""
 MIN_TRAINING_S = 1.0
-"""Minimum training duration for which the training time is compared with the throughput, in seconds."""
+"""Minimum training duration, in seconds. The training time is compared with the throughput only if training took at
+least this long."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
     ("latency_p50_ms", "latency_p99_ms"),

@@ -82,8 +82,8 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 
 
 def absent(name: str) -> str:
-    """Return the text for a setting that is missing from the result of `settings_of`. The text is ``current`` for the
-    setting `env`, which is missing if a run used the current environment, and ``none`` for all other settings."""
+    """Return the text for a setting that is missing from the result of `settings_of`. The setting `env` is missing if a
+    run used the current environment, so its text is ``current``. For all other settings, the text is ``none``."""
     return "current" if name == "env" else "none"
 
 
@@ -102,8 +102,9 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
 def titles(specs: Sequence[RunSpec]) -> dict[str, str]:
     """Return a title for each run in a plan, keyed by the run's key.
 
-    `RunSpec.title` is followed by the dataset, the device, the precision and the settings in which the runs with the
-    same task, model and backend differ, such as ``regression · mlp · torch · seed 0 · recipe.batch_size=16``.
+    A title consists of `RunSpec.title` and those settings that differ between the runs with the same task, model and
+    backend. The dataset, the device and the precision are treated as settings. An example is
+    ``regression · mlp · torch · seed 0 · recipe.batch_size=16``.
     """
     groups: dict[tuple[str, ...], list[RunSpec]] = {}
     for spec in specs:

@@ -92,7 +92,7 @@ def row_flags(
 
 def _of_runs(done: Sequence[RunRecord], flags: Sequence[Sequence[RunFlag]]) -> Iterator[RowFlag]:
     """Yield one flag for each flagged metric. The text lists the kinds of flags for this metric, and the number of runs
-    with each kind."""
+    with each kind of flag."""
     counts: dict[str, Counter[str]] = {}
     marked: dict[str, dict[str, None]] = {}
     for run in flags:

@@ -62,7 +62,7 @@ def overlap(records: Sequence[RunRecord]) -> float:
     """Return the ratio of the number of test examples to the number of other examples, averaged over the runs. Return 0
     unless the runs used several folds or random splits of the same examples.
 
-    The ratio is the `overlap` of `harness.measure.stats.mean`.
+    Pass this ratio to `harness.measure.stats.mean` as the argument `overlap`.
     """
     done = [record for record in records if isinstance(record.outcome, Success) and record.spec.split_count]
     if len({record.spec.split for record in done}) < 2:

@@ -8,16 +8,16 @@ The rates are computed from the counts in `harness.records.SliceScore`:
 - false positive rate: fraction of the examples of other classes for which the class is predicted.
 
 The largest gap between groups is reported as a difference (maximum minus minimum) and as a ratio (minimum divided by
-maximum). The gap in the selection rate measures demographic parity, the gap in the true positive rate measures equal
-opportunity, and the larger of the gaps in the true and false positive rates measures equalized odds (Hardt, Price and
+maximum). The gap in the selection rate measures demographic parity, and the gap in the true positive rate measures
+equal opportunity. The larger of the gaps in the true and false positive rates measures equalized odds (Hardt, Price and
 Srebro 2016, arXiv:1610.02413).
 
 The interval of a rate is the exact Clopper-Pearson interval. If each group's interval contains the group's true rate,
-the largest rate is between the largest lower limit and the largest upper limit of these intervals, and the smallest
-rate is between the smallest lower limit and the smallest upper limit. The interval of a gap is computed from these
-bounds, with a Bonferroni correction for the number of groups and classes. The interval of a difference contains 0, and
-the interval of a ratio contains 1, unless the rates of two groups differ significantly. Bootstrap intervals do not have
-this property, because the largest of several noisy rates is biased upward.
+the largest true rate is between the largest lower limit and the largest upper limit of these intervals. The smallest
+true rate is between the smallest lower limit and the smallest upper limit. The interval of a gap is computed from these
+four limits, with a Bonferroni correction for the number of groups and classes. The interval of a difference contains 0,
+and the interval of a ratio contains 1, unless the rates of two groups differ significantly. Bootstrap intervals do not
+have this property, because the largest of several noisy rates is biased upward.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ SMALL = 100
 wider than 20 percentage points."""
 RATES = ("accuracy", "selection_rate", "true_positive_rate", "false_positive_rate")
 ODDS = "equalized_odds"
-"""Name of the larger of the gaps in the true and false positive rates."""
+"""Name of the gap for equalized odds: the gap in the true positive rate or the gap in the false positive rate,
+whichever is larger."""
 
 Interval = tuple[float, float]
 Counts = dict[str, tuple[int, int]]
@@ -62,7 +63,7 @@ class GroupRates(Struct, frozen=True, kw_only=True):
     group: str
     """Name of the group column, or the joined names of intersected columns."""
     value: str
-    """Value shared by the examples."""
+    """Value of the group column that all examples of the group share."""
     label: str
     """Name of the class for which the rates are computed."""
     examples: int
@@ -77,7 +78,7 @@ class GroupRates(Struct, frozen=True, kw_only=True):
 
 
 class Gap(Struct, frozen=True, kw_only=True):
-    """Largest difference and ratio of a rate between the groups of one column."""
+    """Largest gap in a rate between the groups of one column, as a difference and as a ratio."""
 
     group: str
     rate: str
@@ -305,7 +306,7 @@ class _Extremes(Struct, frozen=True):
     difference: float
     differences: Interval
     ratio: float | None
-    """None if all rates are 0. The interval of the ratio then contains all possible values."""
+    """None if all rates are 0. In this case, the interval of the ratio contains all possible values."""
     ratios: Interval
     highest: str
     lowest: str

@@ -31,7 +31,8 @@ FAR = 1.05
 """Maximum ratio of the error after training to the error of the closed-form solution. Runs with a larger ratio are
 flagged.
 
-The difference between the errors must also be larger than 5% of the standard deviation of the targets.
+A run is flagged only if the difference between the two errors is also larger than 5% of the standard deviation of the
+targets.
 """
 LONGER = 10
 """Suggested factor for increasing the number of epochs. Linear models often need many epochs to reach the closed-form
@@ -70,7 +71,7 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
 def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     """Yield a flag if training ended far from the closed-form solution of the same model.
 
-    The scores are compared on the test split, by their distances from the best possible value.
+    The two scores on the test split are compared by their distances from the best possible value.
     """
     outcome = success(record)
     scores, data = outcome.scores, record.provenance.data

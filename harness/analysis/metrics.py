@@ -30,8 +30,8 @@ class RunMetric:
     """A metric of a successful run."""
 
     name: str
-    """Name in options, columns and files. The name ends with the unit, except for scores, whose unit depends on the
-    data."""
+    """Name of the metric in options, columns and files. The name ends with the unit, except for scores, whose unit
+    depends on the data."""
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
@@ -144,10 +144,10 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 
 def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split. The duration
-    of such a step depends mainly on the solver, so its rate cannot be compared with the rate of mini-batch steps. Older
-    records do not state how the model was trained. For an older record, the result is True if there was one step per
-    epoch although the training split has several batches. If the training split has only one batch, the result is True
-    if the model has no canonical weights.
+    of a step that fits the model to the whole training split depends mainly on the solver, so the rate of these steps
+    cannot be compared with the rate of mini-batch steps. Older records do not state how the model was trained. For an
+    older record, the result is True if there was one step per epoch although the training split has several batches. If
+    the training split has only one batch, the result is True if the model has no canonical weights.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:

@@ -1,9 +1,9 @@
 """Rankings of backends, models or other settings across datasets.
 
 A *candidate* is a value of the ranked fields, such as a backend. A *case* is a set of runs that differ only in the
-ranked fields, the seed and the split. Settings that were not swept may also differ, such as the default recipe of each
-model. In each case, every pair of candidates is compared as in ``harness compare``, with 95% confidence intervals. Two
-candidates tie if the verdict is inconclusive or if the runs were not interleaved.
+ranked fields, the seed and the split. The runs in a case may also differ in settings that were not swept, such as the
+default recipe of each model. In each case, every pair of candidates is compared as in ``harness compare``, with 95%
+confidence intervals. Two candidates tie if the verdict is inconclusive or if the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
@@ -82,7 +82,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     baseline: str
     contenders: list[str]
     failed: dict[str, int]
-    """Number of failed runs of each candidate, in cases that have runs of all candidates."""
+    """Number of failed runs of each candidate. Only cases that contain runs of all candidates are considered."""
     placements: list[Placement]
     """Results with failed runs excluded, and with failed runs imputed."""
     notes: list[str]
@@ -422,8 +422,8 @@ def _placement(
 def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
     """Return the baseline's runs that replace a candidate's failed runs.
 
-    If the baseline has no runs with the failed seeds and splits, the same number of its other runs is used, so that
-    every candidate has values.
+    If the baseline has no runs with the seeds and splits of the failed runs, an equal number of other baseline runs is
+    used, so that every candidate has values.
     """
     draws = {one.draw for one in field.failed(contender)}
     same = [run for run in base if (run.record.spec.split, run.record.spec.seed) in draws]
@@ -442,7 +442,7 @@ def _by_draw(side: Sequence[StoredRun], metric: RunMetric) -> dict[Draw, float]:
 
 def _by_split(values: Mapping[Draw, float]) -> dict[Draw, float]:
     """Return the mean over the seeds of each fold or random split, because runs on the same split have the same test
-    examples. The seed in the result is 0."""
+    examples. The keys of the result have the seed 0."""
     splits: dict[Draw, list[float]] = {}
     for (split, _), value in values.items():
         splits.setdefault((split, 0), []).append(value)

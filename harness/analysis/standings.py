@@ -6,9 +6,10 @@ each seed or split. A dataset has one or more cases, such as one for each model 
 first averaged over the cases of each dataset, so that every dataset has the same weight.
 
 In a case, the rank of a candidate is 1, plus the number of better candidates, plus half the number of candidates that
-tie with this candidate. If ties are transitive, this rank is the usual average rank. The mean over the datasets is the
-mean rank of Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of comparisons
-that a candidate wins, with a tie counting as half a win. For k candidates, the win rate is (k - rank) / (k - 1).
+tie with this candidate. If ties are transitive, this rank is the usual average rank. The mean of the ranks over the
+datasets is the mean rank defined by Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the
+fraction of comparisons that a candidate wins, with a tie counting as half a win. For k candidates, the win rate is
+(k - rank) / (k - 1).
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Case:
     geometric: bool = False
     """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
     overlap: float = 0.0
-    """Ratio of the number of test examples to the number of other examples if the values are scores on folds or random
-    splits of the same examples, as in `harness.measure.stats.mean`. Otherwise 0."""
+    """If the values are scores on folds or random splits of the same examples, ratio of the number of test examples to
+    the number of other examples, as in `harness.measure.stats.mean`. Otherwise 0."""
 
     @property
     def levels(self) -> list[float]:
@@ -70,7 +71,7 @@ class Case:
 
     @property
     def logarithmic(self) -> bool:
-        """True if the average is the geometric mean."""
+        """True if values are averaged with the geometric mean."""
         return self.geometric and all(value > 0 for values in self.values for value in values.values())
 
     def scaled(self) -> list[list[float]]:
@@ -263,9 +264,9 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 def _ratio(logs: Array) -> tuple[float | None, float | None, float | None]:
     """Return a geometric mean and the ends of its 95% interval, computed from log ratios ``[datasets]``.
 
-    The ends are those of Student's t interval over the datasets. Each end is computed with one additional dataset,
-    whose log ratio is farther from the mean than all others. This correction is needed because a small number of
-    datasets seldom includes the rare extreme ratios that determine the mean of a skewed distribution.
+    The interval is Student's t interval over the datasets. Each end of the interval is computed with one additional
+    dataset, whose log ratio is farther from the mean than all others. This correction is needed because a small number
+    of datasets seldom includes the rare extreme ratios that determine the mean of a skewed distribution.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -318,10 +319,10 @@ def critical_difference(k: int, n: int, permutations: int = PERMUTATIONS) -> flo
     """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets. Return
     None if no difference is significant.
 
-    Nemenyi's formula is only asymptotically valid. For two candidates that do not differ on four datasets, for example,
-    the probability of a difference of at least this size is 1/8. If the probability is larger than 0.05, or a
-    difference of this size is impossible, this function returns the smallest difference for which the probability is at
-    most 0.05. The probabilities are computed by permuting the ranks within each dataset.
+    Nemenyi's formula is only asymptotically valid. For example, if two candidates do not differ on four datasets, a
+    difference of at least the critical size has a probability of 1/8. If such differences are impossible, or if their
+    probability is larger than 0.05, this function returns the smallest difference that is reached or exceeded with a
+    probability of at most 0.05. The probabilities are computed by permuting the ranks within each dataset.
     """
     import numpy as np
 

@@ -138,7 +138,8 @@ def run(
         Number of CPU threads per process, from 1 to 1024. The default is the number of available cores divided by the
         largest value of `devices`.
     repeat : int, optional
-        Number of repeats of each run. Repeats are interleaved. The default is 1, or 5 with the protocol ``"publish"``.
+        Number of repeats of each run. Repeats are interleaved. The default is 1. With the protocol ``"publish"``, the
+        default is 5.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort, that is, the duration and the required precision of the measurements.
     text_column, path_column, split_column, group_column, time_column, weight_column : str, optional

@@ -238,7 +238,7 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Reference candidate for the ratios. The results of this candidate also replace those of failed runs of other
+            Reference candidate for the ratios. Runs of the reference candidate also replace failed runs of other
             candidates. By default, the first candidate with results on the most datasets is used.
         ties : {"verdict", "exact"}, default="verdict"
             With ``"verdict"``, two candidates tie on a dataset if their comparison is inconclusive. With ``"exact"``,

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def weights_path(self) -> Path | None:
-        """Path of the trained weights (safetensors), or None if they were not saved (``save_weights=True``)."""
+        """Path of the trained weights (safetensors). None if the weights were not saved with ``save_weights=True``."""
         from harness.records.store import WEIGHTS
 
         path = self.path / WEIGHTS

@@ -10,7 +10,7 @@ returns a `harness.Network`:
   the precision is ``fp64``.
 - ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` that
   contains the training flag, the compute dtype and the random key for the step. ``outputs`` has the shape ``[B,
-  outputs]`` and any floating dtype. The outputs are logits or standardized regression targets.
+  outputs]`` and any floating dtype. The outputs are logits or predictions of standardized regression targets.
 - ``bindings`` contains a `harness.Binding` for every canonical array. The ``variable`` of a binding is the key of its
   array in ``params`` or ``statistics``. The built-in networks use the canonical names and layouts, so their bindings
   need no conversion.

@@ -154,9 +154,9 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
     """Compute a convolution as a single matrix product of the image patches and the kernel.
 
-    On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output, for
-    example with a 3x3 kernel and an output of 2x2 pixels. For a 1x1 kernel, XLA's convolution takes twice as long as
-    this product.
+    On a CPU, XLA's convolution takes ten times as long as the matrix product if the kernel is larger than the output,
+    for example with a 3x3 kernel and an output of 2x2 pixels. For a 1x1 kernel, XLA's convolution takes twice as long
+    as the matrix product.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1

@@ -1,9 +1,9 @@
 """The optimizers of `harness.Recipe`, built from optax transformations.
 
 A transformation returns the direction ``u`` of the step ``p -= a u``. The direction does not include the learning rate
-``a``, which may change at every step. optax's transformations are used if they match the recipe: ``trace`` for momentum
-and Nesterov momentum, ``scale_by_rms`` for RMSProp (with epsilon outside the square root), ``scale_by_lion`` for Lion,
-and ``scale_by_trust_ratio`` for LAMB. The other transformations are defined in this module.
+``a``, which may change at every step. Transformations from optax are used if they match the recipe: ``trace`` for
+momentum and Nesterov momentum, ``scale_by_rms`` for RMSProp (with epsilon outside the square root), ``scale_by_lion``
+for Lion, and ``scale_by_trust_ratio`` for LAMB. The other transformations are defined in this module.
 
 ``add_decayed_weights`` adds the weight decay term ``w p``. Weight decay is applied before the moments are computed
 (sgd, rmsprop, adam, adagrad) or, if weight decay is decoupled, after they are computed, as in adamw: ``p -= a (m^ /

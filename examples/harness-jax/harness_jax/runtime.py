@@ -16,9 +16,9 @@ import numpy as np
 import harness
 
 _THREADS = "PJRT_NPROC"
-"""Environment variable for the size of the thread pools, which XLA's CPU client reads on startup. JAX does not document
-this variable (see ``DefaultThreadPoolSize`` in xla/pjrt/cpu). If the variable has no effect, `tests/test_runtime.py`
-fails."""
+"""Environment variable that sets the size of the thread pools. XLA's CPU client reads the variable on startup. JAX does
+not document this variable (see ``DefaultThreadPoolSize`` in xla/pjrt/cpu). If the variable has no effect,
+`tests/test_runtime.py` fails."""
 
 
 def _keep_freed_memory() -> None:

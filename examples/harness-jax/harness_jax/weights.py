@@ -38,8 +38,8 @@ class Weights:
 
     @property
     def decays(self) -> dict[str, bool]:
-        """Mapping from the keys of the trainable arrays to bool values, which are True if weight decay applies to the
-        array."""
+        """Mapping from the key of each trainable array to a bool value. The value is True if weight decay applies to
+        the array."""
         return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
 
     def factors(self, by_name: Mapping[str, float]) -> dict[str, float]:

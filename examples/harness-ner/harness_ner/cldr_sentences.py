@@ -97,7 +97,7 @@ class CldrSentences(Dataset):
 
 
 Names = Mapping[str, Sequence[str]]
-"""Mapping from each entity type to its names."""
+"""Names of entities, keyed by entity type."""
 
 
 def names() -> Names:

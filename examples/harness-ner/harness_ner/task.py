@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_LIMIT = 0.1
-"""Fraction of ``[UNK]`` tokens in a split above which a warning is issued."""
+"""Maximum fraction of ``[UNK]`` tokens in a split. If the fraction is larger, a warning is issued."""
 TRUNCATED_LIMIT = 0.2
-"""Fraction of truncated sentences in a split above which a warning is issued."""
+"""Maximum fraction of truncated sentences in a split. If the fraction is larger, a warning is issued."""
 
 
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,8 +32,8 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of WordPiece tokens in the vocabulary, including special tokens. At least 16."""
     max_length: int | None = None
     """Number of tokens per sentence, including ``[CLS]`` and ``[SEP]``. At least 3. Words that are cut off are not
-    scored. If None, the length of the longest training sentence is used, rounded up to a multiple of 8. The length is
-    limited to 512 or to the number of positions in the checkpoint."""
+    scored. If None, the length of the longest training sentence is used, rounded up to a multiple of 8. This default is
+    at most 512 and does not exceed the number of positions in the checkpoint."""
     lowercase: bool = False
     """True to convert words to lower case before tokenization. The default is False, because names are capitalized in
     many languages."""
@@ -55,9 +55,9 @@ class NamedEntities(Task[NerOptions]):
     tokens of the word are ignored.
 
     The prepared inputs are ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the
-    right. The targets are int64 [N, max_length], with `harness.IGNORED` at positions where no word starts.
-    The groups are those of the dataset, plus ``tokens``, the number of tokens before truncation, including special
-    tokens. `DataInfo.details` contains:
+    right. The targets are int64 [N, max_length], with `harness.IGNORED` at positions where no word starts. The groups
+    consist of the groups of the dataset and an additional group column, ``tokens``. This column contains the number of
+    tokens before truncation, including special tokens. `DataInfo.details` contains:
 
     - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``,
     - ``truncated_share``: the fraction of training sentences that were truncated,

@@ -16,8 +16,8 @@ class Wnut17(Dataset):
     """Shared task of the third Workshop on Noisy User-generated Text, with 6 entity types and the published splits.
 
     The training sentences are tweets. The validation and test sentences come from YouTube, Reddit, Stack Exchange and
-    Twitter, and were selected for entities that do not occur in the training split. Published results report the
-    entity-level F1 score.
+    Twitter, and were selected because they contain entities that do not occur in the training split. Published results
+    report the entity-level F1 score.
 
     Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
     """

@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
     ids: list[int]
     """Token ids."""
     first: list[int]
-    """Index in `ids` of the first piece of each word."""
+    """For each word, the index of its first piece in `ids`."""
 
 
 def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> Any:

@@ -33,7 +33,7 @@ class VitConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
     initializer_range: float = 0.02
-    """Standard deviation of the initial matrices and embeddings."""
+    """Standard deviation of the initial values in matrices and embeddings."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 POWER = 0.95
 """Probability of detecting a true difference of size `Effect.detectable`."""
 MIN_RUNS = 3
-"""Minimum number of runs per set (or pairs of runs) needed to estimate a standard deviation."""
+"""Minimum number of runs per set, or minimum number of pairs of runs, needed to estimate a standard deviation."""
 
 AUTOCORRELATION = 0.21
-"""Largest relative increase that autocorrelated noise can cause in the variance of a mean over pairs of runs."""
+"""Autocorrelated noise increases the variance of a mean over pairs of runs by at most this fraction."""
 
 
 class Effect(NamedTuple):
@@ -45,7 +45,8 @@ class Estimate(NamedTuple):
     evidence: str
     """Description of the runs used or, if `effect` is None, the reason."""
     used: tuple[Sequence[float], Sequence[float]] | None = None
-    """Values of BASE and NEW from which `effect` was computed. The difference between their means is the effect."""
+    """Values of BASE and NEW from which `effect` was computed. The effect is the mean for NEW minus the mean for
+    BASE."""
     all_runs: bool = True
     """False if some of the runs that have a value were not used."""
     interleaved: bool = True
@@ -75,7 +76,7 @@ def of_turns(differences: Sequence[float], confidence: float) -> Effect:
 
     The interval is computed as in `of_pairs`, but with a larger standard error. If the noise of consecutive runs has
     autocorrelation r^k at lag k, the covariances between pairs increase the variance of the mean by a fraction of up to
-    r (1 - r) / (1 + r^2). The maximum of this expression is 0.21.
+    r (1 - r) / (1 + r^2), which is at most 0.21.
     """
     import numpy as np
 
@@ -111,8 +112,8 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
 
     All runs in a set share the state of the machine. Each set therefore counts as a single measurement with the
     standard deviation of its runs. The interval is computed as in Welch's t-test with one run in each set, so
-    additional runs barely narrow it. The interval does not account for changes in the speed of the machine that are
-    much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    additional runs barely narrow it. If the speed of the machine changed by much more than the standard deviation of
+    the runs, the interval does not account for this change. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -142,11 +143,12 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
 def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     """Return the difference between two accuracies over the same examples, with a paired confidence interval.
 
-    `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly and 0 for all others. The
-    interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted correctly
-    (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). If McNemar's exact test is not significant, the
-    interval is extended to include zero (McNemar 1947, Psychometrika 12, 153-157). The result applies only to these two
-    trained models, because the variation between training runs is not included.
+    `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly and 0 for all others. For
+    each model, Clopper-Pearson limits are computed for the fraction of examples that only this model predicted
+    correctly. The interval combines these limits (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). If
+    McNemar's exact test is not significant, the interval is extended to include zero (McNemar 1947, Psychometrika 12,
+    153-157). The result applies only to these two trained models, because the variation between training runs is not
+    included.
     """
     from scipy.special import bdtr, betaincinv, ndtri
 

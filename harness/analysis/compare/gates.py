@@ -1,8 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
 A bound is checked separately for each setting. A bound is violated if the entire confidence interval for the change is
-beyond the bound. The comparison also fails if a bound cannot be checked for all runs, unless `GateResult.excusable` is
-true and the user allows missing results.
+beyond the bound. The comparison also fails if a bound cannot be checked for some of the runs, unless
+`GateResult.excusable` is true and the user allows missing results.
 """
 
 from __future__ import annotations

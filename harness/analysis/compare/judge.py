@@ -53,8 +53,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
-    """Mean over the runs from which the change was computed. The geometric mean is used for metrics that are compared
-    as ratios, and the arithmetic mean for all others."""
+    """Mean of the metric in the BASE runs from which the change was computed. The geometric mean is used for metrics
+    that are compared as ratios, and the arithmetic mean for all others."""
     new: float | None
     change: float | None
     """Difference between `new` and `base`, or their ratio minus 1 for metrics that are compared as ratios."""
@@ -197,7 +197,8 @@ def _splitting(side: Sequence[StoredRun]) -> tuple[str, dict[str, Any]]:
 def dataset_and_options(spec: RunSpec) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of the dataset, without the split number.
 
-    The name of the user's own data is excluded, because the options contain a digest of the data.
+    The name of the user's own data is replaced by an empty string, because the options already identify the data by a
+    digest.
     """
     return "" if spec.source is not None else spec.dataset, spec.options_of_all_splits
 

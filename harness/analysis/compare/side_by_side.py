@@ -21,7 +21,7 @@ MARGINS = {
     "latency_p50_ms": 0.05,
     "latency_p99_ms": 0.25,
 }
-"""Largest relative change that the confidence interval may include, by metric."""
+"""Margin of each metric. The confidence interval may not include larger relative changes."""
 
 
 def figures(settings: Settings) -> list[Figure]:

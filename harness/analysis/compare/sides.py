@@ -15,7 +15,7 @@ from harness.records.store import StoredRun
 
 
 class Sides(NamedTuple):
-    """The matches of two sets of runs."""
+    """The result of matching two sets of runs."""
 
     matches: list[Match]
     unmatched: list[str]

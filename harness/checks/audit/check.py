@@ -1,4 +1,4 @@
-"""The classes `Check`, a named check in an audit, and `Subject`, the audited run."""
+"""The class `Check` for the checks in an audit, and the class `Subject` for the audited run."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ class Subject:
 
     @property
     def is_old(self) -> bool:
-        """True if the record was written by an older version, which did not store the training method and the metric
-        definitions."""
+        """True if the record was written by an older version of harness that did not store the training method and the
+        metric definitions."""
         outcome = self.outcome
         if self.spec.weights is not None:
             return False
@@ -148,7 +148,7 @@ class Check:
     """A check in an audit."""
 
     name: str
-    """The statement that the check verifies, which is also its name."""
+    """Name of the check, which is the statement that the check verifies."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 

@@ -9,7 +9,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """Result of one audit check."""
 
     check: str
-    """The statement that the check verifies, which is also its name."""
+    """Name of the check, which is the statement that the check verifies."""
     passed: bool | None
     """True if the check passed, False if it failed, or None if it could not be performed."""
     detail: str

@@ -37,7 +37,8 @@ EXPECTED = {
     "validation_targets": (None, None),
     "test_rows": ("iU", 1),
 }
-"""NumPy dtype kind and number of axes of each array. None indicates values that depend on the task."""
+"""NumPy dtype kind and number of axes of each array. None indicates that the dtype kind or the number of axes depends
+on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays that are missing from older records. If a record contains a digest of its arrays, these arrays are
 required."""

@@ -1,5 +1,4 @@
-"""The LSTM text classifier in JAX, with an embedding, an LSTM, max (and mean) pooling over the tokens, and a dense
-layer.
+"""The LSTM text classifier in JAX: an embedding, an LSTM, max (and mean) pooling over the tokens, and a dense layer.
 
 Suffixes of variable names give the dimensions of arrays: B is the batch size, L the number of tokens, E the embedding
 size, H the hidden size, G the size of the four gates (4 H), and P the number of pooled features.
