@@ -273,7 +273,7 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
-    """Validate the raw and prepared data, and return them with their descriptions. The cache is not used."""
+    """Load, validate and prepare data without the cache. Return the raw and prepared data with their descriptions."""
     from harness.data.counts import with_counts
     from harness.data.near_duplicates import between_splits
     from harness.data.prepared import check, dataset_digest
@@ -333,8 +333,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it.
 
-    Convert any exception that is not a `harness.HarnessError` to a `harness.PluginError`. The message names the source
-    of the data.
+    Convert any exception that is not a `harness.HarnessError` to a `harness.PluginError`. The error message names the
+    source of the data.
     """
     try:
         yield
@@ -444,7 +444,7 @@ def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
 def weights_of(session: Session, prepared: Preparation) -> dict[str, Any]:
     """Return the weights of the session.
 
-    The dictionary is empty if the model is fitted in one call, has no canonical parameters, and its network does not
+    The dictionary is empty if the model is fitted in one call and has no canonical parameters, and its network does not
     set `harness.NetworkRef.fitted_weights`. In this case, the session's arrays may not be sufficient to restore the
     model.
     """

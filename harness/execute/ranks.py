@@ -54,11 +54,10 @@ if TYPE_CHECKING:
     from harness.measure.memory import PhaseMemory
 
 SETTLE_S = 2.0
-"""Time to wait after the first failure for other processes to fail, in seconds."""
+"""Time in seconds to wait after the first failure for other processes to fail."""
 GIVE_UP_S = 10.0
-"""Maximum time, in seconds, between the failure of another process and the failure that it causes in the worker. If a
-process does not respond within this time, the worker is assumed to be blocked in a collective operation and is
-terminated."""
+"""Maximum time in seconds between the failure of a process and the resulting failure of the worker. If a process does
+not respond within this time, the worker is assumed to be blocked in a collective operation and is terminated."""
 
 
 class RankFailedError(Exception):
@@ -70,7 +69,7 @@ class RankFailedError(Exception):
 
 
 class Ranks(Group):
-    """The other processes of a run on several devices, which the worker controls."""
+    """All processes of a run on several devices except the worker, which controls the other processes."""
 
     def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
         """Create the group without starting processes.
@@ -78,7 +77,7 @@ class Ranks(Group):
         Parameters
         ----------
         prepared : Preparation
-            The worker's data and session request. The request contains the group.
+            The worker's prepared data and session request. The session request contains the device group.
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable

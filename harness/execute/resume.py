@@ -66,16 +66,16 @@ def decide(
     processor, number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. If
     `save_weights` is true, the stored run must have saved weights. If the key of the spec is in `compared`, the stored
     run must have a parity result. Each stored run replaces at most one planned run. All requested repeats are therefore
-    executed. A run whose batch size was reduced is used only if `batch_size_backoff` is true, and a run that measured
-    only quality is used only if `quality_only` is true.
+    executed. A run whose batch size was reduced is used only if `batch_size_backoff` is true. A run that measured only
+    quality is used only if `quality_only` is true.
 
     `machines` contains the environments of the machines that can execute the runs. By default, `machines` contains only
     this machine. A stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
-    Failed and interrupted runs are executed again. If `retry` is given, only interrupted runs and runs that failed with
-    one of the given kinds are executed again, and the records of other failed runs are used. The runs whose ids are in
-    `collected` are results of this command and are used even if they failed. If `rerun` is true, only the runs in
-    `collected` are used.
+    Failed and interrupted runs are executed again. If `retry` is given, only interrupted runs and runs with one of the
+    given kinds of failure are executed again. For all other failed runs, the stored records are used. The runs whose
+    ids are in `collected` are results of this command and are used even if they failed. If `rerun` is true, only the
+    runs in `collected` are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -151,7 +151,7 @@ def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> 
 
 
 class Here:
-    """Environment of this process or of another machine, for comparison with the environments of stored runs."""
+    """Environment of this process or of another machine, to compare with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
         self._catalog, self._machine = catalog, machine
@@ -202,8 +202,8 @@ class Here:
     def _other_lock(self, then: Environment, spec: RunSpec) -> str | None:
         """Return a message if the packages in the named environment have changed since the run.
 
-        If the versions of packages listed in the environment have changed, None is returned. The comparison of the
-        versions already reports this change.
+        If the versions of packages listed in the environment have changed, None is returned. Changed package versions
+        are already reported when the versions are compared.
         """
         same = then.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(then, spec), self._packages(spec)):

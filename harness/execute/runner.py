@@ -49,7 +49,7 @@ LOCAL = "local"
 """Name of the default executor, which executes runs on this machine."""
 
 Prune = Callable[[RunSpec, EpochEnded], bool]
-"""Function that receives the event at the end of an epoch of a trial, and returns True to stop the trial."""
+"""Function that receives the event at the end of each epoch of a trial. The function returns True to stop the trial."""
 T = TypeVar("T")
 
 
@@ -449,7 +449,7 @@ class RunCoordinator(Coordinator):
             raise PluginError(f"the executor returned without reporting the results of {count} runs, including {first}")
 
     def abandon(self, failure: Failure) -> None:
-        """Record every open attempt as failed. Results reported later are dropped."""
+        """Record every open attempt as failed, and drop any results that the attempts report later."""
         while self._open:
             self._store_result(self._open.popitem()[1], failure)
         self._waiting.clear()
@@ -463,7 +463,7 @@ class RunCoordinator(Coordinator):
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Halve the batch sizes of the runs that ran out of memory, and return these runs.
 
-        The returned runs are then executed again.
+        The caller executes the returned runs again.
         """
         reduced = []
         for run in runs:

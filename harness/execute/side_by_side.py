@@ -133,8 +133,8 @@ class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
     Each lane executes one run at a time. A turn consists of one run of each compared setting, and is executed by a
-    single lane. For each task and dataset, the order of the runs is reversed in every second
-    turn. The compared settings are therefore interleaved within each lane (A B B A).
+    single lane. For each task and dataset, the order of the runs is reversed in every other turn. The compared settings
+    are therefore interleaved within each lane (A B B A).
     """
 
     name = LOCAL
@@ -149,8 +149,8 @@ class SideBySide(Executor):
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
         """Execute the runs, one turn after another.
 
-        If a run cannot be executed, no further runs are started. The exception is raised when the runs in progress have
-        finished.
+        If a run cannot be executed, no further runs are started. The exception is raised after the runs in progress
+        have finished.
         """
         by_number = {run.index: run for run in runs}
         turns = deque(turn for numbers in self._turns if (turn := [by_number[n] for n in numbers if n in by_number]))
@@ -271,7 +271,7 @@ def _placed(record: RunRecord, placement: Placement, machine_cores: int) -> RunR
     """Return the record of a run that was executed at the same time as other runs.
 
     In the record, `Environment.cores` is the number of cores of the whole machine, not of the lane. The processor's
-    energy counters include the energy used by the other runs.
+    energy counters include the energy used by all simultaneous runs.
     """
     environment = msgspec.structs.replace(record.environment, cores=machine_cores)
     outcome = record.outcome

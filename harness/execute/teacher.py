@@ -41,7 +41,7 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Computed(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of the child process, which saves the logits in `ARRAYS`."""
+    """Result returned by the child process. The child process saves the logits in the file `ARRAYS`."""
 
     examples: int
     device: str

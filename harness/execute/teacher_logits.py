@@ -1,6 +1,6 @@
 """Cache of the teacher's logits for the training examples in knowledge distillation.
 
-The logits are computed for the examples without augmentation. `harness.execute.teacher` computes them.
+`harness.execute.teacher` computes the logits, without augmenting the examples.
 """
 
 from __future__ import annotations

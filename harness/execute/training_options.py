@@ -1,5 +1,5 @@
-"""Recipe options that refer to the parameters of a model, to the classes of the data, or to epochs of a training
-whose number of steps is limited."""
+"""Recipe options that refer to the parameters of a model, to the classes of the data, or to epochs if the number of
+training steps is limited."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """Execution of one run in a child process, which trains the model, measures time, computes the scores, and creates the
 record.
 
-`carry_out` returns the record. The function also writes ``arrays.npz`` and, if requested, the weights to the call's
-directory. The parent assigns the run's name and repeat number. If an exception is raised, the record contains the
-information collected before the exception. If the process exits without returning a record, the parent creates the
-record.
+`carry_out` returns the record, and writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
+parent assigns the run's name and repeat number. If an exception is raised, the record contains the information
+collected before the exception. If the process exits without returning a record, the parent creates the record.
 """
 
 from __future__ import annotations
@@ -555,8 +554,9 @@ def _predicted(
 ) -> Predicted:
     """Compute the predictions for a split.
 
-    If all metrics are streaming, the split and its slices by `groups` are scored batch by batch, and only the
-    predictions for the batches in `wanted` are kept, unless the protocol requests the outputs.
+    If all metrics are streaming and the protocol does not request the outputs, the split and its slices are scored
+    batch by batch. In this case, only the predictions for the batches in `wanted` are kept. `groups` defines the
+    slices.
     """
     from harness.measure.inference import in_batches, predict, predict_batches
 

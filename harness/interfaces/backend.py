@@ -94,8 +94,8 @@ class SessionRequest:
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
-    """Folder of the exported model, for backends that execute exported models (`Backend.executes`). The value is None
-    for all other backends. `build` raises an exception if `exported` is specified."""
+    """Folder of the exported model that the backend executes (`Backend.executes`), or None if the backend builds
+    networks. `build` raises an exception if `exported` is specified."""
     group: DeviceGroup | None = None
     """Group of processes that train the model together, or None if this process trains the model alone. Only backends
     with `Backend.data_parallel` receive a group. In a group, each process has a different `seed`."""
@@ -174,8 +174,8 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is
-            the loss of the whole batch and is equal in all processes.
+            A handle to the mean loss of the batch. `fetch` converts the handle to a number. With a `DeviceGroup`, the
+            handle refers to the loss of the whole batch, which is the same in all processes.
         """
 
     @abstractmethod
@@ -290,8 +290,8 @@ class Session(ABC):
 
         Subsequent training steps produce the same results as if training had continued after the call to `state`. On
         the CPU, the results of the subsequent training steps must be bitwise identical. The core calls `set_weights`
-        before this method. The core then passes the state of a session that was opened for an equal `SessionRequest`,
-        usually in an earlier process.
+        before this method. The state comes from a session that was opened for an equal `SessionRequest`, usually in an
+        earlier process.
 
         Parameters
         ----------
@@ -385,7 +385,7 @@ class Session(ABC):
             shape of its input.
         deltas : ndarray
             Convergence delta of each example, float32 ``[B]``: the sum of the attributions minus the difference between
-            the outputs for the inputs and for the baselines.
+            the output for the inputs and the output for the baselines.
 
         Raises
         ------
@@ -478,7 +478,7 @@ class Backend(ABC):
     need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
-    ``harness predict``. The sessions of this backend are instances of `InferenceSession`."""
+    ``harness predict``. If False, sessions are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     """Mapping from each format that `Session.export` writes, such as ``onnx``, to the modules that the format requires
     in addition to `requires`. Each module is mapped to the requirement or command that installs it."""
@@ -487,8 +487,8 @@ class Backend(ABC):
     that the method requires in addition to `requires`. The modules are specified in the format of `exports`."""
     executes: ClassVar[str] = ""
     """Format of the exported models that the backend executes, such as ``onnx``. The string is empty if the backend
-    builds networks. A backend that executes exported models cannot train (`trains` is False) and does not require
-    networks. The sessions of such a backend are instances of `ExportedSession`. The core exports the trained model with
+    builds networks. A backend that executes exported models cannot train (`trains` is False), does not require
+    networks, and opens sessions that are instances of `ExportedSession`. The core exports the trained model with
     another backend, in a separate process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
@@ -534,8 +534,8 @@ class Backend(ABC):
         Raises
         ------
         harness.UnsupportedError
-            If the device, the precision or a setting is not supported. The backend must not silently use other
-            settings.
+            If the device, the precision or a setting is not supported. The backend must not silently fall back to
+            different settings.
         """
 
     def convert(

@@ -23,13 +23,14 @@ class Batch(NamedTuple):
     """Targets. Targets are int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, and int64 ``[B, L]``
     for token classification."""
     weight: float = 1.0
-    """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
-    session, a `Batch` contains only the part of the whole batch that one process uses. The weight is the fraction of
-    the whole batch's targets that belong to this part. The loss of the whole batch is the sum of the weighted losses of
-    its parts."""
+    """Weight of the mean loss of this batch. The weight is 1 except in a session with a `DeviceGroup`. In such a
+    session, a `Batch` contains only the part of the whole batch that one process uses. The weight is then the number of
+    targets in this part divided by the number of targets in the whole batch. The loss of the whole batch is the sum of
+    the weighted losses of its parts."""
     example_weights: Array | None = None
-    """Weight of each example ``[B]``, float32, or None. The loss of the example or of its positions is multiplied by
-    the weight before averaging. Only sessions of backends with `Backend.example_weights` receive weights."""
+    """Weight of each example ``[B]``, float32, or None. The loss of an example, or of each of its positions, is
+    multiplied by the weight of the example before averaging. Only sessions of backends with `Backend.example_weights`
+    receive weights."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`. The
     logits are float32 ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""

@@ -53,15 +53,15 @@ class Split:
     groups: Mapping[str, Array] = field(default_factory=dict)
     """Arrays ``[N]``, keyed by group name. An array contains, for example, the speaker of each example. An empty
     string, None or NaN means that an example has no group. If the published splits are merged to draw folds or random
-    splits, the examples of each group stay together, unless groups of this kind are divided between the published test
-    split and the other splits."""
+    splits, the examples of each group stay together. The groups of an array may be divided if any of them has examples
+    both in the published test split and in another split."""
     rows: Array | None = None
     """Origin of each example ``[N]``: either the row number in the source file (int64, starting at 1) or the path of
     the example's file (str). The value is None if the dataset does not identify its examples. The core copies the array
     to the prepared split."""
     weights: Array | None = None
-    """Weight of each example in the training loss ``[N]``. Weights must be non-negative. If None, all examples have the
-    same weight. The core divides the weights by their mean over the training split, and copies them to the prepared
+    """Weights ``[N]`` of the examples in the training loss. Weights must be non-negative. If None, all examples have
+    the same weight. The core divides the weights by their mean over the training split, and copies them to the prepared
     split as float32. Scores are computed without weights."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation. The logits are float32 ``[N, C]`` or, for token classification,
@@ -160,7 +160,7 @@ class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options for a dataset without published splits, which is split at random.
+    """Options for a dataset that has no published splits and is therefore split at random.
 
     Create a subclass to add options.
     """
@@ -185,8 +185,8 @@ class Dataset(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     """Name of the dataset, as passed to ``--dataset``."""
     kind: ClassVar[str]
-    """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
-    ``table``."""
+    """Kind of raw input: ``text``, ``image``, ``audio`` or ``table``. The kind determines which tasks accept the
+    dataset."""
     objective: ClassVar[Objective]
     """Training objective for which the targets are suitable."""
     summary: ClassVar[str]
@@ -196,8 +196,8 @@ class Dataset(ABC, Generic[OptionsT]):
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the dataset's options. Users set the fields with ``--set dataset.<field>=``."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the training recipe, keyed by model variant or family. The changes are tuned on the validation split
-    of this dataset."""
+    """Changes to the training recipe, tuned on the validation split of this dataset and keyed by model variant or
+    family."""
     fine_tuning: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the recipe for models that start from a checkpoint, keyed by model family."""
     task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -295,17 +295,16 @@ class Task(ABC, Generic[OptionsT]):
     min_steps: ClassVar[int] = 300
     """Minimum number of optimizer steps for the user's own data. For small datasets, the number of epochs is increased
     until training has at least this number of steps. The number of epochs is not increased if the user sets the length
-    of the training, or if the recipe limits the length of the training or changes the learning rate after given
-    epochs."""
+    of the training, if the recipe limits this length, or if the recipe changes the learning rate after given epochs."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct that defines the task's options. Users set the fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
     """Names of the entries in `DataInfo.details` that are computed from the validation or test split and are used only
     in reports."""
     counts: ClassVar[str] = ""
-    """Name of the unit in which `count` measures the size of an example, such as ``tokens``. The name consists of
-    lowercase letters, digits and underscores. Reports also show the training and inference throughput in this unit, so
-    the names ``samples`` and ``gflop`` are not allowed. The name is empty if throughput is reported only in samples."""
+    """Name of the unit for the example sizes returned by `count`, such as ``tokens``. The name consists of lowercase
+    letters, digits and underscores. Reports also show the training and inference throughput in this unit, so the names
+    ``samples`` and ``gflop`` are not allowed. The name is empty if throughput is reported only in samples."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:

@@ -32,11 +32,11 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     """Plugins that the run requires. Plugins that must be installed on the machine that executes the run."""
     packages: tuple[str, ...] = ()
-    """Python distributions that the backend needs. The versions of these distributions are stored in the record."""
+    """Python distributions that the backend requires and whose versions are stored in the record."""
     timeout_s: float
     """Time limit of the run, in seconds."""
     memory_limit_bytes: int | None = None
-    """Maximum host memory of the run, or None if it is not limited."""
+    """Maximum host memory of the run, or None for no limit."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
     lock_digest: str = ""
@@ -49,10 +49,10 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     either only quality, or quality and training throughput. None for a complete run. The test split is not used in a
     trial."""
     step_events: bool = False
-    """True if `harness.StepsEnded` events must be sent, because an event listener handles these events."""
+    """True to send `harness.StepsEnded` events. The value is True only if an event listener handles such events."""
     checkpoints: CheckpointPlan | None = None
-    """Directory and interval of checkpoints. The value is None if no checkpoints are written. Only runs on this machine
-    can write checkpoints."""
+    """Directory for checkpoints and interval between checkpoints. The value is None if no checkpoints are written. Only
+    runs on this machine can write checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -217,10 +217,11 @@ class Executor(ABC):
       machine. Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the executor starts the run again with
       `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so that
-      each run is stored only once. The files need not be copied if `Coordinator.is_open` returns False.
+      each run is stored only once. The files of an attempt need not be copied if `Coordinator.is_open` returns False
+      for the attempt.
     - An executor may add a remark to a record, in `Provenance.notes` under the key ``executor``.
-    - A failed run is not repeated. The record of a failed run is also a result. The outcome in the record is a
-      `harness.Failure`. Only attempts without a record are repeated.
+    - A failed run is not repeated. The record of a failed run is also a result, with a `harness.Failure` as the
+      outcome. Only attempts without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
     - All processes of a run on several devices (`RunSpec.devices`) must be executed on the same machine. Each process
       has separate cores and a separate device.
@@ -301,8 +302,8 @@ class Executor(ABC):
         Parameters
         ----------
         runs : sequence of PlannedRun
-            The runs. Runs that are compared with each other are adjacent in this sequence. The order should therefore
-            be preserved if possible.
+            The runs. Runs that are compared with each other are adjacent in this sequence, so the order should be
+            preserved if possible.
         coordinator : Coordinator
             Coordinator that receives the attempts, events and results.
         """
@@ -338,7 +339,7 @@ class Executor(ABC):
 
         After `Coordinator.finish` has stored a result, the result counts as collected when `collect` reports a later
         result or returns. If this process is killed before a result counts as collected, the next call reports the
-        result again. The result is nevertheless stored only once.
+        result again, but the result is stored only once.
 
         Parameters
         ----------

@@ -66,8 +66,8 @@ class Model(ABC, Generic[ConfigT]):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the task's training recipe, keyed by variant or family name."""
     has_dropout: ClassVar[bool] = False
-    """True if the model has dropout layers. If False, networks are built with a dropout rate of 0, and a recipe that
-    the model or a dataset declares for the model must not set a dropout rate."""
+    """True if the model has dropout layers. If False, networks are built with a dropout rate of 0. In this case,
+    neither the model nor a dataset may declare a recipe for the model that sets a dropout rate."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
     """Changes to the training recipe when training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
@@ -78,14 +78,14 @@ class Model(ABC, Generic[ConfigT]):
     head: ClassVar[Sequence[str]] = ()
     """Prefixes of the parameters that are missing, or have a different shape, in checkpoints for other tasks."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
-    """Mapping from suffixes of parameter names in older checkpoints to the canonical suffixes."""
+    """Mapping from the parameter name suffixes used in older checkpoints to the canonical suffixes."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
     """Required values of fields in a checkpoint's ``config.json`` that are not part of `Config`."""
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
     """Mapping from fields of `Config` to names of canonical arrays, such as ``{"vocab_size":
-    "bert.embeddings.word_embeddings.weight"}``. Each field specifies the length of the first axis of its array. The
-    field's value and the axis length are compared before any run starts."""
+    "bert.embeddings.word_embeddings.weight"}``. Each field specifies the length of the first axis of its array. Fields
+    whose values differ from the axis lengths are reported before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:

@@ -46,12 +46,13 @@ class Metric:
     """Unit of the metric's values. An empty string denotes a fraction between 0 and 1, and ``target`` the unit of the
     target. Other values are names of units."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the values. The value is None if there are no bounds."""
+    """Minimum and maximum of the metric's values. None indicates that there is no bound."""
     title: str = ""
     """Title of the metric's column in tables, without the unit. The default is `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True if the comparison table has a column for the metric even if the metric is not the task's primary metric."""
+    """True to include a column for the metric in the comparison table even if the metric is not the task's primary
+    metric."""
     per_example: str = ""
     """Location of a function that returns the value of each example, in the form ``"module:callable"``. The string is
     empty if the metric is not a mean over examples. The function is called with the same arguments as `function` and
@@ -78,16 +79,16 @@ class Reporter:
     name: str
     """Name of the format, as passed to ``--format``."""
     render: str
-    """Location of the rendering function, in the form ``"module:callable"``. The function is called as ``f(table)`` and
-    returns a str unless `takes` or `output` is set to another value."""
+    """Location of the rendering function, in the form ``"module:callable"``. By default, the function is called as
+    ``f(table)`` and returns a str. `takes` and `output` select a different argument and a different return value."""
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"
     """Argument that the function takes: ``table`` for a `harness.Table`, ``report`` for a `harness.Report`, which also
     contains the runs."""
     output: Literal["text", "directory"] = "text"
-    """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. The files are given
-    as tuples of a relative path, with ``/`` as separator, and the content as bytes."""
+    """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. Each file is a tuple
+    of a relative path, with ``/`` as the separator, and the content as bytes."""
     options: Mapping[str, str] = field(default_factory=dict)
     """One-line descriptions of the format's options, keyed by option name. Users set these options with
     ``--format-option OPTION=VALUE``. The values that were set are passed to the function as keyword arguments of type
@@ -124,7 +125,7 @@ class Tracker:
     check: str = ""
     """Location of a function that checks the options, in the form ``"module:callable"``, or an empty string.
 
-    The function is called as ``f(results, options)`` before `listener`, with the same arguments, and by ``harness run
-    --dry-run``. It raises `harness.UsageError` if a value is not valid. It must not write files or connect to a server.
-    Part of plugin API 1.2.
+    The function is called as ``f(results, options)`` before `listener`, with the same arguments. ``harness run
+    --dry-run`` also calls the function. The function raises `harness.UsageError` if a value is not valid. The function
+    must not write files or connect to a server. Part of plugin API 1.2.
     """

@@ -1,4 +1,4 @@
-"""Group of processes that train a model together. The process that measures the run uses this interface."""
+"""Group of processes that train a model together, as seen by the process that measures the run."""
 
 from __future__ import annotations
 

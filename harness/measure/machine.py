@@ -37,7 +37,7 @@ class Reading(NamedTuple):
     quota_s: float | None = None
     """Time during which the process was throttled by the CPU quotas of its control groups."""
     thermal_events: float | None = None
-    """Number of thermal throttling events on the processor package of the first core."""
+    """Number of thermal throttling events on the processor package that contains the first core."""
     cpu_j: float | None = None
     gpu_j: float | None = None
     gpu_throttled_s: float | None = None
@@ -84,7 +84,7 @@ class Machine:
     def add_group(self, pids: Sequence[int]) -> None:
         """Count the CPU time of the processes with these ids as CPU time of this process.
 
-        The other processes use the same cores as this process.
+        All of these processes share the same cores.
         """
         self._group = list(pids)
 

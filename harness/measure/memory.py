@@ -64,11 +64,12 @@ class PhaseMemory:
         self._resettable = reset_peak()
         self.by_phase_bytes: dict[str, int] = {}
         self.tree_by_phase_bytes: dict[str, int] = {}
-        """Sum of the peaks of this process and its descendants, for each phase that ended while a descendant was
-        running.
+        """Sum of the peaks of this process and its descendants, keyed by phase. Only phases that ended while a
+        descendant was running are included.
 
-        For these processes, the sum is an upper bound, because their peaks may occur at different times and shared
-        pages are counted once per process. Processes that exited before the end of the phase are not included.
+        The sum is an upper bound on the peak of all processes together, because their peaks may occur at different
+        times and shared pages are counted once per process. Processes that exited before the end of the phase are not
+        included.
         """
         self.by_process_bytes: dict[int, int] = {}
         """Peak memory of each descendant, keyed by process ID, over the phases that ended while the descendant was

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and counters of the GPU that a run uses, read with the NVIDIA Management Library (NVML).
+"""GPUs of this machine and counters of the GPU used by a run, as reported by the NVIDIA Management Library (NVML).
 
 A counter is None if the GPU or driver does not provide it.
 """
@@ -93,7 +93,7 @@ class NvmlDevice:
         In a container, the driver may report host process IDs, which this process cannot determine. This process is
         then assumed to be one of the processes that have appeared since the CUDA context was created. If several
         processes have appeared before the first call, the memory usage of this process is unknown until the other
-        processes have exited. The number of other processes is nevertheless exact.
+        processes have exited. The number of other processes is always exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before

@@ -37,7 +37,7 @@ class Phases:
     def aside(self, phase: str) -> Iterator[None]:
         """Measure a phase that may interrupt another phase.
 
-        The duration and peak memory of the interrupted phase do not include this phase.
+        The duration and peak memory of the interrupted phase exclude those of the interrupting phase.
         """
         outer = self.current if self._is_open else None
         if outer is not None:

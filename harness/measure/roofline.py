@@ -21,8 +21,8 @@ def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
 
     Return None if the roofline has not been measured or the file is damaged.
 
-    The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
-    specify a device.
+    The roofline and the run must have the same backend, device, precision, thread count, hardware and versions of
+    `packages`. The record must specify a device.
     """
     spec, environment = record.spec, record.environment
     known = {name: version for name, version in environment.packages.items() if name in packages}

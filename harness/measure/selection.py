@@ -26,8 +26,8 @@ def is_stale(scores: Sequence[float], patience: int | None) -> bool:
 def average_weight(decay: float, step: int) -> float:
     """Return the weight given to the current weights in the moving average after step `step` (counted from 1).
 
-    With these contributions, the average equals a moving average that starts at zero and is divided by ``1 - decay **
-    step`` (Kingma and Ba 2015, section 3).
+    If each update uses the returned weight, the average equals a moving average that starts at zero and is divided by
+    ``1 - decay ** step`` (Kingma and Ba 2015, section 3).
     """
     return (1 - decay) / -math.expm1(step * math.log(decay))
 

@@ -18,9 +18,9 @@ MINIMUM_SAMPLES = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
 
 With this many samples, the second largest sample is not below the true percentile. This holds for any distribution at a
 confidence level of 99%. The probability that at most one of n samples exceeds the percentile is q^n + n (1 - q)
-q^(n-1), and the minimum is the smallest n for which this probability is at most 1%. This is the second-order tolerance
-limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At least one sample then ranks above the reported
-percentile, which is therefore never the maximum.
+q^(n-1). The minimum number of samples is the smallest n for which this probability is at most 1%. This is the
+second-order tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At least one sample then
+ranks above the reported percentile, which is therefore never the maximum.
 """
 
 

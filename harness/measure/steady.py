@@ -17,7 +17,7 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Minimum drift, or minimum distance between two modes, for which a flag is set, as a fraction of the median."""
+"""A flag is set only if the drift, or the distance between two modes, exceeds this fraction of the median."""
 MAX_TESTED = 1000
 """Maximum number of windows tested for drift and bimodality. In longer series, evenly spaced windows are tested."""
 
@@ -39,9 +39,9 @@ def per_second(windows: Sequence[Window], batch_size: int) -> Array:
 def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state (at most half of all windows).
 
-    The MSER rule (White 1997, Simulation 69, 323-334) selects the number that minimizes the squared standard error of
-    the mean over the remaining windows. This error is estimated as the sum of squared deviations divided by the squared
-    number of remaining windows.
+    The MSER rule (White 1997, Simulation 69, 323-334) selects the number of warm-up windows that minimizes the squared
+    standard error of the mean over the remaining windows. This error is estimated as the sum of squared deviations
+    divided by the squared number of remaining windows.
     """
     n = len(rates)
     if n < 4:

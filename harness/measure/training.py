@@ -36,8 +36,8 @@ from harness.records.record import Ended
 class WindowLength:
     """Number of steps in the next window.
 
-    The number of steps is doubled until a window lasts at least half the target time. The number is then scaled to
-    reach the target time.
+    The number of steps is doubled until a window lasts at least half the target time. After that, the number of steps
+    is scaled to reach the target time.
     """
 
     def __init__(self, target_s: float) -> None:
@@ -55,10 +55,10 @@ class WindowLength:
 
 
 class FirstStep(NamedTuple):
-    """The first training step of a process. The duration of this step is not part of the timed windows."""
+    """The first training step of a process. The duration of the first step is not included in the timed windows."""
 
     windows: int
-    """Number of windows before this step."""
+    """Number of windows before the first step of the process."""
     seconds: float
 
 
@@ -103,8 +103,7 @@ class Training:
         self._has_stepped = False
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows that were measured during the recipe's epochs. Later windows are used only to measure
-        speed."""
+        """Number of windows measured during the recipe's epochs. Later windows are used only to measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None

@@ -29,8 +29,8 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     """Return the options of `model` (fields of ``model.Config``) that are specified in the checkpoint's
     ``config.json``.
 
-    Raises `harness.UsageError` if the checkpoint has a different architecture, has a setting that `model` does not
-    support, or specifies sizes that differ from those of its weights.
+    Raises `harness.UsageError` if the architecture of the checkpoint is not that of `model`, if the checkpoint has a
+    setting that `model` does not support, or if the sizes in ``config.json`` differ from those of the weights.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name

@@ -1,4 +1,4 @@
-"""The teacher in knowledge distillation, and checks that the teacher is compatible with the student."""
+"""The teacher in knowledge distillation, and checks of its compatibility with the student."""
 
 from __future__ import annotations
 

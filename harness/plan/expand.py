@@ -90,7 +90,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection in execution order, without repeats.
 
     Environments change fastest, followed by backends, values of overrides, precisions, devices and models. The order is
-    reversed for every second seed or split (A B B A). If several environments are selected, a backend is executed in
+    reversed for every other seed or split (A B B A). If several environments are selected, a backend is executed in
     each environment that contains its packages.
 
     Raises `harness.UsageError` if a name is unknown, if the selected plugins cannot be combined or if a value is
@@ -266,7 +266,7 @@ def _able_to_serve(
 ) -> list[str]:
     """Return the available backends that can compute predictions with the weights of `source`.
 
-    Raises `harness.CombinationError` if no backend can compute the predictions. The message contains the reasons.
+    Raises `harness.CombinationError` if no backend can compute the predictions. The error message lists the reasons.
     """
     reasons, able = {}, []
     for backend, envs in places.items():

@@ -43,7 +43,7 @@ def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, en
     """Return the backend that exports a model in a format.
 
     The backend that trained the model is preferred. Otherwise, the first backend that can export the model is returned.
-    Raises `harness.CombinationError` if no backend can export the model. The message contains the reasons.
+    Raises `harness.CombinationError` if no backend can export the model. The error message lists the reasons.
     """
     reasons = []
     for name in dict.fromkeys(([preferred] if preferred else []) + list(catalog.backends)):

@@ -21,7 +21,7 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 MAX_COMBINATIONS = 100_000
 """Maximum number of combinations of override values in one selection."""
 MAX_INTEGER = 2**63 - 1
-"""Largest integer in a setting, and the largest absolute value of a negative integer."""
+"""Largest absolute value of an integer in a setting."""
 
 
 def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
@@ -100,8 +100,8 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
 
 
 def own_data_overrides(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the overrides for options of the user's own data, such as ``{"target_column": "price"}``. Options that are
-    not set are omitted, and a single target column is passed as a string.
+    """Return the overrides for options of the user's own data, such as ``{"target_column": "price"}``. Unset options
+    are omitted. A single target column is passed as a string.
 
     The target, feature and slice columns are given as a string or an iterable of strings, such as an array or a pandas
     Index. Raises `harness.UsageError` if a column name is not a string.
@@ -157,7 +157,7 @@ def _converted(value: Any) -> Any:
 
 @contextmanager
 def declared_by(owner: str) -> Iterator[None]:
-    """Name the plugin object that declares an invalid setting, because the user did not write this setting."""
+    """If a setting is invalid, add the name of the plugin object that declares the setting to the error message."""
     try:
         yield
     except UsageError as error:

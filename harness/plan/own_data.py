@@ -42,8 +42,9 @@ def model_note(task: Task, training_examples: int) -> str:
 def with_enough_steps(task: Task, recipe: Recipe, training_examples: int, changes: Mapping[str, Any]) -> Recipe:
     """Return the recipe, with enough epochs for at least `Task.min_steps` steps.
 
-    The recipe is returned unchanged if the user set the number of epochs (a key of `changes`), if the recipe limits the
-    length of the training, or if it specifies epochs at which the learning rate changes.
+    The recipe is returned unchanged if the user set the number of epochs (`changes` contains ``epochs``). The recipe is
+    also returned unchanged if it limits the length of the training or specifies epochs at which the learning rate
+    changes.
     """
     from harness.data.batches import steps_per_epoch
 

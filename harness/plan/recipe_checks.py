@@ -16,8 +16,8 @@ _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
 def check_dropout(model: Model, changes: Mapping[str, Any]) -> None:
-    """Raise `harness.CombinationError` if changes to the recipe that a plugin declares for a model without dropout
-    layers set a dropout rate."""
+    """Raise `harness.CombinationError` if a plugin's recipe changes set a dropout rate for a model without dropout
+    layers."""
     if changes.get("dropout") and not model.has_dropout:
         raise CombinationError(
             f"the recipe sets dropout to {changes['dropout']}, but model {model.name!r} does not declare dropout "
@@ -183,7 +183,7 @@ def check_length(recipe: Recipe, training_examples: int | None) -> None:
 def length_options(recipe: Recipe) -> dict[str, Any]:
     """Return the options for which `check_length` needs the number of training examples.
 
-    The dictionary is empty if the number does not matter.
+    The dictionary is empty if `check_length` does not need the number of training examples.
     """
     names = ("schedule", "step_size", "milestones", "plateau_patience", "early_stopping")
     if recipe.max_steps is None or not (recipe.schedule in ("step", "plateau") or recipe.early_stopping):

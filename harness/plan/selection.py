@@ -25,7 +25,7 @@ class Option(NamedTuple):
     """An option of a request. The option is available on the command line, in suites and in Python."""
 
     name: str
-    """Key in a suite, argument of `harness.run` and, with the prefix ``--``, command-line option."""
+    """Key in a suite, argument of `harness.run`, and name of the command-line option without the prefix ``--``."""
     help: str
     """Help text of the option, without its default value."""
     default: str = ""
@@ -40,7 +40,7 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values. The string is empty if the option has no such keyword."""
+    """Keyword that selects all possible values, or an empty string if there is no such keyword."""
     choices: tuple[str, ...] = ()
     """Allowed values. The tuple is empty if there is no fixed list of values."""
     metavar: str | None = None
@@ -50,7 +50,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite entry that trains a teacher. This run is executed before the runs of the students."""
+    """Training run of a teacher in a suite. The teacher is trained before its students."""
 
     name: str
     """Name of the entry."""

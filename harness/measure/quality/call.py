@@ -25,8 +25,8 @@ Function = Callable[["Array", "Array", DataInfo], "float | None"]
 PerExample = Callable[["Array", "Array", DataInfo], "Array"]
 
 MEAN_TOLERANCE = 1e-4
-"""Largest difference that rounding in float32 can cause between a metric and the mean of its per-example values, as a
-fraction of the mean absolute value."""
+"""Maximum difference between a metric and the mean of its per-example values due to rounding in float32, relative to
+the mean absolute value."""
 ROUNDING = 1e-6
 """Amount by which the value of a metric may exceed its bounds because of rounding errors in float32."""
 
@@ -112,8 +112,9 @@ def values_of(
 ) -> Array:
     """Call the function of `Metric.per_example` with read-only arrays, and return its values as float64 ``[N]``.
 
-    Raises `harness.PluginError` if the function raises an exception, if it does not return one finite number within
-    `bounds` for each example, or if the mean of the values differs from `mean`, the value of the metric.
+    Raises `harness.PluginError` if the function raises an exception, or if it does not return one finite number within
+    `bounds` for each example. The error is also raised if the mean of the returned values differs from the metric's
+    value (`mean`).
     """
     import numpy as np
 

@@ -6,9 +6,10 @@ The intervals do not account for the variation between training runs, which is m
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201). The effective number is chosen such that a proportion estimated from this
-  number of examples has the same variance as the score. A small variance cannot be estimated reliably from only a few
-  examples. The effective number is therefore at most the number for which the interval of a perfect score is exact.
+  1998, Survey Methodology 24, 193-201). The effective number of examples is chosen such that a proportion estimated
+  from that many examples has the same variance as the score. A small variance cannot be estimated reliably from only a
+  few examples. The effective number of examples is therefore limited to the number for which the interval of a perfect
+  score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion. The
   number of examples of the rarer class is used as the sample size. This interval is valid for all distributions of the
   outputs.
@@ -43,7 +44,8 @@ METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
 """Methods used in older records. Intervals in older records are not recomputed."""
 TAIL = 0.025
-"""Probability that a proportion is below its interval, which equals the probability that it is above its interval."""
+"""Probability that a proportion is below its interval. The probability that a proportion is above its interval is the
+same."""
 MIN_PER_CLASS = {
     "recall_macro": 2, "balanced_accuracy": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2, "mcc": 4,
 }  # fmt: skip
@@ -152,9 +154,9 @@ def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
     """Return the intervals of the metrics that are computed from probabilities, or the reasons why they do not have an
     interval.
 
-    The log loss and the Brier score are means over examples. The upper end is computed with one additional example. The
-    loss of this example is the largest loss that any test example would have if its second most likely class were the
-    true class.
+    The log loss and the Brier score are means over examples. The upper end of the interval is computed with one
+    additional example. The loss of the additional example is the largest loss that any test example has, or would have
+    if its second most likely class were the true class.
     """
     found: dict[str, Interval | str] = {
         "average_precision": "no known method is valid for all distributions of the outputs",
@@ -221,9 +223,10 @@ def _examples(number: int) -> str:
 def of_mean(values: Array, bounds: tuple[float | None, float | None]) -> Interval | str:
     """Return the interval of a mean over per-example values ``[N]``, or the reason why there is no interval.
 
-    If the metric has a lower and an upper bound, the mean is scaled to [0, 1], and its interval is that of a proportion
-    with an effective number of examples, as for scores that are averaged over classes. Otherwise, the interval is
-    Student's t interval, limited to the bound if there is one.
+    If the metric has both a lower and an upper bound, the mean is scaled to [0, 1], and the interval is computed as for
+    a proportion with an effective number of examples. The same method is used for scores that are averaged over
+    classes. If the metric has at most one bound, the interval is Student's t interval, limited to the bound if there is
+    one.
     """
     n, (low, high) = len(values), bounds
     if n < MIN_EXAMPLES:
@@ -247,11 +250,11 @@ def of_mean(values: Array, bounds: tuple[float | None, float | None]) -> Interva
 def effective(counts: Array) -> float:
     """Return the effective number of examples for a mean over classes, given the number of examples in each class.
 
-    If all examples are correct, the Clopper-Pearson interval for the effective number starts at the lowest mean for
-    which a result without errors has a probability of 2.5%. For class i, this probability is ``p_i ** n_i``. By the
-    method of Lagrange multipliers, the sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is the number
-    for which the product of these probabilities is 2.5%. For classes of equal size, the result is the total number of
-    examples.
+    If all examples are correct, the Clopper-Pearson interval for the effective number of examples starts at the lowest
+    mean for which the probability of a result without errors is 2.5%. For class i, this probability is ``p_i ** n_i``.
+    By the method of Lagrange multipliers, the sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is chosen
+    such that the product of ``p_i ** n_i`` over all classes is 2.5%. For classes of equal size, the result is the total
+    number of examples.
     """
     sizes = np.sort(counts).astype(np.float64)
     total, logs = sizes.cumsum(), (sizes * np.log(sizes)).cumsum()

@@ -163,8 +163,8 @@ def log_loss(targets: Array, outputs: Array, info: DataInfo) -> float:
 def example_brier_scores(targets: Array, outputs: Array) -> Array:
     """Return the squared distance between each example's probabilities and its true class, float64 ``[N]``.
 
-    For two classes, the distance is divided by two, as in scikit-learn. The distance then equals the squared error of
-    the probability of one class (Brier 1950 sums over both classes).
+    For two classes, the distance is divided by two, as in scikit-learn. The result equals the squared error of the
+    probability of either class, whereas Brier (1950) sums the squared errors of both classes.
     """
     import numpy as np
 

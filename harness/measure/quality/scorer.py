@@ -76,7 +76,7 @@ class Scorer:
 
     @property
     def streams(self) -> bool:
-        """True if all metrics are streaming. The outputs of a split then need not be kept in memory; see `streamed`."""
+        """True if all metrics are streaming. In this case, outputs need not be kept in memory; see `streamed`."""
         return self._functions.keys() <= self._streaming.keys()
 
     def streamed(self, targets: Array, parts: Iterable[Array], groups: Mapping[str, Array]) -> Streamed:

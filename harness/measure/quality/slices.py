@@ -34,9 +34,10 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
     `groups` maps group names to values ``[N]``. Each example belongs to exactly one slice per group.
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
-    than `MAX_VALUES` values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values
-    share the slice `OTHERS`. NaN and empty strings form the slice `MISSING`. If a value is equal to `OTHERS` or
-    `MISSING`, the label of its slice ends with ``(merged)`` or ``(empty)``, so that the labels of a group are distinct.
+    than `MAX_VALUES` values, each of the `MAX_VALUES` - 1 most frequent values forms a separate slice, and all
+    remaining values share the slice `OTHERS`. NaN and empty strings form the slice `MISSING`. If a value is equal to
+    `OTHERS` or `MISSING`, ``(merged)`` or ``(empty)`` is appended to the label of the slice of merged or missing
+    values, so that the labels of a group are distinct.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
@@ -53,9 +54,9 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 def with_intersections(groups: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return a copy of `groups` that also contains the intersections in `names`, such as ``sex*region``.
 
-    The value of an example in an intersection consists of the labels of its slices, separated by commas. Because labels
-    may contain commas, they are quoted if different combinations would otherwise have the same value. A name in `names`
-    is ignored if it is the name of a group, or if one of the groups of the intersection does not exist.
+    For each example, the value of an intersection consists of the labels of the example's slices, separated by commas.
+    Because labels may contain commas, they are quoted if different combinations would otherwise have the same value. A
+    name in `names` is ignored if it is the name of a group, or if one of the groups of the intersection does not exist.
     """
     found = dict(groups)
     for name in names:

@@ -37,7 +37,7 @@ class Streamed:
     """Value of each metric, keyed by metric name."""
     slices: list[SliceScore]
     per_example: dict[str, Array]
-    """Values of the examples, float64 ``[N]``, keyed by metric name. Only metrics with `harness.Metric.per_example` are
+    """Per-example values, float64 ``[N]``, keyed by metric name. Only metrics with `harness.Metric.per_example` are
     included."""
 
 
