@@ -25,7 +25,8 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of an unknown name for suggesting longer names that start or end with it."""
+"""Longer names that start or end with an unknown name are suggested only if the unknown name has at least this
+length."""
 
 
 class HarnessError(Exception):
@@ -45,9 +46,9 @@ class HarnessError(Exception):
 class UsageError(HarnessError):
     """Error raised if a request is invalid.
 
-    Requests are checked before any run starts. Only a problem that depends on the prepared data may be found later: if
-    a model does not accept the data although its options have their default values (`harness.Model.parameters`), the
-    error is the message of the failed run.
+    Requests are checked before any run starts. Only a problem that depends on the prepared data may be found during a
+    run: if a model with default options does not accept the data (`harness.Model.parameters`), the run fails with an
+    error message.
     """
 
     exit_status = 2
@@ -95,9 +96,9 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to `name`, or None if no known name is similar.
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is considered similar if at least
-    70% of its characters match. A known name is also considered similar if it is the only one with the same letters, or
-    the only one that starts or ends with `name`. Settings such as ``recipe.epochs`` are compared only within their
-    section, because a shared section name makes unrelated settings look similar.
+    70% of its characters match. A known name is also considered similar if it is the only known name with the same
+    letters, or the only known name that starts or ends with `name`. Settings such as ``recipe.epochs`` are compared
+    only within their section, because a shared section name makes unrelated settings look similar.
     """
 
     def plain(text: str) -> str:

@@ -56,15 +56,16 @@ class PooledResampling(Resampling, frozen=True, kw_only=True, forbid_unknown_fie
     """Resampling options for datasets provided by plugins."""
 
     pool_splits: bool = False
-    """True to allow folds or random splits of a dataset that has a published test split. The examples of the test split
-    are then merged with the other examples. The scores are not comparable with published scores."""
+    """True to allow folds or random splits of a dataset that has a published test split. The examples of the published
+    test split are merged with the other examples before the folds or random splits are drawn. Scores on folds or random
+    splits are not comparable with published scores."""
 
 
 def divided(options: Mapping[str, Any], fields: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Divide the options of a plugin's dataset into those that the dataset defines (`fields`) and those of
     `PooledResampling`.
 
-    The option ``split`` belongs to the dataset if the dataset defines it.
+    If the dataset defines an option named ``split``, the option is not treated as a resampling option.
     """
     added = {name for name in PooledResampling.__struct_fields__ if name not in fields}
     return (

@@ -22,7 +22,7 @@ SHOWN = 100
 
 
 class Spread(Struct, frozen=True, kw_only=True):
-    """Smallest, median and largest values."""
+    """Smallest, median and largest of several values."""
 
     min: float
     median: float
@@ -52,7 +52,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnInfo, ...]
     """Columns of the user's table, or an empty tuple if the data do not include a table."""
     sizes: dict[str, dict[str, Spread]]
-    """Sizes of the examples, such as the number of ``characters``, keyed by name and split."""
+    """Sizes of the examples, keyed by kind of size, such as ``characters``, and then by split."""
     targets: dict[str, dict[str, Spread]]
     """Values of each regression target, keyed by split."""
     info: DataInfo

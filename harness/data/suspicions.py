@@ -17,15 +17,15 @@ Digests = NDArray[np.uint64]
 
 
 REPEATED = 0.05
-"""Fraction of a split above which identical examples are reported."""
+"""Maximum fraction of a split that may consist of duplicates of one example without a warning."""
 CONSTANT = 0.01
-"""Fraction of a split above which constant examples are reported."""
+"""Maximum fraction of a split that may consist of constant examples without a warning."""
 CONTRADICTORY = 0.001
-"""Fraction of all examples above which identical examples with different classes are reported, for datasets from
-plugins. In the user's own data, all identical examples with different classes are reported.
+"""Maximum fraction of examples that may be identical to an example of another class without a warning. The limit
+applies to datasets from plugins. In the user's own data, all identical examples with different classes are reported.
 """
 MAJORITY = 0.8
-"""Fraction of the test split above which a warning about the most frequent class is issued."""
+"""Maximum fraction of test examples that may belong to the most frequent class without a warning."""
 
 
 def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:

@@ -61,9 +61,9 @@ def attributions(
 
     `examples` are values from the first column of the table written by ``harness predictions``. By default, the output
     of the predicted class is attributed. The network is evaluated in fp32 without compilation, or in fp64 if the run
-    used fp64. Raises `harness.UsageError` if the run, an example or a class cannot be used, `harness.CombinationError`
-    if the backend does not compute integrated gradients or a package is missing, and `harness.HarnessError` if the data
-    differ from the run's data or the backend fails.
+    used fp64. Raises `harness.UsageError` if the run, an example or a class cannot be used. Raises
+    `harness.CombinationError` if the backend does not compute integrated gradients or a package is missing. Raises
+    `harness.HarnessError` if the data differ from the run's data or the backend fails.
     """
     check_servable(run)
     record = run.record

@@ -95,7 +95,7 @@ class Attribution(Struct, frozen=True, kw_only=True):
 
     The arrays are stored in `GRADIENT_ARRAYS` as ``<number>/values/<input>`` (attributions) and
     ``<number>/inputs/<input>`` (prepared inputs). They are float32 arrays with the shape of one example's input. The
-    number is the position of this attribution in `Attributions.found`, counted from 0.
+    placeholder ``<number>`` is the position of the attribution in `Attributions.found`, counted from 0.
     """
 
     example: str

@@ -25,7 +25,8 @@ from harness.records.store import ARRAYS, PREPROCESSING, StoredRun, indented_jso
 
 CARD = "README.md"
 PARTIAL = ".partial-harness-export-"
-"""Name prefix of the folders in which exports are written, next to the new folder."""
+"""Prefix of the name of the temporary folder in which an export is written. The temporary folder and the output folder
+have the same parent."""
 
 
 def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, timeout_s: float) -> Export:

@@ -2,7 +2,7 @@
 
 The importance of a column is the decrease in the score when the values of the column are permuted among the examples
 (Breiman 2001, Machine Learning 45, 5-32). It is computed by scikit-learn's `permutation_importance`. The columns are
-those of the original table: the values are permuted before the table is encoded, so all columns that encode one
+those of the original table. The values are permuted before the table is encoded, so all columns that encode the same
 original column, such as the one-hot columns of a category or the parts of a date, are permuted together.
 """
 

@@ -96,8 +96,9 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 def stored_preprocessing(run: StoredRun) -> Preprocessing:
     """Return the fitted preprocessing of a run.
 
-    Raises `harness.UsageError` if the run has no saved weights or its preprocessing was not saved with them, and
-    `harness.RecordError` if the file is damaged, has a different version or does not match the record.
+    Raises `harness.UsageError` if the run has no saved weights or if the preprocessing was not saved with the weights.
+    Raises `harness.RecordError` if the preprocessing file is damaged, has a different version or does not match the
+    record.
     """
     check_servable(run)
     path = run.path / PREPROCESSING

@@ -26,11 +26,10 @@ RESERVED = ("row", "path", "split", "seed")
 def stored_predictions(run: StoredRun) -> pd.DataFrame:
     """Return the run's predictions for its test split as a table; see `table`.
 
-    The first column is ``row`` or ``path``. The column contains the number of the row in the user's file, counted from
-    1, or the path of the image or recording. For other data, the row number is the position in the test split, counted
-    from
-    1. Raises `harness.UsageError` if the run failed or its predictions were not saved, and `harness.RecordError` if the
-    stored arrays are damaged.
+    The first column is ``row``, the number of the row in the user's file, or ``path``, the path of the image or
+    recording. For datasets from plugins, ``row`` is the position in the test split. Rows and positions are
+    counted from 1. Raises `harness.UsageError` if the run failed or its predictions were not saved, and
+    `harness.RecordError` if the stored arrays are damaged.
     """
     record = run.record
     if isinstance(record.outcome, Failure):
@@ -54,11 +53,11 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
 def combined_predictions(runs: Sequence[StoredRun]) -> pd.DataFrame:
     """Return the predictions of several runs with the same settings, such as all folds of a cross-validation.
 
-    The table has the columns of `stored_predictions`, and the columns ``split`` and ``seed`` after the first one. Rows
-    are sorted by the first column. With all folds and one seed, each example has one row, with the prediction of a
-    model that was not trained on this example. If the folds are in chronological order, examples before the first fold
-    have no row. Raises the errors of `stored_predictions`, and `harness.UsageError` if the settings differ or if two
-    runs have the same split and seed.
+    The table has the same columns as the result of `stored_predictions`, with the additional columns ``split`` and
+    ``seed`` after the first column. Rows are sorted by the first column. With all folds and one seed, each example has
+    one row, with the prediction of a model that was not trained on this example. If the folds are in chronological
+    order, examples before the first fold have no row. Raises the errors of `stored_predictions`, and
+    `harness.UsageError` if the settings differ or if two runs have the same split and seed.
     """
     import pandas as pd
 

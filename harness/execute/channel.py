@@ -14,11 +14,12 @@ from harness.records.files import write_new
 MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel. Longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
-"""Maximum number of bytes written to the log from the beginning and from the end of a child's output."""
+"""Maximum number of bytes logged from the beginning of a child's output, and maximum number of bytes logged from its
+end."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
-"""Maximum number of events that a child can send in a burst, and maximum average number of events per second. Further
-events are dropped, so a child cannot slow down the parent by sending too many events.
+"""Maximum number of events of a child in a burst, and maximum average number of events per second. Further events are
+dropped, so a child cannot slow down the parent by sending too many events.
 """
 
 
@@ -72,9 +73,9 @@ class Log:
     """The log file of a child. If the output is longer than `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`, only its beginning and
     end are kept.
 
-    The beginning is written immediately. The end is written when the log is closed. Errors while writing, such as those
-    caused by a full disk, are ignored. If the log file is removed while the child is running, it is created again when
-    the log is closed. Raises OSError if the file cannot be created.
+    The beginning of the output is written immediately, and the end of the output is written when the log is closed.
+    Errors while writing, such as those caused by a full disk, are ignored. If the log file is removed while the child
+    is running, it is created again when the log is closed. Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:

@@ -17,8 +17,9 @@ parent stops reading both pipes when the child exits, even if another process st
 A child exits when its parent exits, even if the parent is killed by SIGKILL. The child detects that its parent has
 exited through the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the
 child (``PR_SET_PDEATHSIG``) when the thread that started the child ends. The thread that starts the child must
-therefore also wait for the child. The kernel does not kill the processes that the child started. A shell process, the
-*guard*, therefore also waits until the other end of the lifeline is closed, and then kills the child's process group.
+therefore also wait for the child. The kernel kills only the child, not the processes that the child started. A shell
+process, the *guard*, therefore also waits until the other end of the lifeline is closed, and then kills the child's
+process group.
 """
 
 from __future__ import annotations

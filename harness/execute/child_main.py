@@ -67,10 +67,10 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 def end_with_parent(lifeline: int, parent: int) -> None:
     """Ensure that this process and its process group are terminated when the parent exits.
 
-    On Linux, the kernel sends SIGKILL. The signal terminates this process even if it cannot execute Python code, and
-    the guard in `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data
-    from `lifeline`. The parent never writes to the pipe, so the read returns only when the parent exits, and the thread
-    then terminates the group.
+    On Linux, the kernel sends SIGKILL. SIGKILL terminates this process even if this process cannot execute Python code,
+    and the guard in `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for
+    data from `lifeline`. The parent never writes to the pipe, so the read returns only when the parent exits, and the
+    thread then terminates the group.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

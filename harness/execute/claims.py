@@ -1,7 +1,7 @@
 """Claims, which prevent two commands from executing the same runs of a results directory at the same time.
 
-A device lock is not sufficient for this purpose: the runs may be executed on other machines, and several
-machines may share a results directory.
+A device lock is not sufficient to prevent simultaneous execution: the runs may be executed on other machines, and
+several machines may share a results directory.
 
 A claim is a file in a hidden folder of the results directory. The file contains the keys of the claimed runs. The
 process that executes the runs holds a lock (flock) on the file, so a claim is released when its process exits.

@@ -16,15 +16,16 @@ _VERSION = re.compile(r"[0-9][A-Za-z0-9.!+_-]*")
 _EXACT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+)")
 _RANGE = re.compile(r"only ([A-Za-z0-9][A-Za-z0-9._-]*)[<>]")
 _PIP = re.compile(r"\(constraint\) ([A-Za-z0-9][A-Za-z0-9._-]*)")
-"""Name of a package in pip's report of a conflict, such as ``The user requested (constraint) numpy==2.1.0``."""
+"""Pattern that matches the name of a package in a message from pip about a conflict, such as
+``The user requested (constraint) numpy==2.1.0``."""
 
 
 def constraints(requirements: Iterable[str], own: Iterable[str], *, urls: bool = True) -> list[str]:
     """Return a constraint for each distribution in this process's environment, such as ``numpy==2.1.0``.
 
     Distributions named in `requirements` or `own` have no constraint. `requirements` are lines of a requirements file.
-    If `urls` is true, the constraint of a distribution that was not installed from a package index contains its source
-    (PEP 610), unless the source is a file or folder that no longer exists.
+    If `urls` is true, the constraint of a distribution that was not installed from a package index contains the source
+    of the distribution (PEP 610). The source is omitted if it is a file or folder that no longer exists.
     """
     free = {normalized(name) for name in (*own, *map(_named, requirements))}
     found: dict[str, str] = {}

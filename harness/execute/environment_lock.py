@@ -91,8 +91,9 @@ def interpreter_of(lock: str) -> tuple[str, str]:
     """Return the command for a Python interpreter with the minor version in a lock file, such as ``python3.12``, and a
     warning.
 
-    The command is empty if the interpreter of this process has this version. The command is also empty if no such
-    interpreter is installed. In this case, the warning describes the difference. Otherwise, the warning is empty.
+    The command is empty if the interpreter of this process has the version in the lock file. If no interpreter with the
+    version in the lock file is installed, the command is empty and the warning describes the difference. Otherwise, the
+    warning is empty.
     """
     version = re.match(r"# CPython (3\.\d{1,3})\.\d", lock)
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"

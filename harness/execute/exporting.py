@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 MODEL, SAFETENSORS, CONVERSION = "model", "model.safetensors", "conversion.json"
 SAME_LABELS, CLOSE = 0.999, 1e-4
-"""Requirements for an export in fp32. The requirements are the minimum fraction of test examples that have the same
-label as in the run, and the maximum relative difference from the outputs of the run."""
+"""Requirements for an export in fp32: minimum fraction of test examples for which the exported model and the run
+predict the same label, and maximum relative difference between the outputs of the exported model and of the run."""
 ODD_BATCHES = (1, 3)
 """Batch sizes, in addition to the batch size of the run, for which an exported model must produce the same outputs."""
 CALIBRATION = 256

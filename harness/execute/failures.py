@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
 """Prefixes of the last line that Python or C++ prints if memory allocation fails."""
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
-"""Maximum number of lines and bytes from the end of the log that are included in a failure."""
+"""Maximum number of lines and maximum number of bytes that a failure includes from the end of the log."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Ended:
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
     """Measured memory usage of a process group that was terminated for exceeding its memory limit. The value is None if
-    the group was not terminated for exceeding its memory limit."""
+    the process group was not terminated or was terminated for another reason."""
 
     @property
     def by_limit(self) -> bool:

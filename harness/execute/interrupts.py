@@ -1,6 +1,6 @@
 """Handle Ctrl-C while a plan is being executed.
 
-The current run is stopped immediately. The record of the run is always saved, even if Ctrl-C is pressed repeatedly.
+Ctrl-C stops the current run immediately. The record of the run is always saved, even if Ctrl-C is pressed repeatedly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending = False
-        """True if a signal has arrived without raising KeyboardInterrupt."""
+        """True if a signal has arrived but KeyboardInterrupt has not yet been raised."""
         self._allowed = False
         self._handled: list[signal.Signals] = []
 

@@ -1,9 +1,9 @@
 """Limit on the total host memory of a child process and the processes that it starts.
 
-The parent process reads the resident memory of each process in the child's process group, and of their descendants,
-from ``/proc`` (proc_pid_stat(5)). The parent terminates the group when the sum exceeds the limit. The descendants
-include the other processes of a run on several devices. These processes are in separate process groups, and exit when
-the child exits. The kernel's own limits are less suitable:
+The parent process reads the resident memory of each process in the child's process group, and of the descendants of
+these processes, from ``/proc`` (proc_pid_stat(5)). The parent terminates the group when the sum exceeds the limit. If a
+run uses several devices, the other processes of the run are descendants in separate process groups, and exit when the
+child exits. Memory limits of the kernel are less suitable:
 
 - A control group with ``memory.max`` would be exact, but creating one requires root access or a delegated hierarchy.
   Most containers and batch systems provide neither root access nor such a hierarchy.

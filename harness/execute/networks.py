@@ -44,8 +44,8 @@ def checked_build(
 def wrong_outputs_named(session: Session, data: PreparedData, spec: RunSpec) -> Iterator[None]:
     """Raise `harness.PluginError` if training fails because the network's outputs have the wrong shape.
 
-    The error message of a framework's loss function does not name the network. The shape is computed only after
-    training has failed.
+    The error message of a framework's loss function does not name the network. The shape of the outputs is computed
+    only after training has failed.
     """
     try:
         yield

@@ -1,5 +1,5 @@
-"""Checks of options that refer to the parameters of the model, to the classes of the data, or to epochs of a training
-whose number of steps is limited.
+"""Checks of options that refer to the model's parameters, to the data's classes or, if the number of training steps is
+limited, to epochs.
 
 The parameters, the classes and the number of steps in an epoch are known only when the data are prepared. The data are
 therefore prepared in a child process, before the first run starts. Prepared data that can be cached are reused by the
@@ -45,7 +45,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_before_runs(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None]) -> None:
     """Raise `harness.UsageError` if an option is incompatible with the parameters of the model, the classes of the data
-    or the number of steps, or if the model does not accept the data with its options (`Model.parameters`).
+    or the number of steps, or if the configured model does not accept the data (`Model.parameters`).
 
     Only the options in `harness.execute.training_options.options_in_use` and the options of the model are checked. No
     process is started if these options have their default values. If the data cannot be prepared, no exception is
@@ -76,7 +76,8 @@ def check_before_runs(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callab
 def _used(spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
     """Return the options to check that differ from their defaults, as a mapping from names to values.
 
-    Recipes are used only by backends that train in steps. The sizes of a pretrained model are those of its checkpoint.
+    Recipes are used only by backends that train in steps. The sizes of a pretrained model are determined by its
+    checkpoint.
     """
     used: dict[str, Any] = {}
     if catalog.backend(spec.backend).trains_by_steps:

@@ -2,9 +2,9 @@
 
 ``harness status`` uses these files to report the progress of the plans.
 
-A plan is written to a file in a hidden folder of the results directory when its first run starts. The process holds a
-lock (flock) on the file, so that other processes can determine whether the plan is still running. Progress is
-determined from the runs' records, because a run is complete only if its record exists.
+A plan is written to a file in a hidden folder of the results directory when its first run starts. The process that
+executes the plan holds a lock (flock) on the file, so that other processes can determine whether the plan is still
+running. Progress is determined from the runs' records, because a run is complete only if its record exists.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def assigned(
     duplicates: Index | None,
 ) -> tuple[Parts, dict[str, str]]:
     """Return the row indices of each split and the details to record. The indices are positions in `rows`. The details
-    describe how the splits were made (``splits``), and include the number of rows in each fold (``fold_rows``) and the
+    are a description of how the splits were made (``splits``), the number of rows in each fold (``fold_rows``) and the
     times in each split (``times``).
 
     `rows` contains the indices of the good rows, and `classes` (``[N]``, or None for regression) contains their

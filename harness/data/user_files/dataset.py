@@ -96,10 +96,10 @@ class UserDataset(Dataset[UserOptions]):
         All splits share one copy of the rows.
 
         `numbers` selects folds or random splits; by default, all splits are returned. Images and recordings are not
-        decoded: None is returned in place of their data, and their data source contains only the warnings that do not
-        depend on the decoded content. The warnings about duplicates, skipped rows and the splits depend on the decoded
-        content and are returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the
-        data are invalid.
+        decoded: None is returned in place of the images or recordings, and the data source contains only the warnings
+        that do not depend on the decoded content. The warnings about duplicates, skipped rows and the splits depend on
+        the decoded content and are returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the
+        options or the data are invalid.
         """
         from harness.data.user_files.assignment import resampled
 

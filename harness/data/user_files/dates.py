@@ -61,8 +61,8 @@ MOVED = 10
 order.
 """
 DISORDER = 0.2
-"""Maximum number of timestamps out of order in approximately ordered rows, relative to the number expected in a random
-order.
+"""Rows are considered approximately ordered if the number of timestamps out of order is at most this fraction of the
+number expected in a random order.
 """
 PARTS = ("year", "month", "day", "weekday", "hour")
 

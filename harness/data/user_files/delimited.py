@@ -29,8 +29,8 @@ MAX_COLUMNS = 100_000
 SAMPLE = 100
 """Number of rows used to infer the separator and the number of columns."""
 USUAL = 0.95
-"""Minimum fraction of sampled rows with the same number of cells. If this fraction is reached, a header with a
-different number of cells is rejected.
+"""Minimum fraction of sampled rows that must have the same number of cells to reject a header with a different number
+of cells.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -105,7 +105,8 @@ def read_delimited(
 def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
     """Raise `harness.DataError` if some rows are not valid UTF-8, unless bad rows are skipped.
 
-    The error does not suggest dropping these rows, because they are probably valid in another encoding.
+    The error does not suggest dropping rows that are not valid UTF-8, because the rows are probably valid in another
+    encoding.
     """
     if undecoded and problems.policy == "error":
         raise DataError(
@@ -325,8 +326,8 @@ class _File:
         return line
 
     def _skip_comments(self) -> None:
-        """Skip lines before the header that start with ``#``. The last of these lines is the header if it has the same
-        number of cells as the rows.
+        """Skip lines before the header that start with ``#``. The last line that starts with ``#`` is the header if it
+        has the same number of cells as the rows.
         """
         end = self.start
         while end < len(self.lines) and self.lines[end].startswith("#"):

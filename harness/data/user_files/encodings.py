@@ -51,8 +51,8 @@ COMMON = (
 18030 includes GBK and GB 2312.
 """
 PLAUSIBLE, WRONG = 0.9, 0.5
-"""Minimum fraction of legible words required to suggest an encoding, and to accept the declared encoding without a
-warning.
+"""Minimum fraction of legible words to suggest an encoding, and minimum fraction of legible words to accept the
+declared encoding without a warning.
 """
 SHOWN = 8
 """Number of encodings to suggest in a message."""

@@ -42,7 +42,7 @@ class Examples:
     """Options, completed with all column names and the content digest."""
     problems: Problems
     labels: list[str] | None = None
-    """Class labels, or None for regression. The targets of regression are in `numbers`."""
+    """Class labels, or None for regression. Regression targets are stored in `numbers`."""
     numbers: list[list[float]] = field(default_factory=list)
     """Values of each target column."""
     splits: list[str] | None = None

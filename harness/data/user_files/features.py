@@ -34,9 +34,9 @@ QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?
 LONGEST_QUANTITY = 20
 """Maximum length of a text that is considered a quantity. Identifiers that start with a digit are often longer."""
 FEW, RARE = 3, 0.05
-"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more
-such cells, they are treated as isolated errors only if each value occurs fewer than `FEW` times and the fraction of
-these cells among the known cells is at most `RARE`.
+"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are at least
+`FEW` cells of a different type, they are treated as isolated errors only if each value occurs fewer than `FEW` times
+and at most a fraction `RARE` of the known cells are of a different type.
 """
 
 

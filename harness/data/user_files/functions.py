@@ -4,7 +4,7 @@ A function is reported only if it is exact in all rows and unlikely to occur by 
 upper bound on the probability that a function of the same kind exists for a random permutation of the target. The
 p-value must be below `FALSE_ALARMS` divided by the number of columns. The bound on the p-value is valid for columns
 that are independent of the target. A column may predict the target well but not exactly. Minimum row counts limit how
-often a function is reported for such columns.
+often a function is reported for a column that predicts the target inexactly.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ PER_RENAMED = 5
 repeated a few times, any column with distinct values determines the target.
 """
 NEAR = 5
-"""Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
+"""Number of rows used on each side of a limit between two ranges to estimate the density of rows near the limit."""
 DENSE = 0.7
 """Minimum density of rows near the limits of a range, relative to the density within the range.
 
-If a column separates classes that form clusters, the rows between the clusters are sparse. The column may predict the
-class well without fully determining it.
+If a column separates classes that form clusters, the rows between the clusters are sparse. A column with sparse rows
+between clusters may predict the class well without fully determining the class.
 """
 CHECKED_FIRST = 2000
-"""Number of rows to examine first, because they are enough to rule out most columns."""
+"""Number of rows to examine first in order to rule out most columns."""
 
 
 def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> str | None:

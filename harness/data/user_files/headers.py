@@ -15,9 +15,9 @@ SAMPLE = 1000
 def header_warnings(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Return a warning if the column names seem to be the first row of a file without a header.
 
-    A warning is returned if each numeric column has a number as its name, and the name of each column with repeated
-    texts also occurs in the column. There is no warning if the names are increasing numbers, such as years, because
-    such names are common.
+    A warning is returned if the name of each numeric column is a number, and if the name of each text column with
+    repeated values also occurs as a value in the same column. There is no warning if the names are increasing numbers,
+    such as years, because such names are common.
     """
     known, numbers = [], []
     for name, cells in columns.items():

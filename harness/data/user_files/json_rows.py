@@ -32,9 +32,9 @@ def read_json(
     """Return the column names, the rows and a list of warnings. Rows that cannot be read are added to `problems`.
 
     ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them. Raises
-    `harness.DataError` if a key contains half of a surrogate pair, or if nearly all cells of the table would be
-    missing, because the rows have different keys. Raises
-    `TooManyRowsError` if there are more than `most_rows` rows, good or bad.
+    `harness.DataError` if a key contains half of a surrogate pair, or if the rows have different keys, so that nearly
+    all cells of the table would be missing. Raises `TooManyRowsError` if there are more than `most_rows` rows, good or
+    bad.
     """
     rows: list[Row] = []
     undecoded: list[str] = []

@@ -23,8 +23,8 @@ COLUMNS = 500
 EXACT = 1e-3
 """Maximum relative residual of an exact linear combination of the features, which corresponds to R2 above 0.999999."""
 PRODUCTS, LEVELS = 10, 20
-"""Maximum number of features whose products are tested, and maximum number of categories in a column that is tested for
-offsets."""
+"""Products of features are tested only if there are at most `PRODUCTS` features. Offsets are tested only for columns
+with at most `LEVELS` categories."""
 COMBINED = 5
 """Minimum number of rows for each feature, product and category in a test for linear combinations."""
 ROUNDED = 0.6
@@ -32,8 +32,8 @@ ROUNDED = 0.6
 DISTINCT = 20
 """Minimum number of distinct values required to test whether a rounded target is a linear combination."""
 SMALLEST = 1e-100
-"""Lower limit for the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
-precision.
+"""Lower limit for the largest absolute value in a column. The square of a number far below this limit underflows to 0
+in double precision.
 """
 GAPS = 5
 """Maximum mean difference between consecutive row numbers of a table from which rows were removed."""
@@ -74,8 +74,8 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
 
 
 def _row_order(values: Numbers, steps: Numbers) -> str:
-    """Return a description of how integers increase or decrease from row to row, or an empty string if they do not
-    resemble the row numbers of a table from which some rows were removed."""
+    """Return a text that states whether integers increase or decrease from row to row. The text is empty if the
+    integers do not resemble the row numbers of a table from which some rows were removed."""
     if not (values == np.floor(values)).all() or not ((steps > 0).all() or (steps < 0).all()):
         return ""
     if np.ptp(values) > GAPS * len(values) or (steps == steps[0]).all():  # equal steps may be a grid of measurements

@@ -1,8 +1,8 @@
 """Normalization of texts with long sequences of combining characters, such as accents.
 
-Unicode normalization sorts each sequence of combining characters. `unicodedata.normalize` takes a time that grows with
-the square of the length of the sequence, which is hours for a text of a few million characters. Texts in any language
-have at most 30 consecutive combining characters (Unicode Standard Annex #15, section 13).
+Unicode normalization sorts each sequence of combining characters. The duration of `unicodedata.normalize` increases
+with the square of the length of a sequence. Normalizing a sequence of a few million combining characters takes hours.
+Texts in any language have at most 30 consecutive combining characters (Unicode Standard Annex #15, section 13).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def nfc(text: str) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """Return the parts of a text with many consecutive combining characters. The list is empty for other texts."""
+    """Return the parts of a text with many consecutive combining characters, or an empty list for any other text."""
     if len(text) <= MAX_MARKS or text.isascii():
         return []
     marks = re.escape("".join(character for character in set(text) if unicodedata.combining(character)))

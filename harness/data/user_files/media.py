@@ -231,25 +231,25 @@ def _power(samples: NDArray[np.float32]) -> float:
 
 
 FAINT = 0.05
-"""Ratio of the root mean square of the averaged channels to that of all channels, below which most of the sound is
-considered lost. If only one of 16 channels contains sound, the ratio is 0.25."""
+"""If the ratio of the root mean square of the averaged channels to the root mean square of all channels is below this
+value, most of the sound is considered lost. If only one of 16 channels contains sound, the ratio is 0.25."""
 CANCELED = 1e-3
 """Minimum ratio of the peak of the averaged channels to the peak of the individual channels. Below this ratio, the
 channels are considered to cancel each other out.
 """
 MAX_RATE_HZ = 768_000
-"""Maximum sample rate, which is the highest rate of audio hardware. The filter that changes the sample rate has up to
-20 coefficients per hertz."""
+"""Maximum sample rate, which is the highest rate of audio hardware. The filter used for resampling has up to 20
+coefficients per hertz of the sample rate."""
 STREAMED = 0x7FFF0000
-"""Size in the header of a WAV file above which the file is assumed to have been written to a stream. Programs that
-cannot update the header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
+"""A WAV file is assumed to have been written to a stream if its header contains a size of at least this value. Programs
+that cannot update the header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
 """
 
 
 @contextmanager
 def _audio(path: Path) -> Iterator[Any]:
-    """Yield a source for soundfile. The source is the path or, for a WAV file that was written to a stream, a copy with
-    the correct sizes.
+    """Yield a source for soundfile. The source is the path of the file. For a WAV file that was written to a stream,
+    the source is a copy with the correct sizes in the header.
 
     Raises `UnreadableError` if a WAV file is truncated, because a decoder would return a shorter recording without an
     error.

@@ -47,7 +47,7 @@ class MemoryData:
     """Data in memory, converted to columns."""
 
     origin: str
-    """Name of the type of the object, such as ``DataFrame``."""
+    """Name of the object's type, such as ``DataFrame``."""
     columns: dict[str, list[Any]]
     """Cells of each column, excluding images and recordings. Each cell is a str, bool, int, float or None."""
     categorical: list[str] = field(default_factory=list)
@@ -309,7 +309,7 @@ def _cells(name: str, column: Any) -> list[Any]:
 
 def _dates(name: str, values: NDArray[Any] | np.datetime64 | np.timedelta64) -> Any:
     """Return a numpy array of dates or durations as a Series, and a single date or duration as a Timestamp or
-    Timedelta. The conversion is exact, unlike ``values.tolist()``."""
+    Timedelta. The conversion is exact, unlike the conversion by ``values.tolist()``."""
     import numpy as np
     import pandas as pd
 

@@ -10,7 +10,7 @@ from harness.errors import RecordError, UsageError
 from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 
 FOLDER = "data-from-memory"
-"""Name of the folder in the cache that contains a folder for each saved object."""
+"""Name of the cache folder that contains one folder for each saved object."""
 ABOUT = "about.json"
 
 
@@ -18,7 +18,7 @@ class About(Struct, frozen=True, kw_only=True):
     """Properties of an object in memory that its file does not contain."""
 
     origin: str
-    """Name of the type of the object, such as ``DataFrame``."""
+    """Name of the object's type, such as ``DataFrame``."""
     categorical: tuple[str, ...] = ()
     """Columns that have a categorical type."""
     warnings: tuple[str, ...] = ()
@@ -44,5 +44,5 @@ def about(path: Path) -> About | None:
 
 
 def is_from_memory(path: Path) -> bool:
-    """Return whether `path` was returned by `harness.save_data`. The file may no longer exist."""
+    """Return whether `path` was returned by `harness.save_data`. The file at `path` may no longer exist."""
     return path.parent.parent.name == FOLDER

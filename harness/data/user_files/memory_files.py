@@ -45,7 +45,7 @@ def save_data(data: Any, name: str = "") -> Path:
         ``"validation"`` and ``"test"`` to data defines the splits.
     name : str, optional
         Name of the dataset, consisting of letters, digits, ``.``, ``_``, ``+`` and ``-``. The default is
-        ``memory-`` followed by the first digits of the digest of the content.
+        ``memory-`` followed by the first digits of the content digest.
 
     Returns
     -------
@@ -154,8 +154,8 @@ def _contains(file: Path, content: bytes) -> bool:
 def _write(folder: Path, files: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
     """Write the files into a temporary folder, and move it to `folder`, so that an interruption leaves no partial data.
 
-    If `folder` exists, its damaged files are replaced one by one. The folder itself is never moved, because another
-    process that saved the same data may be reading it.
+    If `folder` exists, its damaged files are replaced one by one. An existing folder is never moved, because another
+    process that saved the same data may be reading the folder.
     """
     with temporary(folder.parent) as made:
         for name, content in files():

@@ -23,8 +23,8 @@ REPEATED = 3
 FREQUENT = 3
 """Minimum frequency of a common code, relative to the median frequency of the other values."""
 DOMINANT = 10
-"""Minimum frequency of a common code, relative to that of the most frequent other value, at which its distance from the
-other values is ignored."""
+"""If the frequency of a common code is at least this multiple of the frequency of every other value, the distance
+between the code and the other values is ignored."""
 DISTINCT = 10
 """Minimum number of distinct values required to test a column for outliers."""
 CODE = re.compile(r"-?9{2,}|-[19]")
@@ -69,8 +69,8 @@ def _as_missing(text: str, value: float) -> str:
 
 
 def _is_code(value: float, rest: Numbers) -> bool:
-    """Return whether a value is a number commonly used as a code. The other values must be positive if the value is 0,
-    and at least 0 if the value is negative.
+    """Return whether a value is a number commonly used as a code. A value of 0 is a code only if all other values are
+    positive. A negative value is a code only if no other value is negative.
     """
     if value == 0:
         return bool(rest[0] > 0)

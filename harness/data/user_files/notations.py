@@ -112,7 +112,7 @@ class Notation:
     affix: str = ""
     """Currency or unit that precedes or follows each number."""
     signs: bool = False
-    """True if negative numbers may be written as (5), as 5- or with a typographic minus sign or dash."""
+    """True if negative numbers may be written as ``(5)``, as ``5-``, or with a typographic minus sign or dash."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the notation as JSON values, which `from_json` reads."""

@@ -35,9 +35,9 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     date_format: str | None = None
     """Format of dates that are not in ISO 8601, in Python's ``strptime`` notation, such as ``%d/%m/%Y``."""
     fold_column: str | None = None
-    """Column with the cross-validation fold of each row. If a fold column is set, `folds` is its number of distinct
-    values, and the folds are numbered in the order of the sorted values. This option cannot be combined with a split or
-    time column."""
+    """Column with the cross-validation fold of each row. If a fold column is set, `folds` is the number of distinct
+    values in this column, and the folds are numbered in the order of the sorted values. This option cannot be combined
+    with a split or time column."""
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
@@ -62,9 +62,10 @@ class UserOptions(Resampling, frozen=True, kw_only=True, forbid_unknown_fields=T
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of the rows to use as the validation split. The fraction refers to all rows or, if the test split is a
-    fold or defined by the data, to the rows outside the test split. For folds in chronological order, the fraction
-    refers to the rows before the fold. This option is ignored if the data define a validation split.
+    """Fraction of the rows to use as the validation split. If the test split is a fold or is defined by the data, the
+    fraction refers to the rows outside the test split. Otherwise, the fraction refers to all rows. For folds in
+    chronological order, the fraction refers to the rows before the fold. This option is ignored if the data define a
+    validation split.
     """
     test_share: float = TEST_SHARE
     """Fraction of all rows to use as the test split. This option is ignored if the data define a test split, and cannot
@@ -202,8 +203,8 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     """Options for images."""
 
     shorter_side: int = 256
-    """Maximum length, in pixels, of the shorter side. Larger images are scaled down during decoding to limit memory
-    use."""
+    """Maximum length of the shorter side of an image, in pixels. Larger images are scaled down during decoding to limit
+    memory use."""
 
     image_range: tuple[float, float] | None = None
     """Smallest and largest pixel values of grayscale images with more than 8 bits, which are scaled to 8 bits.

@@ -23,7 +23,8 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from names in columns and folders, in lower case, to splits. Hugging Face Datasets recognizes the same names.
+"""Splits, keyed by the lowercase names that denote a split in columns and folders. Hugging Face Datasets recognizes the
+same names.
 """
 
 
@@ -54,8 +55,8 @@ def split(
 
     `given` contains the split of each row, which is a member of `SPLITS`. If the validation or test split contains no
     rows, it is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for regression).
-    Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows with equal values
-    in `duplicates` (``[N]``), which have the same or nearly the same content.
+    Rows with equal values in `groups` (``[N]``) are kept in the same split. Rows with equal values in `duplicates`
+    (``[N]``) have the same or nearly the same content, and are also kept in the same split.
 
     Raises `harness.DataError` if the rows cannot be split as requested.
     """
@@ -184,7 +185,7 @@ def _firsts(rows: Index, duplicates: NDArray[Any] | None, classes: NDArray[Any] 
 
 
 def connected(groups: NDArray[Any], duplicates: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a group number for each row. Rows that have the same group or the same content have the same number."""
+    """Return a group number for each row. Rows with the same group or the same content are assigned the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -20,8 +20,8 @@ def swallowed_rows(
     `spans` contains the range of line indices of each row whose individual lines have the same number of cells as the
     header. `rows` contains the cells of the rows that consist of one line. The lines of a row look like separate rows
     if each line contains a value that is typical of its column: a number in a column of numbers, or a value that occurs
-    in at least `REPEATED` of the `rows`. Cells that contain the quotes are ignored. The lines of ordinary text rarely
-    contain such values.
+    in at least `REPEATED` of the `rows`. Cells that contain the quotes are ignored. Lines of ordinary text rarely
+    contain values that are typical of a column.
     """
     if not spans or not rows:
         return []

@@ -69,8 +69,8 @@ class Batches:
 
     A request is sent immediately if the model is not busy. If the model is busy, a batch is sent when it is full, or
     when the model has answered all previous batches. Batches are therefore larger under load. If incomplete batches
-    were sent earlier, small and large batches would alternate, because the clients of one batch send their next
-    requests while the other batch is computed. `on_batch` is called with the number of examples of each batch.
+    were sent while the model was busy, small and large batches would alternate, because the clients of one batch send
+    their next requests while another batch is computed. `on_batch` is called with the number of examples of each batch.
     """
 
     def __init__(self, channel: Channel, limits: Limits, on_batch: Callable[[int], None] = lambda examples: None):

@@ -219,14 +219,14 @@ class Connection(HttpToolsProtocol):
     request is too long or does not arrive in time, or if the client does not receive its answer.
 
     The uvicorn server limits only the time between two requests. Clients that send nothing, send very slowly or do not
-    read their answer could therefore keep their connections open forever. The limit on connections that uvicorn
-    provides is not used, because idle connections would then cause status 503 for all requests. The length of the
-    request head is checked here, because httptools does not limit it.
+    read their answer could therefore keep their connections open forever. The connection limit of uvicorn is not used,
+    because idle connections would exhaust the limit and cause status 503 for all requests. The length of the request
+    head is checked here, because httptools does not limit it.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    """Number of bytes received so far of an incomplete request head."""
+    """Number of received bytes of a request head that is still incomplete."""
     _write_timer: asyncio.TimerHandle | None = None
 
     @property
