@@ -36,7 +36,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     - ``lamb`` (You et al. 2020): u = m^ / (sqrt(s^) + epsilon) + w p, with m^ and s^ as in Adam; p -= a r u. Here, r =
       |p| / |u| is the ratio of the 2-norms over the parameter, or 1 if one of the norms is zero.
 
-    The moments m, s and v start at zero. The L1 penalty adds l sign(p) to g. Weight decay and the L1 penalty are
+    The moments m, s and v start at zero. The L1 penalty adds ``l1 * sign(p)`` to g. Weight decay and the L1 penalty are
     applied only to parameters with ``Parameter.decay=True``, after the gradients have been clipped. With
     `decoupled_decay`, ``sgd``, ``rmsprop`` and ``adagrad`` start with p -= a w p instead of g += w p. The constructor
     raises `ValueError` if a value is out of range.

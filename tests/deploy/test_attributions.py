@@ -378,7 +378,9 @@ def test_table_is_explained_by_permutation_only(tmp_path: Path, monkeypatch: pyt
     chosen = ("--model", "toy-linear", "--backend", "toy-numpy", *SET_FAST, "--set", "recipe.optimizer=sgd")
     harness_cli("run", *data, *chosen, "-q", "--save-weights", results=tmp_path / "results")
     (run,) = Store(tmp_path / "results").load().runs
-    with pytest.raises(CombinationError, match="integrated gradients are not supported for tables; use --method permutation"):
+    with pytest.raises(
+        CombinationError, match="integrated gradients are not supported for tables; use --method permutation"
+    ):
         Run(run.path, run.record).explain("integrated-gradients", examples=[1])
 
 
