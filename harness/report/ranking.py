@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 from tabulate import tabulate
@@ -32,7 +33,7 @@ LEGEND = (
 
 def text(rankings: Sequence[Ranking]) -> str:
     """Return the rankings as plain text."""
-    return "\n".join(_written(rankings, one_line, "simple", "", "  "))
+    return "\n".join(_written(rankings, partial(one_line, limit=10_000), "simple", "", "  "))
 
 
 def markdown(rankings: Sequence[Ranking]) -> str:

@@ -63,4 +63,4 @@ def _section(number: int, ranking: Ranking, placement: Placement) -> Section:
     notes = [tests(standings), ties_note(ranking, placement), *ranking.notes, *remarks(ranking, placement)]
     with unchecked():
         charts = [("Critical difference", critical_difference(standings))]
-    return title, table, [one_line(note, 500) for note in notes], charts
+    return title, table, [one_line(note, 10_000) for note in notes], charts
