@@ -48,7 +48,7 @@ def opened(backend: str, name: str, build: BuildNetwork | None = None) -> tuple[
             precision="fp32",
             compile=False,
             seed=0,
-            threads=1,
+            threads=2,  # as in other tests, because TensorFlow can set the number of threads only once
         )
     )
     session.set_weights(initial_weights(parameters, 0))

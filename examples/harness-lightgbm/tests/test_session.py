@@ -102,7 +102,7 @@ def test_set_weights_discards_the_fitted_model() -> None:
     one = session(outputs=2, num_iterations=2)
     loss(one, Batch(features(), noise(2, 1)))
     one.set_weights({})
-    with pytest.raises(UnsupportedError, match="not fitted"):
+    with pytest.raises(UnsupportedError, match="has not been fitted"):
         one.predict(features())
 
 
