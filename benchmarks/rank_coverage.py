@@ -48,7 +48,7 @@ LARGE = 40_000
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False, overlap: float = 0.0) -> Array:
-    """Draw the logarithms of the performance of the backends, float ``[datasets, backends, SEEDS]``.
+    """Return random log performance values of the backends, float ``[datasets, backends, SEEDS]``.
 
     If `equal` is True, all backends have the same distribution. Otherwise, the means of the backends differ, and the
     baseline has no dataset effects. `overlap` is 0 for seeds and `OVERLAP` for folds.

@@ -172,7 +172,7 @@ def compare(
     calls: Mapping[str, Callable[[], object]],
     clock: Callable[[], float],
 ) -> None:
-    """Measure the time of every contender once per round with `clock`. Each round reverses the order of the contenders.
+    """Time every contender once per round with `clock`. Each round reverses the order of the contenders.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """

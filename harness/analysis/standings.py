@@ -39,7 +39,7 @@ distribution."""
 ALPHA = 0.05
 PERMUTATIONS = 4999
 MAX_ENUMERATED = 12
-"""Maximum number of datasets for which all exchanges of two candidates are enumerated."""
+"""Maximum number of datasets for which all combinations of swaps are enumerated."""
 
 Draw = tuple[int | None, int]
 """Published split (or None) and seed."""
@@ -350,8 +350,8 @@ def nemenyi(k: int, n: int) -> float:
 def p_of_differences(differences: Array, permutations: int = PERMUTATIONS) -> float:
     """Return the uncorrected two-sided p-value of the mean of the differences between the ranks of two candidates.
 
-    The test exchanges the two candidates on each dataset. All exchanges are enumerated for up to `MAX_ENUMERATED`
-    datasets. For more datasets, random exchanges are drawn. Unlike the normal approximation of Demsar (2006, section
+    The test swaps the ranks of the two candidates on each dataset. All combinations of swaps are enumerated for up to
+    `MAX_ENUMERATED` datasets. For more datasets, random combinations are drawn. Unlike the normal approximation of Demsar (2006, section
     3.2.2), the test is valid for few datasets and does not depend on the other candidates (Benavoli et al. 2016,
     Journal of Machine Learning Research 17, 1-10).
     """

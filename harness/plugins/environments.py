@@ -214,7 +214,8 @@ def installed_digest(directory: Path, path: Iterable[str]) -> str:
 def missing(requires: Mapping[str, str], name: str) -> str | None:
     """Return a message about required modules that are not installed in an environment, or None if all are installed.
 
-    `requires` has the same format as for `harness.plugins.requirements.missing`, which is called if `name` is empty.
+    If `name` is empty, the current environment is checked. The format of `requires` is described in
+    `harness.plugins.requirements.missing`.
     """
     if not name:
         return requirements.missing(requires)

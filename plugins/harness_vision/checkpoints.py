@@ -215,6 +215,6 @@ def _positive(path: Path, field: str, pixels: int) -> int:
 def _cropped(path: Path, full: tuple[int, int], crop: tuple[int, int]) -> dict[str, Any]:
     share = crop[0] / full[0]
     if not 0.1 <= share <= 1 or crop[0] * full[1] != crop[1] * full[0]:
-        advice = f"the crop must have the same aspect ratio as the size {full} and be 0.1 to 1 times as high"
+        advice = f"the crop must have the same aspect ratio as the size {full} and 10% to 100% of its height"
         raise _refusal(path, "crop_size", crop, advice)
     return {"image_size": crop, "crop_share": share}

@@ -26,8 +26,8 @@ LATE = "late.npz"
 index of the set of weights, starting at 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
-float32 layer. For example, if the sign of a ReLU's input depends on rounding, it changes in about half of the
-perturbations."""
+float32 layer. For example, if the sign of a ReLU's input depends on rounding, the sign changes under about
+half of the perturbations."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ MIN_ANSWERS = 2
 MIN_EXAMPLES = 20
 """Minimum number of test examples required to compute the interval of a regression score."""
 TAILS = (0.01, 0.025)
-"""Nominal probabilities that a regression error is below its interval and above it."""
+"""Nominal probabilities that a regression error is below the lower end or above the upper end of its interval."""
 UNSEEN = (1.5, 25.0)
 """The error of the additional example is (a + b / N) times the largest error of the N test examples. The values (a, b)
 were chosen by simulation such that at least 93% of the intervals contain the true score for heavy-tailed errors."""
