@@ -1,8 +1,8 @@
 """Mean ranks, win rates and geometric mean ratios over datasets, with intervals and tests.
 
 This module contains the statistics; `harness.analysis.rank` selects the runs. A *candidate* is an item being ranked,
-such as a backend or a model. A *case* contains values that can be compared directly: one value of each candidate for
-each seed or split. A dataset has one or more cases, such as one for each model when backends are ranked. Ranks are
+such as a backend or a model. A *case* contains values that can be compared directly: one value per candidate
+for each seed or split. A dataset has one or more cases, such as one for each model when backends are ranked. Ranks are
 first averaged over the cases of each dataset, so that every dataset has the same weight.
 
 In a case, the rank of a candidate is 1, plus the number of better candidates, plus half the number of candidates that
@@ -351,9 +351,9 @@ def p_of_differences(differences: Array, permutations: int = PERMUTATIONS) -> fl
     """Return the uncorrected two-sided p-value of the mean of the differences between the ranks of two candidates.
 
     The test swaps the ranks of the two candidates on each dataset. All combinations of swaps are enumerated for up to
-    `MAX_ENUMERATED` datasets. For more datasets, random combinations are drawn. Unlike the normal approximation of Demsar (2006, section
-    3.2.2), the test is valid for few datasets and does not depend on the other candidates (Benavoli et al. 2016,
-    Journal of Machine Learning Research 17, 1-10).
+    `MAX_ENUMERATED` datasets. For more datasets, random combinations are drawn. Unlike the normal approximation of
+    Demsar (2006, section 3.2.2), the test is valid for few datasets and does not depend on the other candidates
+    (Benavoli et al. 2016, Journal of Machine Learning Research 17, 1-10).
     """
     import numpy as np
 

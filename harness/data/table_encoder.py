@@ -59,7 +59,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     fillers: tuple[float, ...]
-    """Mean of each numeric column, ignoring missing numbers. The means replace the missing numbers."""
+    """Mean of each numeric column, ignoring missing numbers. Missing numbers are replaced by these means."""
     mean: tuple[float, ...]
     """Mean of each numeric column after imputation."""
     scale: tuple[float, ...]

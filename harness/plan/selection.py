@@ -40,7 +40,7 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values, or an empty string if there is no such keyword."""
+    """Keyword that selects all possible values, or an empty string if no keyword does."""
     choices: tuple[str, ...] = ()
     """Allowed values. The tuple is empty if there is no fixed list of values."""
     metavar: str | None = None

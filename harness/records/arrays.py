@@ -170,7 +170,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return the SHA-256 digest (hex) of the name, dtype, shape and bytes of each array, sorted by name."""
+    """Return one SHA-256 digest (hex) of the names, dtypes, shapes and bytes of all arrays, in order of name."""
     import numpy as np
 
     sha = hashlib.sha256()

@@ -113,8 +113,9 @@ def _label(row: Row, shared: dict[str, str]) -> str:
 
 
 def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Return True if the column has values. If there is only one backend, the ratios in a ratio column must also
-    differ."""
+    """Return True if the column has values. With only one backend, a column of ratios is informative only if it
+    contains different ratios.
+    """
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1

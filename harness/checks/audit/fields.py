@@ -65,8 +65,8 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.checkpoints.every.*": "a checkpoint interval in epochs or seconds does not affect the windows",
     "outcome.checkpoints.earlier_s[]": "each duration is measured only once; together with the duration of the phase "
     "in the last process, it must be at least the total duration of the windows",
-    "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit only checks that "
-    "their difference is within the limit",
+    "outcome.evidence.timed_error": "the predictions from the timed phase are not stored, so the audit only checks "
+    "that their recorded difference from the scored predictions is within the limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",
     "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",

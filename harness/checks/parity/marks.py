@@ -32,7 +32,7 @@ def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> lis
     parity checks. If the backend, device, packages or plugins of a run differ from those of the base, the run is marked
     with the result of its comparison with the base. The base and the remaining runs are marked with the combined result
     of all comparisons that were performed. If there is no run to compare with the base, each run is marked with the
-    combined result of its own checks.
+    combined result of the checks of this run.
     """
     verdicts = list(verdicts)
     covered = [record for record in rivals if _is_covered(record)]

@@ -310,11 +310,11 @@ def categories(
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column (None for missing values), and a list of warnings.
 
-    Words such as ``NA`` are treated as categories, unless the user declared them as missing values. Rows with numbers
-    are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several rows
-    contain numbers, or if nearly every row contains a different string. For new data, `trained` contains the categories
-    that the model knows, and the error is not raised. Numbers and booleans in files with typed cells are converted to
-    the spelling of these categories, for example 2 to ``2.0``.
+    Words such as ``NA`` are treated as categories, unless the user declared them as missing values. If a cell contains
+    a number, its row is added to `problems`, unless the user declared the column as categorical (`declared`). Raises
+    `harness.DataError` if several rows contain numbers, or if nearly every row contains a different string. For new
+    data, `trained` contains the categories that the model knows, and the error is not raised. Numbers and booleans in
+    files with typed cells are converted to the spelling of these categories, for example 2 to ``2.0``.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()

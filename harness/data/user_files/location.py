@@ -21,8 +21,10 @@ REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka
 
 
 def is_path(name: str, known: Container[str]) -> bool:
-    """Return whether a dataset name is a path. The names of `known` datasets are not paths. Any other name is a path if
-    it contains a path separator, has the suffix of a table, or exists in the file system.
+    """Return whether a dataset name is a path.
+
+    A name in `known` is never treated as a path. Any other name is a path if it contains a path separator, has the
+    suffix of a table, or exists in the file system.
     """
     if name in known:
         return False

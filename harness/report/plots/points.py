@@ -120,7 +120,7 @@ def quality(panel: Panel) -> Points:
 
 
 def short_labels(panel: Panel) -> list[str]:
-    """Return shortened row labels. Sections such as ``recipe.`` are removed from the names of options. Options with the
+    """Return shortened row labels. Prefixes such as ``recipe.`` are removed from the names of options. Options with the
     same value in more than half of the rows are omitted.
 
     If two rows would have the same label, the complete labels are returned.
