@@ -303,7 +303,8 @@ class TuningResults:
     Attributes
     ----------
     studies : tuple of Study
-        The studies, one for each backend. A study contains its trials, its cost, and the numbers of its best trials.
+        The studies, one for each backend. A study contains the trials, the cost of the search, and the numbers that
+        identify the best trials.
     results : Results
         Records of the runs with the default settings and with the best settings. The records of the runs with the best
         settings contain the cost of tuning.

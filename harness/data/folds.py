@@ -113,8 +113,8 @@ def _check_units(
     names: Sequence[str],
 ) -> None:
     """Raise `harness.DataError` if there are fewer units, such as groups, than folds, if a class occurs in fewer than
-    three units, or if every class occurs in fewer units than there are folds. `number` contains the index of each row's
-    unit (``[N]``).
+    three units, or if every class occurs in fewer units than there are folds. `number` (``[N]``)
+    maps each row to the index of its unit.
     """
     if units < count:
         what = what.removesuffix("s") if units == 1 else what

@@ -24,7 +24,7 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 
 
 def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
-    """Return the environment of a failed run that was executed in the named environment `env`.
+    """Return the description of the environment of a failed run. `env` is the name of the run's Python environment.
 
     If too many files are open, the environment contains only values that can be determined without opening files.
     """

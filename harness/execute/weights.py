@@ -63,7 +63,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
     """
     shape, scale = parameter.shape, parameter.scale
     if math.prod(shape) > _MAX_ELEMENTS:
-        raise MemoryError(f"the parameter {parameter.name!r} with shape {tuple(shape)} does not fit into any memory")
+        raise MemoryError(f"the parameter {parameter.name!r} with shape {tuple(shape)} is too large for any memory")
     match parameter.init:
         case "zeros":
             return np.zeros(shape, np.float32)

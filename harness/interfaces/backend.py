@@ -410,7 +410,7 @@ class Session(ABC):
             Number of operations in matrix products and convolutions for the batch. A multiply-add counts as two
             operations.
         high : float
-            Upper bound on the number of all operations for the batch.
+            Upper bound on the total number of operations for the batch.
 
         Raises
         ------

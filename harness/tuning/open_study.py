@@ -152,7 +152,7 @@ class OpenStudy:
             self._check_first(specs[asked[0].number])
 
     def _specs(self, asked: Sequence[Asked]) -> dict[int, RunSpec | str]:
-        """Return the specification of each trial, by its number, or the reason why the settings are invalid."""
+        """Return a mapping from trial numbers to specifications, or to the reasons why settings are invalid."""
         found: dict[int, RunSpec | str] = {}
         for one in asked:
             try:

@@ -38,7 +38,7 @@ class Effect(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Effect of a metric in two sets of runs, and the values from which it was computed."""
+    """Difference in a metric between two sets of runs, and the values from which it was computed."""
 
     effect: Effect | None
     """None if there are too few runs."""

@@ -246,7 +246,7 @@ def _of_draws(
 _MORE = {unit: f"harness run --{unit} 0,1,2" for unit in ("seed", "split")} | {
     "run": f"harness run --repeat {MIN_RUNS}"
 }
-"""Command that executes more runs, keyed by the unit in which runs are counted."""
+"""Commands that execute more seeds, splits or repeats, keyed by ``seed``, ``split`` and ``run``."""
 
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:

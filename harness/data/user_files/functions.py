@@ -92,7 +92,8 @@ def _log_arrangements(y: NDArray[np.int64]) -> float:
 
 
 def _lookup(x: NDArray[np.int64], y: NDArray[np.int64], chance: float, final: bool) -> str | None:
-    """Return a description if each value of the column occurs with a single target value."""
+    """Return a description of the column if each of its values always occurs with the same target value, otherwise
+    None."""
     # In a sample of the rows, not every code occurs.
     values, targets = len(np.unique(x)), int(y.max()) + 1
     pairs = len(np.unique(x * targets + y))

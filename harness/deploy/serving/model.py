@@ -56,7 +56,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A batch of requests with examples that are ready to be computed."""
 
     answers: list[Answer | None]
-    """Answers to the rejected requests, and None for the other requests."""
+    """Response to each rejected request, and None for each of the other requests."""
     counts: list[int]
     """Number of examples in each accepted request."""
     warnings: list[list[str]]

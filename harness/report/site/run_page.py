@@ -179,7 +179,8 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
         names = class_labels(outcome)
         plots["confusion"] = run_points.confusion(outcome) | {"names": names}
         notes["confusion"] = (
-            "Cells show fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
+            "Cells show the fraction of the examples of each true class. Scroll to zoom, drag to pan, double-click to "
+            "reset."
         )
     curves = run_points.decisions(record, outcome, arrays)
     if curves:

@@ -147,7 +147,7 @@ def _shares(rows: list[PagesOfRow], count: int) -> list[list[PagesOfRow]]:
 def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, Selection]) -> str:
     """Return the command for reproducing a run.
 
-    `known` caches the selections for the runs in one row. Most runs in a row differ only in seed and split. Some runs
+    `known` caches the selections for the runs in one row. Most runs in the same row differ only in seed and split. Some
     also differ in the device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
