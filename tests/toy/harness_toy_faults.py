@@ -324,8 +324,9 @@ def _hang_if_requested() -> None:
     """Write the process ID of a child to the directory ``TOY_HANG`` and sleep, if the variable is set."""
     if "TOY_HANG" in os.environ and sys.argv[0].endswith("child_main.py"):
         path = Path(os.environ["TOY_HANG"], sys.argv[1])
-        path.with_suffix(".new").write_text(str(os.getpid()))
-        path.with_suffix(".new").rename(path)
+        new = path.with_name(f"{os.getpid()}.new")  # unique, because several children write at the same time
+        new.write_text(str(os.getpid()))
+        new.rename(path)
         hang()
 
 
