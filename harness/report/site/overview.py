@@ -93,9 +93,13 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
     name = " · ".join([*names, *(options if len(options) == 1 else set())])
     leads = _leads(report, sides, confidence)
     marks = [row.text("parity") for row in rows if row.text("parity")]
-    worst = (mark for state in ("differs", "partly") for mark in marks if mark.startswith(state))
-    parity = next(worst, marks[-1] if marks else "")
-    return Contest(first.text("task"), one_line(name.rstrip(" ·")), parity, leads)
+    return Contest(first.text("task"), one_line(name.rstrip(" ·")), worst_mark(marks), leads)
+
+
+def worst_mark(marks: Sequence[str]) -> str:
+    """Return the worst of the parity marks of rows that are compared, or an empty string if there are none."""
+    worst = (mark for state in ("differs", "partly", "unchecked") for mark in marks if mark.startswith(state))
+    return next(worst, marks[-1] if marks else "")
 
 
 def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float) -> dict[str, BackendLead]:
